@@ -2,8 +2,8 @@
 //!
 //! [`Time`] is NTP64 as uhlc uses it: seconds since the Unix epoch in the high 32 bits, a binary fraction in the
 //! low 32, of which the last four bits are the logical counter. The same type carries physical and hybrid logical
-//! time, since the second is only the first with a counter in its last bits. [`Now`] is one reading of the clocks,
-//! taken once per turn of a loop and handed down as an argument: no core ever asks what time it is.
+//! time, since the second is only the first with a counter in its last bits. [`Offset`] is how far two clocks are
+//! apart, which has a sign where a `Duration` has none. [`Now`] is one reading of the clocks, taken once per turn of a loop and handed down as an argument: no core ever asks what time it is.
 
 use std::{fmt, time::Duration};
 
@@ -74,6 +74,22 @@ impl Time {
         Self(self.0.saturating_sub(Self::from_unix(duration).0))
     }
 
+    /// How far this is ahead of `other`; negative if it is behind.
+    pub const fn offset_from(self, other: Self) -> Offset {
+        // 136 years are 4.3e18 ns, so neither cast can wrap.
+        if self.0 >= other.0 {
+            Offset(self.since(other).as_nanos() as i64)
+        } else {
+            Offset(-(other.since(self).as_nanos() as i64))
+        }
+    }
+
+    /// This point on a clock that is ahead by `offset`.
+    #[must_use]
+    pub const fn shifted(self, offset: Offset) -> Self {
+        if offset.0 >= 0 { self.after(offset.magnitude()) } else { self.before(offset.magnitude()) }
+    }
+
     /// The next representable point: one unit later.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -84,6 +100,52 @@ impl Time {
 impl fmt::Debug for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:08x}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+/// How far one clock is ahead of another, in nanoseconds; negative if it is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// Two clocks that agree.
+    pub const ZERO: Self = Self(0);
+
+    /// Takes nanoseconds.
+    pub const fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// The clock is ahead by `duration`, or by 292 years if that is less.
+    pub fn ahead(duration: Duration) -> Self {
+        Self(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    /// The clock is behind by `duration`, or by 292 years if that is less.
+    pub fn behind(duration: Duration) -> Self {
+        Self(-Self::ahead(duration).0)
+    }
+
+    /// The number of nanoseconds.
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds, as metrics want them.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
+    /// How far the clocks are apart, whichever is ahead.
+    pub const fn magnitude(self) -> Duration {
+        Duration::from_nanos(self.0.unsigned_abs())
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { '-' } else { '+' };
+        write!(f, "{sign}{:?}", self.magnitude())
     }
 }
 
@@ -114,7 +176,7 @@ impl Now {
 mod tests {
     use std::time::Duration;
 
-    use super::Time;
+    use super::{Offset, Time};
 
     #[test]
     fn milliseconds_survive_the_round_trip() {
@@ -136,5 +198,15 @@ mod tests {
         let start = Time::from_unix_ms(1_700_000_000_123);
         let later = start.after(Duration::from_millis(250));
         assert!(later.since(start).abs_diff(Duration::from_millis(250)) < Duration::from_nanos(2));
+    }
+
+    #[test]
+    fn offsets_keep_their_sign() {
+        let here = Time::from_unix_ms(1_700_000_000_000);
+        let there = here.shifted(Offset::behind(Duration::from_secs(3)));
+        assert_eq!(there.offset_from(here).nanos(), -3_000_000_000);
+        assert_eq!(here.offset_from(there), Offset::ahead(Duration::from_secs(3)));
+        assert_eq!(there.offset_from(here).to_string(), "-3s");
+        assert_eq!(Time::ZERO.offset_from(Time::MAX).magnitude(), Time::MAX.unix());
     }
 }

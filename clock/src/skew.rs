@@ -1,0 +1,147 @@
+//! How far a peer's clock is off ours, from four timestamps and a filter.
+//!
+//! A link asks its peer for the time now and then, and notes when it asked (`t0`, ours), when the peer got it
+//! (`t1`, theirs), when the peer answered (`t2`, theirs) and when the answer came (`t3`, ours). As in NTP (RFC 5905,
+//! section 8), the offset is `((t1 - t0) + (t2 - t3)) / 2` and the round trip `(t3 - t0) - (t2 - t1)`.
+//!
+//! # How good that is
+//! The formula takes both ways to be equally long. That is the limit of the method: nothing that two parties measure
+//! can tell a slow way out from a clock that is ahead. All that is certain is that the true offset lies within half
+//! the round trip of the estimate, and that is the error bound given here.
+//!
+//! Queues only ever add delay, so the exchange with the shortest round trip is the most exact: the filter keeps the
+//! last few and trusts that one (RFC 5905, section 10), its bound widened by what two clocks may have drifted since.
+//!
+//! # When a clock is set
+//! A filter that clings to its best exchange would go on reporting an offset that is gone. But as long as both clocks
+//! are steady, the intervals of all exchanges have the true offset in common. If the newest does not meet the best,
+//! one of the clocks was moved, and everything older is forgotten. So a link learns within one exchange that the
+//! clocks agree again.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{
+    Offset, Time,
+    limits::{DRIFT_PPM, EXCHANGES_KEPT, ROUND_TRIP_MAX},
+};
+
+/// Whether a stamp lies further ahead of the clock than it may, so that its link has to hold.
+///
+/// Checked by links, once for the greatest stamp of a batch, before anything of it is applied.
+pub const fn too_far_ahead(stamp: Time, now: Time, max_drift: Duration) -> bool {
+    stamp.ntp64() > now.after(max_drift).ntp64()
+}
+
+/// One question and its answer, as four readings of two wall clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// When we asked, on our clock.
+    pub asked: Time,
+    /// When the peer got the question, on its clock.
+    pub received: Time,
+    /// When the peer sent its answer, on its clock.
+    pub answered: Time,
+    /// When the answer got here, on our clock.
+    pub returned: Time,
+}
+
+/// Why an exchange says nothing. The estimate stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExchangeError {
+    /// A clock went back between its two readings, or the peer took longer than the whole exchange.
+    #[error("the four times of the exchange contradict one another")]
+    Contradiction,
+    /// The round trip took longer than [`ROUND_TRIP_MAX`].
+    #[error("a round trip of {0:?} says nothing about the clock")]
+    TooSlow(Duration),
+}
+
+/// What is known of a peer's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// The peer's clock minus ours.
+    pub offset: Offset,
+    /// The true offset lies within this of [`offset`](Self::offset), as long as neither clock is set: half the round
+    /// trip, and what may have drifted since.
+    pub error: Duration,
+    /// The round trip of the exchange that this comes from, without the time that the peer took to answer.
+    pub rtt: Duration,
+}
+
+/// The minimum-delay filter over the exchanges with one peer.
+#[derive(Clone, Debug, Default)]
+pub struct Skew {
+    /// Oldest first, at most [`EXCHANGES_KEPT`].
+    samples: VecDeque<Sample>,
+    estimate: Option<Estimate>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    offset: Offset,
+    rtt: Duration,
+    at: Duration,
+}
+
+impl Sample {
+    fn new(exchange: Exchange, at: Duration) -> Result<Self, ExchangeError> {
+        let Exchange { asked, received, answered, returned } = exchange;
+        if returned < asked || answered < received {
+            return Err(ExchangeError::Contradiction);
+        }
+        let rtt = returned.since(asked).checked_sub(answered.since(received)).ok_or(ExchangeError::Contradiction)?;
+        if rtt > ROUND_TRIP_MAX {
+            return Err(ExchangeError::TooSlow(rtt));
+        }
+        let out = received.offset_from(asked).nanos();
+        let back = answered.offset_from(returned).nanos();
+        Ok(Self { offset: Offset::from_nanos(out.saturating_add(back) / 2), rtt, at })
+    }
+
+    /// How far the true offset may be from this one by the time `now`.
+    fn error(&self, now: Duration) -> Duration {
+        self.rtt / 2 + now.saturating_sub(self.at).saturating_mul(DRIFT_PPM) / 1_000_000
+    }
+
+    /// Whether one offset can explain both.
+    fn agrees_with(&self, newer: &Self) -> bool {
+        let apart = self.offset.nanos().abs_diff(newer.offset.nanos());
+        Duration::from_nanos(apart) <= self.error(newer.at) + newer.error(newer.at)
+    }
+}
+
+impl Skew {
+    /// A filter that has seen no exchange yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an exchange that ended at `at`, in monotonic time, and gives the estimate as it is then.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] if the exchange says nothing; the estimate then stays as it was.
+    pub fn record(&mut self, exchange: Exchange, at: Duration) -> Result<Estimate, ExchangeError> {
+        let newest = Sample::new(exchange, at)?;
+        if self.best(at).is_some_and(|best| !best.agrees_with(&newest)) {
+            self.samples.clear();
+        }
+        if self.samples.len() == EXCHANGES_KEPT {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(newest);
+        let best = self.best(at).unwrap_or(newest);
+        let estimate = Estimate { offset: best.offset, error: best.error(at), rtt: best.rtt };
+        self.estimate = Some(estimate);
+        Ok(estimate)
+    }
+
+    /// The estimate after the last good exchange; none before the first.
+    pub const fn estimate(&self) -> Option<Estimate> {
+        self.estimate
+    }
+
+    /// The most exact exchange; the newest of equals.
+    fn best(&self, now: Duration) -> Option<Sample> {
+        self.samples.iter().rev().min_by_key(|sample| sample.error(now)).copied()
+    }
+}
