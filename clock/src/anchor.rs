@@ -64,7 +64,7 @@ pub enum Correction {
 pub struct Jumps {
     /// Steps ahead that were followed.
     pub ahead: u64,
-    /// Readings that found the clock ahead and made it brake.
+    /// Steps back that were waited out.
     pub braked: u64,
     /// Steps back that were followed.
     pub back: u64,
@@ -104,11 +104,15 @@ impl Line {
         let elapsed = counter.saturating_sub(self.counter);
         let correction = self.correction.nanos();
         let whole = correction.unsigned_abs();
-        let rate = if whole <= SLEW_MAX.as_nanos() as u64 { SLEW_PPM } else { BRAKE_PPM };
+        let rate = if self.brakes() { BRAKE_PPM } else { SLEW_PPM };
         // Saturates after hours, far beyond any correction.
         let part = whole.min(elapsed.saturating_mul(rate) / 1_000_000);
         let nanos = if correction < 0 { elapsed - part } else { elapsed.saturating_add(part) };
         self.wall.after(Duration::from_nanos(nanos))
+    }
+
+    const fn brakes(&self) -> bool {
+        self.correction.nanos() < -(SLEW_MAX.as_nanos() as i64)
     }
 }
 
@@ -149,7 +153,8 @@ impl Anchor {
         let (jump, correction, outcome) = judge(error);
         match outcome {
             Correction::JumpedAhead(_) => self.jumps.ahead += 1,
-            Correction::Braked(_) => self.jumps.braked += 1,
+            // One step back is found again by every reading until it has been waited out.
+            Correction::Braked(_) => self.jumps.braked += u64::from(!before.brakes()),
             Correction::JumpedBack(_) => self.jumps.back += 1,
             Correction::Slewed | Correction::TooSoon => {}
         }
@@ -189,5 +194,164 @@ fn judge(error: Offset) -> (Offset, Offset, Correction) {
         (Offset::ZERO, error, Correction::Braked(size))
     } else {
         (error, Offset::ZERO, Correction::JumpedBack(size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::{prop_assert, proptest};
+
+    use super::{Anchor, Correction, Reading};
+    use crate::{
+        Offset, Time,
+        limits::{BRAKE_MAX, SLEW_MAX, SWITCH_AHEAD},
+    };
+
+    const NOON: Time = Time::from_unix_ms(1_800_000_000_000);
+    const SECOND: u64 = 1_000_000_000;
+    const MS: i64 = 1_000_000;
+
+    /// A reading of exact width zero, on a system clock that is off the true one.
+    fn reading(counter: u64, off: i64) -> Reading {
+        let system = NOON.after(Duration::from_nanos(counter)).shifted(Offset::from_nanos(off));
+        Reading { counter, system, width: Duration::ZERO }
+    }
+
+    fn anchor() -> Anchor {
+        Anchor::new(reading(0, 0))
+    }
+
+    /// How far the anchor is ahead of the true time, in nanoseconds.
+    fn ahead(anchor: &Anchor, counter: u64) -> i64 {
+        anchor.wall(counter).offset_from(NOON.after(Duration::from_nanos(counter))).nanos()
+    }
+
+    fn assert_close(left: i64, right: i64) {
+        assert!(left.abs_diff(right) <= 5, "{left} ns is not {right} ns");
+    }
+
+    #[test]
+    fn small_error_is_worked_off_at_a_bounded_rate() {
+        let mut anchor = anchor();
+        assert_eq!(anchor.correct(reading(SECOND, 100_000)), Correction::Slewed);
+        assert_close(anchor.offset().nanos(), 100_000);
+        let switch = SECOND + SWITCH_AHEAD.as_nanos() as u64;
+        assert_close(ahead(&anchor, switch), 0);
+        assert_close(ahead(&anchor, switch + SECOND / 10), 50_000);
+        assert_close(ahead(&anchor, switch + SECOND / 5), 100_000);
+        assert_close(ahead(&anchor, switch + SECOND), 100_000);
+    }
+
+    #[test]
+    fn step_ahead_is_followed_at_once() {
+        let mut anchor = anchor();
+        let outcome = anchor.correct(reading(SECOND, 3_000 * MS));
+        assert!(matches!(outcome, Correction::JumpedAhead(by) if by.as_millis() == 2_999 || by.as_millis() == 3_000));
+        assert_close(ahead(&anchor, SECOND), 0);
+        assert_close(ahead(&anchor, SECOND + SWITCH_AHEAD.as_nanos() as u64), 3_000 * MS);
+        assert_eq!(anchor.jumps().ahead, 1);
+    }
+
+    #[test]
+    fn step_back_is_waited_out_without_going_back() {
+        let mut anchor = anchor();
+        let mut last = anchor.wall(SECOND);
+        for second in 1..5 {
+            anchor.correct(reading(second * SECOND, -2_000 * MS));
+            for ms in 0..1_000 {
+                let wall = anchor.wall(second * SECOND + ms * MS as u64);
+                assert!(wall >= last);
+                last = wall;
+            }
+        }
+        assert_close(ahead(&anchor, 5 * SECOND), -2_000 * MS);
+        assert_eq!(anchor.jumps().braked, 1);
+        assert_eq!(anchor.jumps().back, 0);
+    }
+
+    #[test]
+    fn step_back_beyond_the_limit_is_followed() {
+        let mut anchor = anchor();
+        let hour = -3_600_000 * MS;
+        assert!(matches!(anchor.correct(reading(SECOND, hour)), Correction::JumpedBack(_)));
+        assert_close(ahead(&anchor, 2 * SECOND), hour);
+        assert_eq!(anchor.jumps().back, 1);
+    }
+
+    #[test]
+    fn drifting_counter_stays_within_a_tenth_of_a_millisecond() {
+        let mut anchor = anchor();
+        for second in 1..600 {
+            // The counter runs 83 ppm slow: as much as was ever reported of quanta's calibration.
+            anchor.correct(reading(second * SECOND, second as i64 * 83_000));
+            if second > 1 {
+                assert!(anchor.offset().magnitude() < Duration::from_micros(100));
+            }
+        }
+        assert_eq!(anchor.jumps(), super::Jumps::default());
+    }
+
+    #[test]
+    fn error_within_the_width_of_the_reading_is_left_alone() {
+        let mut anchor = anchor();
+        anchor.correct(Reading { width: Duration::from_micros(100), ..reading(SECOND, 40_000) });
+        assert_close(ahead(&anchor, 3 * SECOND), 0);
+    }
+
+    #[test]
+    fn reading_before_the_last_correction_holds_is_not_used() {
+        let mut anchor = anchor();
+        anchor.correct(reading(SECOND, 100_000));
+        let lines = anchor.lines();
+        assert_eq!(anchor.correct(reading(SECOND + 1, -500_000)), Correction::TooSoon);
+        assert_eq!(anchor.lines(), lines);
+    }
+
+    proptest! {
+        #[test]
+        fn time_goes_back_only_where_it_says_so(
+            offs in proptest::collection::vec(-20_000 * MS..20_000 * MS, 1..20),
+            gaps in proptest::collection::vec(0..3 * SECOND, 20),
+        ) {
+            let (mut anchor, mut counter, mut last) = (anchor(), 0, NOON);
+            for (off, gap) in offs.into_iter().zip(gaps) {
+                counter += gap;
+                let outcome = anchor.correct(reading(counter, off));
+                if matches!(outcome, Correction::JumpedBack(_)) {
+                    last = anchor.wall(counter + SWITCH_AHEAD.as_nanos() as u64).min(last);
+                    counter += SWITCH_AHEAD.as_nanos() as u64;
+                }
+                for part in 0..=20 {
+                    let wall = anchor.wall(counter + gap / 20 * part);
+                    prop_assert!(wall >= last);
+                    last = wall;
+                }
+                counter += gap;
+            }
+        }
+
+        #[test]
+        fn steady_system_clock_is_reached_from_any_error(off in -30_000 * MS..30_000 * MS) {
+            let mut anchor = anchor();
+            let braking = BRAKE_MAX.as_secs() * 8 / 7;
+            let slewing = SLEW_MAX.as_nanos() as u64 / 500_000;
+            for second in 1..=braking + slewing + 3 {
+                anchor.correct(reading(second * SECOND, off));
+            }
+            prop_assert!(anchor.offset().nanos().abs() < 100);
+        }
+
+        #[test]
+        fn no_reading_panics(readings in proptest::collection::vec((0u64.., 0u64.., 0u64..), 1..20)) {
+            let mut anchor = anchor();
+            for (counter, system, width) in readings {
+                let (system, width) = (Time::from_ntp64(system), Duration::from_nanos(width));
+                anchor.correct(Reading { counter, system, width });
+                anchor.wall(counter);
+                anchor.wall(u64::MAX);
+            }
+        }
     }
 }

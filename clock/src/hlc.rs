@@ -133,3 +133,177 @@ fn build(origin: Origin) -> HLC {
     let id = ID::try_from(origin.bits().to_be_bytes()).expect("an origin is never zero, since no region is");
     HLCBuilder::new().with_id(id).with_clock(reading).build()
 }
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    use super::{CEILING, Hlc, TICK};
+    use crate::{Incarnation, Origin, RegionId, Stamp, Time};
+
+    const NOON: Time = Time::from_unix_ms(1_800_000_000_000);
+
+    fn origin(incarnation: u16) -> Origin {
+        Origin::new(RegionId::MIN, Incarnation::new(incarnation))
+    }
+
+    fn hlc() -> Hlc {
+        Hlc::new(origin(0), Time::ZERO)
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Issue { now: Time, above: Time },
+        IssueAboveLast { now: Time },
+        Observe(Time),
+        Watermark(Time),
+        NextLife,
+    }
+
+    /// Times close to one another, where counters carry and steps collide, and times anywhere up to `end`.
+    fn time(end: u64) -> impl Strategy<Value = Time> {
+        let near = NOON.ntp64();
+        prop_oneof![4 => near..near + 5 * TICK, 1 => 0..=end].prop_map(Time::from_ntp64)
+    }
+
+    fn steps(end: u64) -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (time(end), time(end)).prop_map(|(now, above)| Step::Issue { now, above }),
+            2 => time(end).prop_map(|now| Step::IssueAboveLast { now }),
+            2 => time(end).prop_map(Step::Observe),
+            1 => time(end).prop_map(Step::Watermark),
+            1 => Just(Step::NextLife),
+        ];
+        proptest::collection::vec(step, 1..200)
+    }
+
+    /// Takes a step; what was issued, and what it had to lie above.
+    fn take(hlc: &mut Hlc, step: Step) -> Option<(Stamp, Time, Time)> {
+        match step {
+            Step::Issue { now, above } => Some((hlc.issue(now, above), now, above)),
+            Step::IssueAboveLast { now } => {
+                let above = hlc.last();
+                Some((hlc.issue(now, above), now, above))
+            }
+            Step::Observe(time) => {
+                hlc.observe(time);
+                None
+            }
+            Step::Watermark(now) => {
+                hlc.watermark(now);
+                None
+            }
+            Step::NextLife => {
+                let origin = hlc.origin();
+                hlc.set_origin(Origin::new(origin.region(), origin.incarnation().next()));
+                None
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_stamp_is_above_all_that_was_before_it(
+            start in time(NOON.ntp64()),
+            steps in steps(u64::MAX / 2),
+        ) {
+            let mut hlc = Hlc::new(origin(0), start);
+            let mut bound = start;
+            for step in steps {
+                if let Some((stamp, now, above)) = take(&mut hlc, step) {
+                    prop_assert!(stamp.time > bound && stamp.time > above && stamp.time >= now);
+                    prop_assert_eq!(stamp.origin, hlc.origin());
+                }
+                prop_assert!(hlc.last() >= bound);
+                if let Step::Observe(time) | Step::Watermark(time) = step {
+                    prop_assert!(hlc.last() >= time);
+                }
+                bound = hlc.last();
+            }
+        }
+
+        #[test]
+        fn no_sequence_of_times_panics_or_goes_back(steps in steps(u64::MAX)) {
+            let mut hlc = hlc();
+            for step in steps {
+                let last = hlc.last();
+                if let Some((stamp, now, above)) = take(&mut hlc, step) {
+                    prop_assert!(stamp.time >= now && stamp.time >= above);
+                }
+                prop_assert!(hlc.last() >= last);
+            }
+        }
+    }
+
+    #[test]
+    fn stamps_within_one_tick_count_by_one_and_carry() {
+        let mut hlc = hlc();
+        let first = hlc.issue(NOON, Time::ZERO).time;
+        for count in 1..3 * TICK {
+            assert_eq!(hlc.issue(NOON, Time::ZERO).time.ntp64(), first.ntp64() + count);
+        }
+    }
+
+    #[test]
+    fn clock_returns_to_the_wall_after_a_carry() {
+        let mut hlc = hlc();
+        for _ in 0..100 * TICK {
+            hlc.issue(NOON, Time::ZERO);
+        }
+        let later = Time::from_ntp64(NOON.ntp64() + 1_000 * TICK);
+        assert_eq!(hlc.issue(later, Time::ZERO).time.ntp64(), later.ntp64().next_multiple_of(TICK));
+    }
+
+    #[test]
+    fn rewriting_one_key_costs_no_more_than_its_count() {
+        let mut hlc = hlc();
+        let first = hlc.issue(NOON, Time::ZERO).time;
+        let mut last = first;
+        for _ in 0..1_000 {
+            last = hlc.issue(NOON, last).time;
+        }
+        assert_eq!(last.ntp64() - first.ntp64(), 1_000);
+    }
+
+    #[test]
+    fn nothing_is_issued_at_or_below_the_start() {
+        let mut hlc = Hlc::new(origin(0), NOON);
+        assert_eq!(hlc.last(), NOON);
+        assert!(hlc.issue(Time::ZERO, Time::ZERO).time > NOON);
+    }
+
+    #[test]
+    fn watermark_of_an_idle_clock_moves_and_holds() {
+        let mut hlc = hlc();
+        assert_eq!(hlc.watermark(NOON), NOON);
+        assert_eq!(hlc.watermark(NOON), NOON);
+        assert!(hlc.issue(Time::ZERO, Time::ZERO).time > NOON);
+    }
+
+    #[test]
+    fn new_life_goes_on_above_the_old_one() {
+        let mut hlc = hlc();
+        let old = hlc.issue(NOON, Time::ZERO);
+        hlc.set_origin(origin(256));
+        let new = hlc.issue(Time::ZERO, Time::ZERO);
+        assert!(new.time > old.time);
+        assert_eq!(new.origin, origin(256));
+    }
+
+    #[test]
+    fn ids_order_as_origins_do() {
+        let id = |incarnation| *super::build(origin(incarnation)).get_id();
+        assert!(id(1) < id(256) && id(255) < id(256));
+    }
+
+    #[test]
+    fn at_the_end_of_time_it_stands_still() {
+        for start in [CEILING, Time::MAX, Time::from_ntp64(CEILING.ntp64() - 1)] {
+            let mut hlc = Hlc::new(origin(0), start);
+            for _ in 0..4 * TICK {
+                assert!(hlc.issue(NOON, Time::ZERO).time > start || start == Time::MAX);
+            }
+            hlc.set_origin(origin(1));
+            assert_eq!(hlc.issue(Time::MAX, Time::MAX).time, Time::MAX);
+        }
+    }
+}

@@ -169,3 +169,95 @@ fn from_words([a, b, c, d, e, f]: [u64; 6]) -> Lines {
     };
     Lines { before: line(a, b, c), after: line(d, e, f) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        thread,
+        time::{Duration, SystemTime, UNIX_EPOCH},
+    };
+
+    use super::{OsClock, SharedLines, from_words, to_words};
+    use crate::{Offset, Time};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn system() -> Time {
+        Time::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap())
+    }
+
+    /// A clock on a counter that moves only when it is told to.
+    fn stopped_clock() -> (OsClock, std::sync::Arc<quanta::Mock>) {
+        let (counter, mock) = quanta::Clock::mock();
+        (OsClock::with_counter(counter, Offset::ZERO), mock)
+    }
+
+    #[test]
+    fn begins_on_the_system_clock_and_counts_on_from_there() {
+        let before = system();
+        let (clock, counter) = stopped_clock();
+        let start = clock.now();
+        assert!(before <= start.wall && start.wall <= system());
+        assert_eq!(start.monotonic, Duration::ZERO);
+        counter.increment(SECOND);
+        assert_eq!(clock.now(), start.after(SECOND));
+    }
+
+    #[test]
+    fn returns_to_the_system_clock_when_the_counter_ran_ahead() {
+        let (clock, counter) = stopped_clock();
+        counter.increment(30 * SECOND);
+        clock.reanchor();
+        assert!(clock.offset() < Offset::behind(Duration::from_secs(20)));
+        assert_eq!(clock.jumps().back, 1);
+        counter.increment(SECOND);
+        assert!(clock.now().wall < system().after(2 * SECOND));
+    }
+
+    #[test]
+    fn injected_offset_moves_wall_time_alone() {
+        let clock = OsClock::with_offset(Offset::behind(3_600 * SECOND));
+        assert!(clock.now().wall <= system().before(3_600 * SECOND));
+        clock.reanchor();
+        assert!(clock.now().wall <= system().before(3_600 * SECOND));
+        assert_eq!(clock.jumps().back, 0);
+    }
+
+    #[test]
+    fn neither_clock_goes_back_across_corrections() {
+        let clock = OsClock::new();
+        let mut last = clock.now();
+        for _ in 0..100 {
+            clock.reanchor();
+            for _ in 0..100 {
+                let now = clock.now();
+                assert!(now.wall >= last.wall && now.monotonic >= last.monotonic);
+                last = now;
+            }
+        }
+    }
+
+    #[test]
+    fn readers_never_see_half_a_correction() {
+        let lines = |number: u64| from_words([number; 6]);
+        let (shared, done) = (SharedLines::new(lines(0)), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while !done.load(Relaxed) {
+                        let (seen, ()) = shared.load_with(|| ());
+                        let words = to_words(seen);
+                        assert!(words.iter().all(|&word| word == words[0]) && words[0] >= last, "{words:?}");
+                        last = words[0];
+                    }
+                });
+            }
+            for number in 1..if cfg!(miri) { 100 } else { 200_000 } {
+                shared.store(lines(number));
+            }
+            done.store(true, Relaxed);
+        });
+    }
+}

@@ -145,3 +145,140 @@ impl Skew {
         self.samples.iter().rev().min_by_key(|sample| sample.error(now)).copied()
     }
 }
+
+/// Whether the clock of this node, and not those of its peers, is the one that is wrong: more than half of the nodes
+/// that are known, this one among them, are certainly further than `max_drift` from it. Such a node takes no writes.
+pub fn is_outvoted(peers: impl IntoIterator<Item = Estimate>, max_drift: Duration) -> bool {
+    let (mut known, mut against) = (1_usize, 0_usize);
+    for peer in peers {
+        known += 1;
+        against += usize::from(peer.offset.magnitude().saturating_sub(peer.error) > max_drift);
+    }
+    against > known / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::{prop_assert, proptest};
+
+    use super::{Estimate, Exchange, ExchangeError, Skew, is_outvoted, too_far_ahead};
+    use crate::{Offset, Time, limits::MAX_DRIFT_DEFAULT};
+
+    const NOON: Time = Time::from_unix_ms(1_800_000_000_000);
+    const MS: i64 = 1_000_000;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// What two clocks show of an exchange that begins at `start`.
+    fn exchange(start: Time, off: i64, there: Duration, work: Duration, back: Duration) -> Exchange {
+        let peer = |time: Time| time.shifted(Offset::from_nanos(off));
+        let received = start.after(there);
+        let answered = received.after(work);
+        Exchange { asked: start, received: peer(received), answered: peer(answered), returned: answered.after(back) }
+    }
+
+    fn even(off: i64, rtt: Duration) -> Exchange {
+        exchange(NOON, off, rtt / 2, ms(1), rtt / 2)
+    }
+
+    fn assert_offset(estimate: Estimate, nanos: i64) {
+        assert!(estimate.offset.nanos().abs_diff(nanos) < 5, "{} is not {nanos} ns", estimate.offset);
+    }
+
+    #[test]
+    fn even_ways_give_the_exact_offset() {
+        let estimate = Skew::new().record(even(-123 * MS, ms(80)), Duration::ZERO).unwrap();
+        assert_offset(estimate, -123 * MS);
+        assert!(estimate.rtt.abs_diff(ms(80)) < Duration::from_nanos(5));
+        assert_eq!(estimate.error, estimate.rtt / 2);
+    }
+
+    #[test]
+    fn shortest_round_trip_is_trusted() {
+        let mut skew = Skew::new();
+        let queued = |back| exchange(NOON, 7 * MS, ms(40), ms(1), ms(back));
+        skew.record(queued(90), ms(0)).unwrap();
+        skew.record(queued(40), ms(1_000)).unwrap();
+        let estimate = skew.record(queued(400), ms(2_000)).unwrap();
+        assert_offset(estimate, 7 * MS);
+        assert_eq!(skew.estimate(), Some(estimate));
+    }
+
+    #[test]
+    fn clock_that_was_set_is_noticed_in_one_exchange() {
+        let mut skew = Skew::new();
+        skew.record(even(900 * MS, ms(20)), ms(0)).unwrap();
+        let estimate = skew.record(even(0, ms(200)), ms(1_000)).unwrap();
+        assert_offset(estimate, 0);
+    }
+
+    #[test]
+    fn old_exchange_makes_room_even_if_it_was_the_best() {
+        let mut skew = Skew::new();
+        skew.record(even(0, ms(1)), ms(0)).unwrap();
+        for second in 1..=8 {
+            skew.record(even(0, ms(30)), ms(second * 1_000)).unwrap();
+        }
+        assert!(skew.estimate().unwrap().rtt > ms(29));
+    }
+
+    #[test]
+    fn exchange_that_cannot_be_true_changes_nothing() {
+        let mut skew = Skew::new();
+        let good = skew.record(even(5 * MS, ms(20)), ms(0)).unwrap();
+        let back = Exchange { returned: NOON.before(ms(1)), ..even(0, ms(20)) };
+        let long_work = Exchange { answered: NOON.after(ms(500)), ..even(0, ms(20)) };
+        let slow = even(0, ms(11_000));
+        assert_eq!(skew.record(back, ms(1)), Err(ExchangeError::Contradiction));
+        assert_eq!(skew.record(long_work, ms(2)), Err(ExchangeError::Contradiction));
+        assert!(matches!(skew.record(slow, ms(3)), Err(ExchangeError::TooSlow(_))));
+        assert_eq!(skew.estimate(), Some(good));
+    }
+
+    #[test]
+    fn stamp_is_too_far_ahead_only_beyond_the_limit() {
+        let edge = NOON.after(MAX_DRIFT_DEFAULT);
+        assert!(!too_far_ahead(edge, NOON, MAX_DRIFT_DEFAULT));
+        assert!(too_far_ahead(edge.next(), NOON, MAX_DRIFT_DEFAULT));
+        assert!(!too_far_ahead(Time::ZERO, NOON, Duration::ZERO));
+    }
+
+    #[test]
+    fn only_a_majority_outvotes_a_node() {
+        let peer = |off| Estimate { offset: Offset::from_nanos(off * MS), error: ms(5), rtt: ms(10) };
+        assert!(!is_outvoted([], MAX_DRIFT_DEFAULT));
+        assert!(!is_outvoted([peer(900)], MAX_DRIFT_DEFAULT));
+        assert!(!is_outvoted([peer(900), peer(1)], MAX_DRIFT_DEFAULT));
+        assert!(is_outvoted([peer(900), peer(-900)], MAX_DRIFT_DEFAULT));
+        assert!(!is_outvoted([peer(504), peer(504)], MAX_DRIFT_DEFAULT));
+    }
+
+    proptest! {
+        #[test]
+        fn true_offset_of_steady_clocks_is_always_within_the_bound(
+            off in -10_000 * MS..10_000 * MS,
+            ways in proptest::collection::vec((0..500u64, 0..500u64, 0..50u64), 1..30),
+        ) {
+            let mut skew = Skew::new();
+            for (second, (there, back, work)) in ways.into_iter().enumerate() {
+                let at = Duration::from_secs(second as u64);
+                let estimate = skew.record(exchange(NOON.after(at), off, ms(there), ms(work), ms(back)), at).unwrap();
+                let apart = Duration::from_nanos(estimate.offset.nanos().abs_diff(off));
+                prop_assert!(apart <= estimate.error + Duration::from_nanos(5));
+            }
+        }
+
+        #[test]
+        fn no_times_that_a_peer_sends_panic(exchanges in proptest::collection::vec(proptest::array::uniform5(0u64..), 1..20)) {
+            let mut skew = Skew::new();
+            for [asked, received, answered, returned, at] in exchanges {
+                let [asked, received, answered, returned] = [asked, received, answered, returned].map(Time::from_ntp64);
+                let _ = skew.record(Exchange { asked, received, answered, returned }, Duration::from_nanos(at));
+            }
+        }
+    }
+}
