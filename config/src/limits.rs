@@ -1,0 +1,44 @@
+//! The bounds of the configuration itself: how far each setting may be turned.
+//!
+//! The policy is the same for all: a value outside is refused before the process starts, and the report names the range.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use crate::Size;
+
+/// The greatest file that is read. A thousandfold of what a hand writes; more is a mistaken path.
+pub const FILE_LEN_MAX: Size = Size::mib(1);
+
+/// Worker threads.
+pub const WORKERS: RangeInclusive<u16> = 1..=1_024;
+/// Stripes of a node: at least one, at most one per slot.
+pub const STRIPES: RangeInclusive<u32> = 1..=16_384;
+/// Length of the log's ring in records.
+pub const LOG_RECORDS: RangeInclusive<u64> = 1_024..=1 << 32;
+/// Keys looked at per eviction, as in Redis.
+pub const MAXMEMORY_SAMPLES: RangeInclusive<u32> = 1..=64;
+
+/// Length of one argument. The least is Redis's; above the greatest an entry would not fit a batch frame.
+pub const PROTO_MAX_BULK_LEN: RangeInclusive<Size> = Size::mib(1)..=Size::mib(512);
+/// Length of a key.
+pub const MAX_KEY_LEN: RangeInclusive<Size> = Size::bytes(1)..=Size::mib(512);
+/// Length of an inline command.
+pub const PROTO_INLINE_MAX_SIZE: RangeInclusive<Size> = Size::kib(1)..=Size::mib(16);
+/// Arguments of one command.
+pub const MAX_MULTIBULK_LEN: RangeInclusive<u32> = 16..=1 << 30;
+/// Connected clients.
+pub const MAXCLIENTS: RangeInclusive<u32> = 1..=1_000_000;
+
+/// What one batch carries before compression.
+pub const BATCH: RangeInclusive<Size> = Size::kib(1)..=Size::mib(16);
+/// How long a record waits for company.
+pub const BATCH_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
+/// The interval of heartbeats.
+pub const HEARTBEAT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// The first pause and the longest one between attempts to connect.
+pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
+/// How far clocks may differ before a link holds.
+pub const MAX_DRIFT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+
+/// Entries of the slow log.
+pub const SLOWLOG_MAX_LEN: RangeInclusive<u32> = 0..=1_000_000;

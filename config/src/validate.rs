@@ -1,0 +1,295 @@
+//! What types alone cannot say: ranges, and values that must fit one another.
+//!
+//! Every rule is looked at, whatever the others found, so that one run shows everything. A rule names the key that a
+//! person would change to heed it.
+
+use std::{collections::HashMap, fmt::Display, hash::Hash, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use crate::{Gateway, Limits, Listen, Memory, NodeConfig, Problem, Problems, Size, Tls, limits, values::duration};
+
+impl NodeConfig {
+    /// Notes everything that is wrong with the whole.
+    pub fn check(&self, problems: &mut Problems) {
+        check_listeners(self, problems);
+        if let Some(workers) = self.node.workers {
+            within("node.workers", workers, &limits::WORKERS, problems);
+        }
+        check_limits(&self.limits, problems);
+        check_memory(&self.memory, problems);
+        check_auth(self, problems);
+        check_tls(&self.tls, problems);
+        within_durations("clock.max_drift", self.clock.max_drift, &limits::MAX_DRIFT, problems);
+        check_gateway(&self.gateway, problems);
+        check_peers(self, problems);
+        within("slowlog.max_len", self.slowlog.max_len, &limits::SLOWLOG_MAX_LEN, problems);
+    }
+}
+
+fn check_listeners(config: &NodeConfig, problems: &mut Problems) {
+    let listeners = [
+        ("node.listen", config.node.listen),
+        ("node.admin", config.node.admin),
+        ("tls.listen", config.tls.listen),
+        ("gateway.listen", config.gateway.listen),
+    ];
+    problems.require(config.node.listen.is_on() || config.tls.listen.is_on(), || {
+        Problem::new("no client could ever connect")
+            .at("node.listen")
+            .label("this is off, and so is `tls.listen`")
+            .help(format!("turn one of them on, such as listen = \"127.0.0.1:{}\"", crate::Node::PORT))
+    });
+    for (index, (path, listen)) in listeners.iter().enumerate() {
+        if let Some((other, _)) = listeners[..index].iter().find(|(_, other)| listen.clashes_with(*other)) {
+            problems.add(
+                Problem::new(format!("`{path}` and `{other}` cannot both listen on {listen}"))
+                    .at(*path)
+                    .label(format!("taken by `{other}`"))
+                    .help("give each a port of its own"),
+            );
+        }
+    }
+}
+
+fn check_limits(section: &Limits, problems: &mut Problems) {
+    let Limits { max_key_len, proto_max_bulk_len, client_query_buffer_limit, client_output_buffer_limit, .. } =
+        *section;
+    within("limits.max_key_len", max_key_len, &limits::MAX_KEY_LEN, problems);
+    within("limits.proto_max_bulk_len", proto_max_bulk_len, &limits::PROTO_MAX_BULK_LEN, problems);
+    let inline = section.proto_inline_max_size;
+    within("limits.proto_inline_max_size", inline, &limits::PROTO_INLINE_MAX_SIZE, problems);
+    within("limits.max_multibulk_len", section.max_multibulk_len, &limits::MAX_MULTIBULK_LEN, problems);
+    within("limits.maxclients", section.maxclients, &limits::MAXCLIENTS, problems);
+    at_most(("limits.max_key_len", max_key_len), ("limits.proto_max_bulk_len", proto_max_bulk_len), problems);
+    // A buffer that cannot hold the largest value makes a client that uses it fail for ever.
+    for (path, buffer) in [
+        ("limits.client_query_buffer_limit", client_query_buffer_limit),
+        ("limits.client_output_buffer_limit", client_output_buffer_limit),
+    ] {
+        problems.require(buffer > proto_max_bulk_len, || {
+            Problem::new(format!("`{path}` has no room for the largest value"))
+                .at(path)
+                .label(format!("must be more than `limits.proto_max_bulk_len`, which is {proto_max_bulk_len}"))
+                .help("raise this one, or lower that one")
+        });
+    }
+}
+
+fn check_memory(section: &Memory, problems: &mut Problems) {
+    within("memory.maxmemory_samples", section.maxmemory_samples, &limits::MAXMEMORY_SAMPLES, problems);
+    within("memory.log_records", section.log_records, &limits::LOG_RECORDS, problems);
+    within("memory.stripes", section.stripes, &limits::STRIPES, problems);
+    problems.require(section.stripes.is_power_of_two() || section.stripes == 0, || {
+        let higher = section.stripes.checked_next_power_of_two().unwrap_or(*limits::STRIPES.end());
+        Problem::new("`memory.stripes` is not a power of two")
+            .at("memory.stripes")
+            .label(format!("the nearest are {} and {higher}", higher / 2))
+    });
+    problems.require(section.log_records >= u64::from(section.stripes), || {
+        Problem::new("`memory.log_records` leaves a stripe without a log")
+            .at("memory.log_records")
+            .label(format!("must be at least `memory.stripes`, which is {}", section.stripes))
+    });
+}
+
+fn check_auth(config: &NodeConfig, problems: &mut Problems) {
+    let auth = &config.auth;
+    problems.require(auth.requirepass.is_none() || auth.requirepass_file.is_none(), || {
+        Problem::new("the password is given twice")
+            .at("auth.requirepass_file")
+            .label("`auth.requirepass` is set as well")
+            .help("keep one of the two")
+    });
+    problems.require(auth.requirepass.as_ref().is_none_or(|password| !password.expose().is_empty()), || {
+        Problem::new("the password is empty")
+            .at("auth.requirepass")
+            .label("nobody could tell this from having none")
+            .help("leave the key out to let in anybody who can reach the port")
+    });
+}
+
+fn check_tls(tls: &Tls, problems: &mut Problems) {
+    let wanted = tls.listen.is_on() || tls.cert.is_some() || tls.key.is_some() || tls.ca.is_some();
+    if wanted {
+        let why = "encrypted connections need a certificate and its key";
+        require_file("tls.cert", &tls.cert, why, problems);
+        require_file("tls.key", &tls.key, why, problems);
+    }
+}
+
+fn check_gateway(gateway: &Gateway, problems: &mut Problems) {
+    if gateway.listen.is_on() {
+        let why = "both ends of a link show a certificate and check the other's";
+        require_file("gateway.cert", &gateway.cert, why, problems);
+        require_file("gateway.key", &gateway.key, why, problems);
+        require_file("gateway.ca", &gateway.ca, why, problems);
+    }
+    within_durations("gateway.heartbeat", gateway.heartbeat, &limits::HEARTBEAT, problems);
+    within_durations("gateway.batch_delay", gateway.batch_delay, &limits::BATCH_DELAY, problems);
+    within_durations("gateway.reconnect_min", gateway.reconnect_min, &limits::RECONNECT, problems);
+    within_durations("gateway.reconnect_max", gateway.reconnect_max, &limits::RECONNECT, problems);
+    within("gateway.batch", gateway.batch, &limits::BATCH, problems);
+    at_most(("gateway.batch", gateway.batch), ("gateway.window", gateway.window), problems);
+    problems.require(gateway.reconnect_min <= gateway.reconnect_max, || {
+        Problem::new("`gateway.reconnect_min` is longer than `gateway.reconnect_max`")
+            .at("gateway.reconnect_min")
+            .label(format!("must be at most {}", duration::display(gateway.reconnect_max)))
+    });
+}
+
+fn check_peers(config: &NodeConfig, problems: &mut Problems) {
+    let peers = &config.peers;
+    problems.require(peers.is_empty() || config.gateway.listen.is_on(), || {
+        Problem::new("there are peers, but no gateway that their links could arrive at")
+            .at("gateway.listen")
+            .label("this is off")
+            .help("set `listen` in [gateway], such as listen = \"0.0.0.0:7103\", with `cert`, `key` and `ca`")
+    });
+    unique("id", (config.region.id, "this region"), peers.iter().map(|peer| peer.id), problems);
+    unique("region", (&config.region.name, "this region"), peers.iter().map(|peer| &peer.region), problems);
+    let own = match config.gateway.listen {
+        Listen::At(address) => address.to_string(),
+        Listen::Off => String::new(),
+    };
+    unique("addr", (own, "this gateway"), peers.iter().map(|peer| peer.addr.to_string()), problems);
+}
+
+/// Notes every peer whose `key` is that of an earlier peer, or our own.
+fn unique<T: Eq + Hash + Display>(
+    key: &str,
+    (own, owner): (T, &str),
+    values: impl Iterator<Item = T>,
+    problems: &mut Problems,
+) {
+    let mut taken = HashMap::from([(own, owner.to_owned())]);
+    for (index, value) in values.enumerate() {
+        if let Some(by) = taken.get(&value) {
+            problems.add(
+                Problem::new(format!("two regions have the {key} {value}"))
+                    .at(format!("peer.{index}.{key}"))
+                    .label(format!("this is the {key} of {by}"))
+                    .help(format!("every region has its own {key}")),
+            );
+        } else {
+            taken.insert(value, format!("peer {}", index + 1));
+        }
+    }
+}
+
+fn require_file(path: &str, file: &Option<PathBuf>, why: &str, problems: &mut Problems) {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    problems.require(file.is_some(), || {
+        Problem::new(format!("`{path}` is missing"))
+            .at(path)
+            .label(why)
+            .help(format!("name a PEM file: {key} = \"certs/{key}.pem\""))
+    });
+}
+
+fn within<T: PartialOrd + Display>(path: &str, value: T, range: &RangeInclusive<T>, problems: &mut Problems) {
+    problems.require(range.contains(&value), || out_of_range(path, range.start(), range.end()));
+}
+
+fn within_durations(path: &str, value: Duration, range: &RangeInclusive<Duration>, problems: &mut Problems) {
+    let (start, end) = (duration::display(*range.start()), duration::display(*range.end()));
+    problems.require(range.contains(&value), || out_of_range(path, start, end));
+}
+
+fn out_of_range(path: &str, start: impl Display, end: impl Display) -> Problem {
+    Problem::new(format!("`{path}` is out of range")).at(path).label(format!("must be {start} to {end}"))
+}
+
+fn at_most((path, value): (&str, Size), (other, bound): (&str, Size), problems: &mut Problems) {
+    problems.require(value <= bound, || {
+        Problem::new(format!("`{path}` is more than `{other}`"))
+            .at(path)
+            .label(format!("must be at most `{other}`, which is {bound}"))
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{NodeConfig, Problems};
+
+    /// The messages for a text that is valid in itself.
+    fn problems(text: &str) -> Vec<String> {
+        match NodeConfig::parse("node.toml", text) {
+            Ok(_) => Vec::new(),
+            Err(report) => report.problems().map(|problem| problem.message().to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let mut problems = Problems::default();
+        NodeConfig::default().check(&mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let text =
+            "[memory]\nstripes = 48\nmaxmemory_samples = 0\n[slowlog]\nmax_len = 9999999\n[tls]\nlisten = \"[::]:1\"";
+        assert_eq!(
+            problems(text),
+            [
+                "`memory.stripes` is not a power of two",
+                "`memory.maxmemory_samples` is out of range",
+                "`slowlog.max_len` is out of range",
+                "`tls.cert` is missing",
+                "`tls.key` is missing",
+            ]
+        );
+    }
+
+    #[test]
+    fn peers_need_a_gateway_with_all_three_files() {
+        let peer = "[[peer]]\nregion = \"b\"\nid = 2\naddr = \"b:1\"\n";
+        assert_eq!(problems(peer), ["there are peers, but no gateway that their links could arrive at"]);
+        let with_gateway = format!("{peer}[gateway]\nlisten = \"127.0.0.1:7\"\ncert = \"c\"");
+        assert_eq!(problems(&with_gateway), ["`gateway.key` is missing", "`gateway.ca` is missing"]);
+    }
+
+    #[test]
+    fn regions_share_neither_id_nor_name_nor_address() {
+        let text = "
+            region = { name = \"a\", id = 1 }
+            gateway = { listen = \"127.0.0.1:7\", cert = \"c\", key = \"k\", ca = \"a\" }
+            peer = [
+                { region = \"a\", id = 2, addr = \"b:1\" },
+                { region = \"c\", id = 1, addr = \"b:1\" },
+                { region = \"d\", id = 2, addr = \"127.0.0.1:7\" },
+            ]";
+        let expected = [
+            "two regions have the region a",
+            "two regions have the id 1",
+            "two regions have the addr b:1",
+            "two regions have the id 2",
+            "two regions have the addr 127.0.0.1:7",
+        ];
+        assert_eq!(problems(text), expected);
+    }
+
+    #[test]
+    fn bounds_that_depend_on_one_another_are_compared() {
+        assert_eq!(problems("gateway = { window = \"1KiB\" }"), ["`gateway.batch` is more than `gateway.window`"]);
+        assert_eq!(
+            problems("limits.client_output_buffer_limit = \"1MiB\""),
+            ["`limits.client_output_buffer_limit` has no room for the largest value"]
+        );
+        assert_eq!(problems("gateway.reconnect_min = \"10s\"").len(), 1);
+        assert_eq!(
+            problems("auth = { requirepass = \"a\", requirepass_file = \"b\" }"),
+            ["the password is given twice"]
+        );
+        assert_eq!(problems("auth = { requirepass = \"\" }"), ["the password is empty"]);
+    }
+
+    #[test]
+    fn two_listeners_cannot_share_a_port_and_one_must_be_on() {
+        assert_eq!(
+            problems("node.admin = \"0.0.0.0:6379\""),
+            ["`node.admin` and `node.listen` cannot both listen on 0.0.0.0:6379"]
+        );
+        assert_eq!(problems("node.listen = \"off\""), ["no client could ever connect"]);
+    }
+}
