@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn readers_never_see_half_a_correction() {
         const READERS: usize = 2;
-        const READS: usize = if cfg!(miri) { 100 } else { 50_000 };
+        const READS: usize = if cfg!(miri) { 100 } else { 500_000 };
         let lines = |number: u64| from_words([number; 6]);
         let (shared, finished) = (SharedLines::new(lines(0)), AtomicUsize::new(0));
         let read = || {
