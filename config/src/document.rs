@@ -21,7 +21,7 @@ use toml::{
 };
 
 use crate::{
-    fault::{Fault, FaultKind, Place},
+    fault::{self, Fault, FaultKind, Place},
     report::{Problem, Problems},
 };
 
@@ -268,7 +268,7 @@ impl<'de> Deserializer<'de> for ValueReader<'_, '_> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _variants: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
         self.located(|this| match this.value.get_ref() {
@@ -278,7 +278,10 @@ impl<'de> Deserializer<'de> for ValueReader<'_, '_> {
                 let entries = Entries { rest: reader.entries(), value: None, left_out: this.left_out };
                 visitor.visit_enum(de::value::MapAccessDeserializer::new(entries))
             }
-            _ => this.visit(visitor),
+            _ => {
+                let expected = format!("one of {}", fault::list(variants, |word| format!("\"{word}\"")));
+                Err(Fault::new(FaultKind::WrongType { expected }))
+            }
         })
     }
 

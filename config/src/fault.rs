@@ -90,11 +90,20 @@ impl Fault {
     }
 }
 
+/// The words as a list, each in its quotes.
+pub(crate) fn list(words: &[&str], quote: impl Fn(&str) -> String) -> String {
+    words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", ")
+}
+
 /// "did you mean" if a known word is near, and the list of all of them.
 fn nearest(found: &str, known: &[&str], quote: impl Fn(&str) -> String) -> String {
-    let list = known.iter().map(|word| quote(word)).collect::<Vec<_>>().join(", ");
-    let similarity =
-        |word: &str| strsim::jaro_winkler(&found.to_lowercase().replace('-', "_"), &word.replace('-', "_"));
+    let list = list(known, &quote);
+    let found = found.to_lowercase().replace('-', "_");
+    let similarity = |word: &str| {
+        let word = word.replace('-', "_");
+        let part = found.len() >= MIN_PART && word.contains(&found);
+        if part { 1.0 } else { strsim::jaro_winkler(&found, &word) }
+    };
     let best = known.iter().map(|word| (similarity(word), word)).max_by(|(a, _), (b, _)| a.total_cmp(b));
     match best {
         Some((similarity, word)) if similarity >= MIN_SIMILARITY => {
@@ -107,6 +116,9 @@ fn nearest(found: &str, known: &[&str], quote: impl Fn(&str) -> String) -> Strin
 /// From this Jaro-Winkler similarity on, a word is worth suggesting. At 0.8 one or two slips in a word of ten letters
 /// are caught, and words that merely share a prefix are not.
 const MIN_SIMILARITY: f64 = 0.8;
+
+/// From this many letters on, a part of a word stands for the whole: `lru` for `allkeys-lru`.
+const MIN_PART: usize = 3;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -140,8 +140,8 @@ fn check_peers(config: &NodeConfig, problems: &mut Problems) {
     let peers = &config.peers;
     problems.require(peers.is_empty() || config.gateway.listen.is_on(), || {
         Problem::new("there are peers, but no gateway that their links could arrive at")
-            .at("gateway.listen")
-            .label("this is off")
+            .at("peer.0")
+            .label("`gateway.listen` is off")
             .help("set `listen` in [gateway], such as listen = \"0.0.0.0:7103\", with `cert`, `key` and `ca`")
     });
     unique("id", (config.region.id, "this region"), peers.iter().map(|peer| peer.id), problems);
