@@ -104,7 +104,7 @@ fn nearest(found: &str, known: &[&str], quote: impl Fn(&str) -> String) -> Strin
         let part = found.len() >= MIN_PART && word.contains(&found);
         if part { 1.0 } else { strsim::jaro_winkler(&found, &word) }
     };
-    let best = known.iter().map(|word| (similarity(word), word)).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let best = known.iter().rev().map(|word| (similarity(word), word)).max_by(|(a, _), (b, _)| a.total_cmp(b));
     match best {
         Some((similarity, word)) if similarity >= MIN_SIMILARITY => {
             format!("did you mean {}? known are: {list}", quote(word))

@@ -103,7 +103,7 @@ error: two regions have the id 1
 }
 
 #[test]
-fn text_that_is_no_toml_is_shown_where_it_ends_to_be() {
+fn text_that_is_no_toml_is_shown_where_it_breaks() {
     assert_shown(
         &report("[node]\nlisten = = 3\n"),
         "
