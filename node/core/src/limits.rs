@@ -1,0 +1,27 @@
+//! The bounds of a node's core, each with its policy. What an operator may change is in the configuration instead.
+
+/// Longest key, in bytes; Redis's own bound. Longer ones are refused with an error.
+pub const KEY_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Longest value, in bytes; Redis's own bound. A command that would make a longer one is refused with an error.
+pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Entries that a scan visits under one hold of a stripe's lock; then it lets others in and goes on.
+///
+/// A visit is a cache miss, some 100 ns: a command waits for 0.1 ms at most.
+pub const SCAN_ENTRIES_PER_HOLD: usize = 1_024;
+
+/// Bytes of records that a feed takes out under one hold of a stripe's lock, before it lets others in.
+pub const FEED_BYTES_PER_HOLD: usize = 64 * 1024;
+
+/// Log items that a feed reads under one hold of a stripe's lock.
+pub const FEED_ITEMS_PER_HOLD: usize = 256;
+
+/// Candidates for eviction that a stripe remembers between evictions; Redis keeps as many.
+pub const EVICTION_POOL: usize = 16;
+
+/// Entries that one eviction may look at before it gives the lock back; the next goes on where it stopped.
+pub const EVICTION_VISITS_MAX: usize = 4_096;
+
+/// Greatest number of stripes of a node: a set of them is a 64-bit mask.
+pub const STRIPES_MAX: usize = 64;

@@ -1,0 +1,134 @@
+//! Records from elsewhere: what a stripe does with what a feed brings.
+//!
+//! Everything passes through [`merge`], and nothing is stamped: a record keeps the stamp of its write wherever it goes.
+//! The clock of the stripe does not follow the stamps that arrive. A local write is stamped above the key's own stamp
+//! and the slot's floor anyway, which is all that a register under last-writer-wins can notice; and a region whose
+//! clock runs ahead does not drag the others' watermarks, and so their idea of lag, with it.
+
+use std::collections::HashSet;
+
+use clock::{Stamp, Time};
+
+use super::{
+    entry::Entry,
+    heap::HeapFull,
+    log::Item,
+    record::{Outcome, Record, State, merge},
+    seen::Seen,
+    settings::Sabotage,
+    stripe::{Address, Stripe},
+};
+use crate::slot::{Slot, SlotRange};
+
+/// The keys that a source holds in a slot, collected while it sends the whole slot.
+pub(super) type Kept = HashSet<Box<[u8]>>;
+
+impl Stripe {
+    /// Merges a record into its slot. `sender_saw` is what the sender had seen when it sent it: a held record of
+    /// another region that it had not seen was written concurrently, and is counted as a conflict.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed.
+    pub fn apply(
+        &mut self,
+        at: Address,
+        record: &Record<'_>,
+        sender_saw: &Seen,
+        now: Time,
+    ) -> Result<Outcome, HeapFull> {
+        let found = self.find(at, record.key);
+        let held = found.map(|handle| Entry::at(&self.heap, handle).version());
+        let sabotaged = self.settings.is_sabotaged(Sabotage::NoFloor);
+        let floor = if sabotaged { Stamp::ZERO } else { self.table(at.slot).floor };
+        let outcome = merge(held, floor, record.version());
+        if let Some(held) = held {
+            let news = record.stamp.time > self.seen.at(at.slot, record.stamp.origin);
+            let other = held.stamp.origin.region() != record.stamp.origin.region();
+            if news && other && held.stamp.time > sender_saw.at(held.stamp.origin) {
+                self.counters.conflicts += 1;
+            }
+        }
+        if outcome == Outcome::Applied {
+            self.install(at, found, record, now)?;
+        }
+        Ok(outcome)
+    }
+
+    /// Merges a record without its value: the room for it is not there, so it is dropped for memory on arrival.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed.
+    pub fn apply_without_value(
+        &mut self,
+        at: Address,
+        record: &Record<'_>,
+        sender_saw: &Seen,
+        now: Time,
+    ) -> Result<Outcome, HeapFull> {
+        let State::Value { .. } = record.state else { return self.apply(at, record, sender_saw, now) };
+        self.counters.evicted += 1;
+        self.apply(at, &Record { state: State::Evicted, ..*record }, sender_saw, now)
+    }
+
+    /// The stamp of a flush of this stripe: above everything that was ever held or forgotten here.
+    pub fn issue_flush(&mut self, now: Time) -> Stamp {
+        let newest = |table: &super::table::SlotTable| table.newest.max(table.floor.time);
+        let above = self.tables.iter().map(newest).max().unwrap_or(Time::ZERO);
+        self.hlc.issue(now, above)
+    }
+
+    /// Drops everything at or under `stamp` in those of `slots` that are here, raises their floors to it, and logs it.
+    /// With the floor raised, nothing that old can ever come back, from nowhere.
+    pub fn flush(&mut self, slots: &SlotRange, stamp: Stamp) {
+        let Some(slots) = self.slots.intersection(slots) else { return };
+        for slot in slots.iter() {
+            if self.table(slot).newest <= stamp.time && stamp > self.table(slot).floor {
+                self.remove_all(slot);
+            } else {
+                self.drop_where(slot, |entry| entry.stamp() <= stamp);
+            }
+            self.raise_floor(slot, stamp);
+            let table = self.table_mut(slot);
+            table.newest = table.newest.max(stamp.time);
+        }
+        self.hlc_observe_own(stamp);
+        self.append(Item::flush(stamp));
+        self.publish();
+    }
+
+    /// A source has sent all that this stripe lacked of a slot. If it sent the slot `whole`, then also its floor and
+    /// the keys that it holds: what is at or under that floor and not among them was forgotten there, and is
+    /// dropped. From here on the slot has seen what the source had.
+    pub fn finish_slot(&mut self, slot: Slot, whole: Option<(Stamp, &Kept)>, seen: &Seen) {
+        if let Some((floor, kept)) = whole {
+            self.drop_where(slot, |entry| entry.stamp() <= floor && !kept.contains(entry.key()));
+            self.raise_floor(slot, floor);
+        }
+        let own = self.hlc.origin();
+        self.seen.join(slot, &seen.iter().filter(|(origin, _)| *origin != own).collect());
+        self.publish();
+    }
+
+    /// Says that `origin` is seen up to `time` in those of `slots` that are here.
+    pub fn advance_seen(&mut self, slots: &SlotRange, origin: clock::Origin, time: Time) {
+        if origin != self.hlc.origin() {
+            self.seen.advance(slots, origin, time);
+        }
+    }
+
+    /// Stamps of this origin that were issued in another stripe of the node count here as well.
+    fn hlc_observe_own(&mut self, stamp: Stamp) {
+        if stamp.origin == self.hlc.origin() {
+            self.hlc.observe(stamp.time);
+        }
+    }
+
+    fn drop_where(&mut self, slot: Slot, condition: impl Fn(Entry<'_>) -> bool) {
+        let handles = self.table(slot).handles();
+        let doomed: Vec<_> = handles.filter(|handle| condition(Entry::at(&self.heap, *handle))).collect();
+        for handle in doomed {
+            let hash = self.hash_of(handle);
+            self.remove(slot, hash, handle);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! The feed: the one way in which data moves.
+//!
+//! `feed(consumer's seen)` is, first, everything newer than what the consumer has seen, whoever stamped it, by a scan
+//! of the entries; then what happens next, from the log. Replica sync, slot moves, links after a cut of any length,
+//! region join and backup are all this. Scan and tail overlap and interleave freely, because records are states:
+//! there is no fork, no snapshot barrier and no moment at which writers wait. What is sent twice is stale once.
+//!
+//! # The walk of one slot
+//! A slot needs a scan if the log no longer holds what the consumer lacks of it, if a record was forgotten before
+//! it was sent, if somebody who speaks no more had stamped what it lacks, or if the consumer asked for a clone.
+//! When the scan of a slot begins, the feed notes what this node has `seen` there; when it is through, the consumer
+//! has seen that too, and is told so ([`FeedItem::SlotEnd`]). If the consumer's least `seen` lies under the slot's
+//! floor, something that it may still hold was forgotten here; then it gets the slot *whole*, with the floor, and
+//! drops what is under that floor and was not sent. Should the floor rise past the consumer during a scan that is
+//! not whole, the scan begins again and is.
+//!
+//! # The tail
+//! Each stripe's log is read in its own order, and when all are read to their ends and no slot waits for a scan,
+//! the least of the stripes' watermarks is true of all slots ([`FeedItem::Watermark`]): that is the heartbeat by
+//! which lag is defined also when nobody writes. A reader that the ring has outrun goes back to scanning those slots
+//! that have changed. So memory for a consumer, however slow, is this cursor and nothing else.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use clock::{Now, Origin, RegionId, Stamp, Time};
+
+use super::{
+    Store,
+    frontier::Matrix,
+    log::{Item, LogPosition},
+    record::Record,
+    seen::{Seen, SeenTable},
+    settings::Sabotage,
+    stripe::Stripe,
+    walk::{Change, ScanPosition},
+};
+use crate::slot::{Slot, SlotRange};
+
+/// One thing that a consumer is told. What a link carries is a sequence of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedItem<'a> {
+    /// What a key is.
+    Record {
+        /// The key's slot.
+        slot: Slot,
+        /// The state and its stamp.
+        record: Record<'a>,
+    },
+    /// Everything at or under `stamp` in these slots was flushed.
+    Flush {
+        /// The slots of one stripe.
+        slots: SlotRange,
+        /// The stamp of the flush.
+        stamp: Stamp,
+    },
+    /// A scan of a slot begins, perhaps not for the first time.
+    SlotBegin {
+        /// The slot.
+        slot: Slot,
+        /// Whether all of it will be sent.
+        whole: bool,
+    },
+    /// A scan of a slot is through.
+    SlotEnd {
+        /// The slot.
+        slot: Slot,
+        /// If all of it was sent: the slot's floor.
+        floor: Option<Stamp>,
+        /// What the consumer has now seen of this slot.
+        seen: Seen,
+    },
+    /// All that `origin` stamped at or before `time`, in every slot, has been sent, or what replaced it.
+    Watermark {
+        /// Who.
+        origin: Origin,
+        /// Until when.
+        time: Time,
+    },
+}
+
+/// Whose records a tail carries. A scan always carries everyone's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of one region, whatever its incarnation: a link.
+    Region(RegionId),
+    /// All: a replica.
+    Everything,
+}
+
+impl Scope {
+    fn contains(self, origin: Origin) -> bool {
+        match self {
+            Self::Region(region) => origin.region() == region,
+            Self::Everything => true,
+        }
+    }
+}
+
+/// Whether more can be had at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// There is more: call again.
+    More,
+    /// The consumer has all that there is; the time up to which is in the watermark just emitted.
+    Drained,
+}
+
+/// One consumer's cursor.
+#[derive(Debug)]
+pub struct Feed {
+    scope: Scope,
+    /// The origin that the consumer writes under; of that it lacks nothing.
+    consumer: Origin,
+    /// What the consumer had seen, and what it was sent since.
+    seen: SeenTable,
+    lanes: Vec<Lane>,
+    /// The lane whose turn it is.
+    turn: usize,
+    slots_scanned: u64,
+}
+
+/// The part of a cursor that walks one stripe.
+#[derive(Debug)]
+struct Lane {
+    position: LogPosition,
+    /// Slots that wait for a scan.
+    waiting: VecDeque<Slot>,
+    /// The same, to be asked whether one is among them.
+    queued: BTreeSet<Slot>,
+    scan: Option<Scan>,
+    /// All that this stripe stamped up to here was sent.
+    settled: Time,
+}
+
+/// What a turn of the feed goes by.
+struct Context<'a> {
+    matrix: &'a Matrix,
+    consumer: Origin,
+    now: Now,
+}
+
+/// A scan of one slot that is under way.
+#[derive(Debug)]
+struct Scan {
+    slot: Slot,
+    position: ScanPosition,
+    whole: bool,
+    /// What the consumer had seen of the slot before.
+    since: Seen,
+    /// The least of that over all origins that matter.
+    low: Time,
+    /// What this node had seen when the scan began.
+    seen: Seen,
+}
+
+impl Feed {
+    /// Goes on where the consumer stands: from the log if it still holds what the consumer lacks, else by a scan.
+    /// `consumer` is the origin that the consumer writes under, `seen` what it has.
+    pub fn resume(store: &Store, scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
+        let mut feed = Self { scope, consumer, seen, lanes: Vec::new(), turn: 0, slots_scanned: 0 };
+        for index in 0..store.stripes() {
+            let stripe = store.lock(index);
+            let mut lane = Lane::new(stripe.log.start());
+            lane.queue_lost(&stripe, scope, &feed.seen);
+            feed.lanes.push(lane);
+        }
+        feed
+    }
+
+    /// Sends everything: for a consumer that starts from nothing.
+    pub fn clone_all(store: &Store, scope: Scope, consumer: Origin) -> Self {
+        let mut feed = Self::resume(store, scope, consumer, SeenTable::new(SlotRange::ALL));
+        for (index, lane) in feed.lanes.iter_mut().enumerate() {
+            let stripe = store.lock(index);
+            lane.position = stripe.log.end();
+            stripe.slots().iter().for_each(|slot| lane.queue(slot));
+        }
+        feed
+    }
+
+    /// Queues scans of the slots in which the consumer lacks records of origins that speak no more: nobody but
+    /// those who heard them can send them.
+    pub fn queue_orphans(&mut self, store: &Store) {
+        let matrix = store.matrix();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let stripe = store.lock(index);
+            let minima = self.seen.minima_in(stripe.slots());
+            let silent: Vec<Origin> = stripe.seen().origins().filter(|origin| !matrix.is_live(*origin)).collect();
+            for origin in silent {
+                if stripe.seen().maximum(origin) <= minima.at(origin) {
+                    continue;
+                }
+                for slot in stripe.slots().iter() {
+                    if self.seen.at(slot, origin) < stripe.seen().at(slot, origin) {
+                        lane.queue(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Emits what comes next, from one stripe after the other, until `is_full` says so or all is sent.
+    ///
+    /// Holds one stripe's lock at a time, for a bounded number of records and bytes; `emit` is called under it.
+    pub fn poll(
+        &mut self,
+        store: &Store,
+        now: Now,
+        bytes_max: usize,
+        mut emit: impl FnMut(&FeedItem<'_>) -> usize,
+    ) -> Polled {
+        let matrix = store.matrix();
+        let context = Context { matrix: &matrix, consumer: self.consumer, now };
+        let (mut bytes, mut idle) = (0, 0);
+        while idle < self.lanes.len() {
+            let stripe = &mut *store.lock(self.turn);
+            let lane = &mut self.lanes[self.turn];
+            let mut emit = |item: &FeedItem<'_>| {
+                let taken = emit(item);
+                bytes += taken;
+                taken
+            };
+            let read = lane.tail(stripe, self.scope, &self.seen, &mut emit);
+            let scanned = lane.scan(stripe, &context, &mut self.seen, &mut emit);
+            if !read && !scanned {
+                lane.settled = stripe.watermark(now.wall);
+                idle += 1;
+            } else {
+                idle = 0;
+            }
+            self.slots_scanned += u64::from(scanned && lane.scan.is_none());
+            self.turn = (self.turn + 1) % self.lanes.len();
+            if bytes >= bytes_max {
+                return Polled::More;
+            }
+        }
+        let settled = self.lanes.iter().map(|lane| lane.settled).min().unwrap_or(Time::ZERO);
+        let origin = store.origin();
+        self.seen.advance(&SlotRange::ALL, origin, settled);
+        emit(&FeedItem::Watermark { origin, time: settled });
+        Polled::Drained
+    }
+
+    /// How many slots still wait for a scan.
+    pub fn slots_waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.waiting.len() + usize::from(lane.scan.is_some())).sum()
+    }
+
+    /// How many scans of a slot were finished.
+    pub const fn slots_scanned(&self) -> u64 {
+        self.slots_scanned
+    }
+
+    /// How many items of the log were not read yet.
+    pub fn backlog(&self, store: &Store) -> u64 {
+        let unread = |(index, lane): (usize, &Lane)| store.lock(index).log.end().distance(lane.position);
+        self.lanes.iter().enumerate().map(unread).sum()
+    }
+
+    /// Whether there is anything to send but a heartbeat.
+    pub fn has_news(&self, store: &Store) -> bool {
+        self.slots_waiting() > 0 || self.backlog(store) > 0
+    }
+}
+
+impl Lane {
+    const fn new(position: LogPosition) -> Self {
+        Self { position, waiting: VecDeque::new(), queued: BTreeSet::new(), scan: None, settled: Time::ZERO }
+    }
+
+    fn queue(&mut self, slot: Slot) {
+        if self.queued.insert(slot) {
+            self.waiting.push_back(slot);
+        }
+    }
+
+    /// Queues the slots of which the ring has lost something that the consumer lacks.
+    fn queue_lost(&mut self, stripe: &Stripe, scope: Scope, seen: &SeenTable) {
+        for (origin, lost) in stripe.log.lost().iter().filter(|(origin, _)| scope.contains(*origin)) {
+            for slot in stripe.slots().iter() {
+                let since = seen.at(slot, origin);
+                if since < lost && stripe.has_newer(slot, since) {
+                    self.queue(slot);
+                }
+            }
+        }
+    }
+
+    /// Sends from the log. Returns whether there was anything to read.
+    fn tail(
+        &mut self,
+        stripe: &Stripe,
+        scope: Scope,
+        seen: &SeenTable,
+        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
+    ) -> bool {
+        if self.position < stripe.log.start() {
+            self.position = stripe.log.start();
+            self.queue_lost(stripe, scope, seen);
+        }
+        let (from, mut gone) = (self.position, Vec::new());
+        let queued = &self.queued;
+        self.position = stripe.read_log(from, |item| {
+            tail_item(stripe, item, scope, seen, queued, emit).unwrap_or_else(|slot| {
+                gone.push(slot);
+                0
+            })
+        });
+        for slot in gone {
+            // A scan that is under way may have passed what is missing.
+            self.scan = self.scan.take().filter(|scan| scan.slot != slot);
+            self.queue(slot);
+        }
+        self.position != from
+    }
+
+    /// Sends from the slot being scanned, or the next that waits. Returns whether there was any.
+    fn scan(
+        &mut self,
+        stripe: &mut Stripe,
+        context: &Context<'_>,
+        seen: &mut SeenTable,
+        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
+    ) -> bool {
+        let Some(mut scan) = self.scan.take().or_else(|| {
+            let slot = self.waiting.pop_front()?;
+            // From here on the tail must bring what the scan has passed already.
+            self.queued.remove(&slot);
+            Some(Scan::begin(slot, stripe, context, seen, emit))
+        }) else {
+            return false;
+        };
+        let stopped = stripe.scan_slot(scan.slot, scan.position, |record| {
+            if stripe.is_wanted(record.stamp, scan.whole, &scan.since) {
+                emit(&FeedItem::Record { slot: scan.slot, record: *record })
+            } else {
+                0
+            }
+        });
+        if let Some(position) = stopped {
+            scan.position = position;
+            self.scan = Some(scan);
+            return true;
+        }
+        let floor = stripe.floor(scan.slot);
+        if !scan.whole && scan.must_be_whole(stripe) {
+            // The floor rose past the consumer while the slot was walked.
+            self.scan = Some(Scan::begin(scan.slot, stripe, context, seen, emit));
+            return true;
+        }
+        seen.join(scan.slot, &scan.seen);
+        emit(&FeedItem::SlotEnd { slot: scan.slot, floor: scan.whole.then_some(floor), seen: scan.seen });
+        true
+    }
+}
+
+impl Scan {
+    fn begin(
+        slot: Slot,
+        stripe: &mut Stripe,
+        context: &Context<'_>,
+        consumer: &SeenTable,
+        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
+    ) -> Self {
+        let mut since = context.matrix.with_births(&consumer.of(slot));
+        since.advance(context.consumer, Time::MAX);
+        let mut seen = stripe.seen().of(slot);
+        seen.advance(stripe.hlc.origin(), stripe.watermark(context.now.wall));
+        let origins = since.iter().chain(seen.iter()).map(|(origin, _)| origin);
+        let counts = |origin: &Origin| context.matrix.is_live(*origin) || since.at(*origin) < seen.at(*origin);
+        let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
+        let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since, low, seen };
+        scan.whole = scan.must_be_whole(stripe);
+        emit(&FeedItem::SlotBegin { slot, whole: scan.whole });
+        scan
+    }
+
+    /// Whether something that the consumer may hold was forgotten here.
+    fn must_be_whole(&self, stripe: &Stripe) -> bool {
+        self.low < stripe.floor(self.slot).time && !stripe.settings.is_sabotaged(Sabotage::NoReset)
+    }
+}
+
+/// Sends what an item of the log stands for now.
+///
+/// # Errors
+/// The slot, if the record was forgotten before it was sent.
+fn tail_item(
+    stripe: &Stripe,
+    item: &Item,
+    scope: Scope,
+    seen: &SeenTable,
+    queued: &BTreeSet<Slot>,
+    emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
+) -> Result<usize, Slot> {
+    let stamp = item.stamp();
+    if !scope.contains(stamp.origin) || item.slot().is_some_and(|slot| is_known(slot, stamp, seen, queued)) {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    let change = stripe.resolve(
+        item,
+        |stamp| scope.contains(stamp.origin),
+        |slot, record| {
+            bytes += emit(&FeedItem::Record { slot, record: *record });
+        },
+    );
+    match change {
+        Change::Gone(slot) => return Err(slot),
+        Change::Flushed(stamp) => bytes += emit(&FeedItem::Flush { slots: stripe.slots().clone(), stamp }),
+        Change::Superseded | Change::Emitted => {}
+    }
+    Ok(bytes)
+}
+
+/// Whether the consumer has this already, or will get it by the scan that its slot waits for.
+fn is_known(slot: Slot, stamp: Stamp, seen: &SeenTable, queued: &BTreeSet<Slot>) -> bool {
+    stamp.time <= seen.at(slot, stamp.origin) || queued.contains(&slot)
+}

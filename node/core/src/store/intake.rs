@@ -1,0 +1,102 @@
+//! The intake: the receiving end of a feed, mirror image of `feed`.
+//!
+//! It hands every item to the stripe that it concerns. Its only state are the keys of the slots that are being
+//! received whole, which decide what is dropped at the end of such a slot. If the sender dies in between, that state is
+//! thrown away: nothing was dropped yet, `seen` has not moved, and the next feed begins the slot again.
+
+use std::collections::BTreeMap;
+
+use clock::Now;
+
+use super::{
+    Store,
+    apply::Kept,
+    feed::FeedItem,
+    heap::HeapFull,
+    record::{Outcome, Record},
+    seen::Seen,
+};
+use crate::slot::{Slot, SlotRange};
+
+/// How many records came to which end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Records that won.
+    pub applied: u64,
+    /// Records that were no news.
+    pub stale: u64,
+    /// Records under a floor.
+    pub refused: u64,
+}
+
+/// One source's intake.
+#[derive(Debug, Default)]
+pub struct Intake {
+    /// The slots that are being received whole, with the keys received so far.
+    whole: BTreeMap<Slot, Kept>,
+    tally: Tally,
+}
+
+impl Intake {
+    /// Takes in one item. `sender_saw` is what the sender had seen when it sent it.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed, and `seen` does not claim the item.
+    pub fn take(&mut self, store: &Store, item: &FeedItem<'_>, sender_saw: &Seen, now: Now) -> Result<(), HeapFull> {
+        match item {
+            FeedItem::Record { slot, record } => self.take_record(store, *slot, record, sender_saw, now)?,
+            FeedItem::Flush { slots, stamp } => {
+                for index in store.stripes_of(slots) {
+                    store.lock(index).flush(slots, *stamp);
+                }
+            }
+            FeedItem::SlotBegin { slot, whole } => {
+                self.whole.remove(slot);
+                if *whole {
+                    self.whole.insert(*slot, Kept::new());
+                }
+            }
+            FeedItem::SlotEnd { slot, floor, seen } => {
+                let kept = self.whole.remove(slot).unwrap_or_default();
+                let whole = floor.map(|floor| (floor, &kept));
+                store.lock(store.stripe_of(*slot)).finish_slot(*slot, whole, seen);
+            }
+            FeedItem::Watermark { origin, time } => {
+                for index in 0..store.stripes() {
+                    store.lock(index).advance_seen(&SlotRange::ALL, *origin, *time);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of the records so far.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    fn take_record(
+        &mut self,
+        store: &Store,
+        slot: Slot,
+        record: &Record<'_>,
+        sender_saw: &Seen,
+        now: Now,
+    ) -> Result<(), HeapFull> {
+        if let Some(kept) = self.whole.get_mut(&slot) {
+            kept.insert(record.key.into());
+        }
+        let at = store.address_in(slot, record.key);
+        let outcome = if store.make_room(now.wall).is_ok() {
+            store.lock(store.stripe_of(slot)).apply(at, record, sender_saw, now.wall)?
+        } else {
+            store.lock(store.stripe_of(slot)).apply_without_value(at, record, sender_saw, now.wall)?
+        };
+        match outcome {
+            Outcome::Applied => self.tally.applied += 1,
+            Outcome::Stale => self.tally.stale += 1,
+            Outcome::Refused => self.tally.refused += 1,
+        }
+        Ok(())
+    }
+}

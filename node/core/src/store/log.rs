@@ -1,0 +1,165 @@
+//! The log: which records changed, in the order in which they did, as a bounded ring.
+//!
+//! The log does not hold values. An item names a key by its hash and says which stamp it was given; whoever reads the
+//! item looks the key up and takes the record that is there *now*. Since a record is a state, the newer one is as
+//! good as, and better than, the one that the item was about: a reader that lags skips what was overwritten since.
+//! So conflation under back-pressure is not a mechanism but a consequence, and a ring of a million changes costs
+//! 16 MiB whatever the values weigh. Two keys with the same hash are both sent: that is harmless.
+//!
+//! If the key is gone, it was forgotten before this reader had it, and the slot's floor has risen over it: the reader
+//! must go back to the scan for that slot. A reader that fell off the ring must do so for all slots of the stripe that
+//! changed since; `lost` says what the ring no longer holds.
+
+use std::collections::VecDeque;
+
+use clock::{Origin, Stamp, Time};
+
+use super::{KeyHash, Seen};
+use crate::slot::Slot;
+
+/// A change: the key with this hash in this slot was given this stamp.
+///
+/// 16 bytes. A flush of the whole stripe is an item too, named by a slot that does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    time: Time,
+    origin: Origin,
+    slot: u16,
+    hash: KeyHash,
+}
+
+/// What an item is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// The keys of this hash in this slot.
+    Key(Slot, KeyHash),
+    /// Everything in the stripe at or under the item's stamp was flushed.
+    Flush,
+}
+
+const FLUSH: u16 = u16::MAX;
+const _: () = assert!(size_of::<Item>() == 16);
+
+impl Item {
+    pub(super) const fn key(slot: Slot, hash: KeyHash, stamp: Stamp) -> Self {
+        Self { time: stamp.time, origin: stamp.origin, slot: slot.number(), hash }
+    }
+
+    pub(super) const fn flush(stamp: Stamp) -> Self {
+        Self { time: stamp.time, origin: stamp.origin, slot: FLUSH, hash: KeyHash::ZERO }
+    }
+
+    pub(super) const fn stamp(&self) -> Stamp {
+        Stamp { time: self.time, origin: self.origin }
+    }
+
+    /// The slot of the key; `None` for a flush.
+    pub(super) const fn slot(&self) -> Option<Slot> {
+        Slot::new(self.slot)
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        self.slot().map_or(Subject::Flush, |slot| Subject::Key(slot, self.hash))
+    }
+}
+
+/// Where a reader stands: the number of the next item it has not read. Items are numbered from zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition(u64);
+
+impl LogPosition {
+    pub(super) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// How many items lie between `earlier` and this position.
+    pub const fn distance(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The ring; one per stripe.
+#[derive(Debug)]
+pub(super) struct Log {
+    items: VecDeque<Item>,
+    capacity: usize,
+    /// Number of the oldest item that is still here.
+    start: u64,
+    /// Per origin, the greatest stamp that dropped off the ring.
+    lost: Seen,
+}
+
+impl Log {
+    /// An empty ring for `capacity` items, at least one. Memory is taken as it fills.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { items: VecDeque::new(), capacity: capacity.max(1), start: 0, lost: Seen::new() }
+    }
+
+    pub(super) fn append(&mut self, item: Item) {
+        if self.items.len() == self.capacity
+            && let Some(oldest) = self.items.pop_front()
+        {
+            self.lost.advance(oldest.origin, oldest.time);
+            self.start += 1;
+        }
+        self.items.push_back(item);
+    }
+
+    /// The oldest position that can still be read.
+    pub(super) const fn start(&self) -> LogPosition {
+        LogPosition(self.start)
+    }
+
+    /// The position of the next item to be appended.
+    pub(super) fn end(&self) -> LogPosition {
+        LogPosition(self.start + self.items.len() as u64)
+    }
+
+    /// The item at `position`; `None` at the end, or if the position has dropped off.
+    pub(super) fn item(&self, position: LogPosition) -> Option<Item> {
+        let index = position.0.checked_sub(self.start)?;
+        self.items.get(usize::try_from(index).ok()?).copied()
+    }
+
+    /// What is no longer here: per origin, the greatest stamp that dropped off.
+    pub(super) const fn lost(&self) -> &Seen {
+        &self.lost
+    }
+
+    /// Bytes that the ring holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.items.capacity() * size_of::<Item>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::{Stamp, Time};
+
+    use super::{Item, Log, LogPosition, Subject};
+    use crate::{slot::Slot, store::KeyHash};
+
+    fn item(time: u64) -> Item {
+        let slot = Slot::new(7).unwrap();
+        Item::key(slot, KeyHash::ZERO, Stamp { time: Time::from_ntp64(time), ..Stamp::ZERO })
+    }
+
+    #[test]
+    fn the_ring_keeps_the_newest_and_says_what_it_lost() {
+        let mut log = Log::new(3);
+        for time in 1..=5 {
+            log.append(item(time));
+        }
+        assert_eq!(log.item(LogPosition::default()), None);
+        assert_eq!(log.item(log.start()), Some(item(3)));
+        assert_eq!(log.item(log.end()), None);
+        assert_eq!(log.end().distance(log.start()), 3);
+        assert_eq!(log.lost().at(Stamp::ZERO.origin), Time::from_ntp64(2));
+    }
+
+    #[test]
+    fn a_flush_is_no_key() {
+        assert_eq!(Item::flush(Stamp::ZERO).subject(), Subject::Flush);
+        assert_eq!(item(1).subject(), Subject::Key(Slot::new(7).unwrap(), KeyHash::ZERO));
+    }
+}

@@ -1,0 +1,317 @@
+//! The store: all slots of a node, and what keeps them the same in every region.
+//!
+//! Walk a SET from a client here to a GET elsewhere:
+//!
+//! 1. [`Store::address`] names the key's slot and hash; [`Store::lock`] its stripe.
+//! 2. [`Stripe::write`] issues a stamp above the clock, the key's stamp and the slot's floor, and installs the record:
+//!    entry into the heap ([`entry`], [`heap`]), handle into the slot's table ([`table`]), item into the log ([`log`]).
+//! 3. A [`Feed`] reads the log, finds the record and emits it; a link carries it.
+//! 4. In the other region an [`Intake`] hands it to [`Stripe::apply`], where [`merge`] compares it with what is held.
+//! 5. [`Stripe::read`] finds it.
+//!
+//! Stripes are runs of neighbouring slots. Each has its lock, its clock and its part of the log, so that two workers
+//! meet only if their keys do. A lock is held for one command, never across a wait; whoever needs several takes them in
+//! the order of their numbers.
+
+mod apply;
+mod entry;
+mod evict;
+mod expire;
+mod feed;
+mod frontier;
+mod graveyard;
+mod heap;
+mod intake;
+mod log;
+mod record;
+mod seen;
+mod settings;
+mod stripe;
+mod table;
+mod walk;
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut, RangeInclusive},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{
+            AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+};
+
+use clock::{Hlc, Now, Origin, Stamp, Time};
+use foldhash::fast::FixedState;
+
+pub use self::{
+    evict::{Access, Eviction},
+    expire::Swept,
+    feed::{Feed, FeedItem, Polled, Scope},
+    frontier::Matrix,
+    heap::HeapFull,
+    intake::{Intake, Tally},
+    log::LogPosition,
+    record::{Expiry, Kind, Outcome, Record, State, Version, merge},
+    seen::{Seen, SeenTable},
+    settings::{EvictionPolicy, Sabotage, Settings},
+    stripe::{Address, Census, Counters, Found, KeyHash, Stripe},
+    walk::ScanPosition,
+};
+use crate::{
+    limits::STRIPES_MAX,
+    slot::{SLOTS, Slot, SlotRange},
+};
+
+/// How a store is built.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Who stamps the local writes.
+    pub origin: Origin,
+    /// No stamp is issued at or below this time: the persisted high-water mark.
+    pub start: Time,
+    /// Other regions whose progress counts for the frontier.
+    pub peers: Vec<clock::RegionId>,
+    /// Number of stripes, a power of two, at most [`STRIPES_MAX`].
+    pub stripes: usize,
+    /// Changes that the log keeps, over all stripes.
+    pub log_records: usize,
+    /// Seeds the hash of keys; random, so that nobody can choose keys that collide.
+    pub hash_seed: u64,
+}
+
+/// Memory is full and the policy lets nothing go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("command not allowed when used memory > 'maxmemory'")]
+pub struct OutOfMemory;
+
+/// See the head of this file.
+pub struct Store {
+    stripes: Box<[Mutex<Stripe>]>,
+    /// Slots per stripe, as a power of two.
+    shift: u32,
+    hasher: FixedState,
+    settings: Arc<Settings>,
+    matrix: Mutex<Arc<Matrix>>,
+    origin: Origin,
+    /// Where eviction goes on.
+    evict_hand: AtomicUsize,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Store {
+    /// An empty store.
+    ///
+    /// # Panics
+    /// If `options.stripes` is no power of two up to [`STRIPES_MAX`].
+    pub fn new(options: &StoreOptions) -> Self {
+        assert!(options.stripes.is_power_of_two() && options.stripes <= STRIPES_MAX, "stripes must be 1, 2, 4 .. 64");
+        let settings = Arc::new(Settings::default());
+        let hasher = FixedState::with_seed(options.hash_seed);
+        let width = SLOTS / options.stripes as u16;
+        let stripe = |index: u16| {
+            let slots = SlotRange::new(index * width..(index + 1) * width).expect("stripes share out the slots");
+            let hlc = Hlc::new(options.origin, options.start);
+            Stripe::new(slots, hlc, options.log_records / options.stripes, hasher.clone(), settings.clone())
+        };
+        let stripes = (0..options.stripes as u16).map(|index| Mutex::new(stripe(index))).collect();
+        let matrix = Matrix::new(options.origin, options.start, options.peers.iter().copied());
+        Self {
+            stripes,
+            shift: width.trailing_zeros(),
+            hasher,
+            settings,
+            matrix: Mutex::new(Arc::new(matrix)),
+            origin: options.origin,
+            evict_hand: AtomicUsize::new(0),
+            wake: OnceLock::new(),
+        }
+    }
+
+    /// Where `key` lives.
+    pub fn address(&self, key: &[u8]) -> Address {
+        self.address_in(Slot::of(key), key)
+    }
+
+    /// Where `key`, which is of `slot`, lives.
+    pub fn address_in(&self, slot: Slot, key: &[u8]) -> Address {
+        Address { slot, hash: KeyHash::of(&self.hasher, key) }
+    }
+
+    /// How many stripes there are.
+    pub fn stripes(&self) -> usize {
+        self.stripes.len()
+    }
+
+    /// The number of the stripe that holds `slot`.
+    pub fn stripe_of(&self, slot: Slot) -> usize {
+        usize::from(slot.number() >> self.shift)
+    }
+
+    /// The numbers of the stripes that hold `slots`.
+    pub fn stripes_of(&self, slots: &SlotRange) -> RangeInclusive<usize> {
+        self.stripe_of(slots.first)..=self.stripe_of(slots.last)
+    }
+
+    /// Locks a stripe. To hold several, lock them in ascending order.
+    pub fn lock(&self, index: usize) -> StripeGuard<'_> {
+        // A command that panicked is caught by its connection; every change to a stripe is complete before
+        // anything can panic, so the stripe is as good as it was.
+        let stripe = self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner);
+        StripeGuard { stripe: Some(stripe), store: self }
+    }
+
+    /// What an operator may change.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who stamps the local writes.
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What is known of the regions' progress, as of now.
+    pub fn matrix(&self) -> Arc<Matrix> {
+        self.matrix.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes what is known of the regions' progress.
+    pub fn update_matrix<T>(&self, change: impl FnOnce(&mut Matrix) -> T) -> T {
+        change(Arc::make_mut(&mut self.matrix.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// What this node has seen in every slot, its own origin's watermark among it.
+    pub fn seen_minima(&self, now: Now) -> Seen {
+        let mut minima: Option<Seen> = None;
+        for index in 0..self.stripes() {
+            let mut stripe = self.lock(index);
+            let mut seen = stripe.seen().minima();
+            seen.advance(self.origin, stripe.watermark(now.wall));
+            match &mut minima {
+                Some(minima) => minima.meet(&seen),
+                None => minima = Some(seen),
+            }
+        }
+        minima.unwrap_or_default()
+    }
+
+    /// What this node has seen, slot by slot, its own origin's watermark among it: what it tells whoever feeds it.
+    pub fn seen_table(&self, now: Now) -> SeenTable {
+        let mut table = SeenTable::new(SlotRange::ALL);
+        for index in 0..self.stripes() {
+            let mut stripe = self.lock(index);
+            for slot in stripe.slots().iter() {
+                table.join(slot, &stripe.seen().of(slot));
+            }
+            let (slots, watermark) = (stripe.slots().clone(), stripe.watermark(now.wall));
+            table.advance(&slots, self.origin, watermark);
+        }
+        table
+    }
+
+    /// Works out the frontier anew. It never goes back.
+    pub fn advance_frontier(&self, now: Now) -> Time {
+        let frontier = self.matrix().frontier(&self.seen_minima(now));
+        self.settings.frontier.fetch_max(frontier.ntp64(), Relaxed);
+        self.settings.frontier()
+    }
+
+    /// Drops values until memory is under its limit.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if the policy lets nothing go.
+    pub fn make_room(&self, now: Time) -> Result<(), OutOfMemory> {
+        let limit = self.settings.max_memory();
+        if limit == 0 || self.settings.used_bytes() <= limit {
+            return Ok(());
+        }
+        let mut hopeless = 0;
+        while self.settings.used_bytes() > limit {
+            let index = self.evict_hand.fetch_add(1, Relaxed) % self.stripes();
+            match self.lock(index).evict_one(now) {
+                Eviction::Dropped | Eviction::NotYet => hopeless = 0,
+                Eviction::NothingToDrop => hopeless += 1,
+            }
+            if hopeless == self.stripes() {
+                return Err(OutOfMemory);
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops everything, here and in every region: FLUSHALL. Atomic in this node.
+    pub fn flush(&self, now: Time) -> Stamp {
+        let mut stripes: Vec<_> = (0..self.stripes()).map(|index| self.lock(index)).collect();
+        let stamp = stripes.iter_mut().map(|stripe| stripe.issue_flush(now)).max().expect("there is a stripe");
+        for stripe in &mut stripes {
+            stripe.flush(&SlotRange::ALL, stamp);
+        }
+        stamp
+    }
+
+    /// How much there is, over all stripes.
+    pub fn census(&self) -> Census {
+        let mut sum = Census::default();
+        (0..self.stripes()).for_each(|index| sum.add(&self.lock(index).census()));
+        sum
+    }
+
+    /// What happened, over all stripes.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        (0..self.stripes()).for_each(|index| sum.add(&self.lock(index).counters()));
+        sum
+    }
+
+    /// Says how to wake a reader of the log that waits. Only the first call counts.
+    pub fn on_news(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.wake.set(Box::new(wake));
+    }
+
+    /// Asks to be woken by the next append. Ask first, then look for news once more, then wait.
+    pub fn await_news(&self) {
+        self.settings.reader_waits.store(true, SeqCst);
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("origin", &self.origin)
+            .field("stripes", &self.stripes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stripe, locked. When it is let go, who waits for news of its log is woken.
+#[derive(Debug)]
+pub struct StripeGuard<'a> {
+    stripe: Option<MutexGuard<'a, Stripe>>,
+    store: &'a Store,
+}
+
+impl Deref for StripeGuard<'_> {
+    type Target = Stripe;
+
+    fn deref(&self) -> &Stripe {
+        self.stripe.as_ref().expect("the lock is held until the guard is dropped")
+    }
+}
+
+impl DerefMut for StripeGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Stripe {
+        self.stripe.as_mut().expect("the lock is held until the guard is dropped")
+    }
+}
+
+impl Drop for StripeGuard<'_> {
+    fn drop(&mut self) {
+        let news = self.take_news();
+        self.stripe = None;
+        if let Some(wake) = self.store.wake.get().filter(|_| news) {
+            wake();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! `seen`: what has arrived, per slot and per origin.
+//!
+//! `seen(slot, origin) = t` says: every record of that slot that `origin` stamped at or before `t`, or what replaced
+//! it, has arrived here. It is the cursor of replication, and it lives with the data it describes, so whoever carries
+//! records may die at any moment and the next one asks here where to go on. An origin that was never heard of is seen
+//! up to zero.
+//!
+//! [`Seen`] is one such vector. [`SeenTable`] holds those of a stripe's slots, one array of times per origin: a
+//! heartbeat that advances one origin in every slot is a pass over 128 KiB for the whole node, some microseconds, and
+//! needs no cleverness about which slots agree.
+
+use clock::{Origin, Time};
+
+use crate::slot::{Slot, SlotRange};
+
+/// A vector of "seen up to", one time per origin, sorted by origin; an origin that is not in it is seen up to zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(Vec<(Origin, Time)>);
+
+impl Seen {
+    /// Nothing seen.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// How far `origin` is seen.
+    pub fn at(&self, origin: Origin) -> Time {
+        match self.position(origin) {
+            Ok(index) => self.0[index].1,
+            Err(_) => Time::ZERO,
+        }
+    }
+
+    /// Says that `origin` is seen up to `time`; it never goes back.
+    pub fn advance(&mut self, origin: Origin, time: Time) {
+        match self.position(origin) {
+            Ok(index) => self.0[index].1 = self.0[index].1.max(time),
+            Err(index) => self.0.insert(index, (origin, time)),
+        }
+    }
+
+    /// Takes in all that `other` has seen.
+    pub fn join(&mut self, other: &Self) {
+        for (origin, time) in other.iter() {
+            self.advance(origin, time);
+        }
+    }
+
+    /// Keeps, per origin, only what both have seen.
+    pub fn meet(&mut self, other: &Self) {
+        for (origin, time) in &mut self.0 {
+            *time = (*time).min(other.at(*origin));
+        }
+        self.0.retain(|(_, time)| *time > Time::ZERO);
+    }
+
+    /// The origins that were heard of and how far each is seen, in the order of origins.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Origin, Time)> {
+        self.0.iter().copied()
+    }
+
+    /// Whether nothing was seen of anyone.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|(_, time)| *time == Time::ZERO)
+    }
+
+    fn position(&self, origin: Origin) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&origin, |(origin, _)| *origin)
+    }
+}
+
+impl FromIterator<(Origin, Time)> for Seen {
+    fn from_iter<I: IntoIterator<Item = (Origin, Time)>>(pairs: I) -> Self {
+        let mut seen = Self::new();
+        for (origin, time) in pairs {
+            seen.advance(origin, time);
+        }
+        seen
+    }
+}
+
+/// The `seen` vectors of neighbouring slots.
+#[derive(Clone, Debug)]
+pub struct SeenTable {
+    slots: SlotRange,
+    origins: Vec<(Origin, Box<[Time]>)>,
+}
+
+impl SeenTable {
+    /// Nothing seen in any of `slots`.
+    pub const fn new(slots: SlotRange) -> Self {
+        Self { slots, origins: Vec::new() }
+    }
+
+    /// How far `origin` is seen in `slot`.
+    pub fn at(&self, slot: Slot, origin: Origin) -> Time {
+        let column = self.origins.iter().find(|(known, _)| *known == origin);
+        column.map_or(Time::ZERO, |(_, times)| times[self.index(slot)])
+    }
+
+    /// The vector of one slot.
+    pub fn of(&self, slot: Slot) -> Seen {
+        self.origins.iter().map(|(origin, times)| (*origin, times[self.index(slot)])).collect()
+    }
+
+    /// Takes in what was seen in one slot.
+    pub fn join(&mut self, slot: Slot, seen: &Seen) {
+        let index = self.index(slot);
+        for (origin, time) in seen.iter() {
+            let entry = &mut self.column(origin)[index];
+            *entry = (*entry).max(time);
+        }
+    }
+
+    /// Says that `origin` is seen up to `time` in all of `slots` that are in this table.
+    pub fn advance(&mut self, slots: &SlotRange, origin: Origin, time: Time) {
+        let Some(slots) = self.slots.intersection(slots) else { return };
+        let (first, last) = (self.index(slots.first), self.index(slots.last));
+        for entry in &mut self.column(origin)[first..=last] {
+            *entry = (*entry).max(time);
+        }
+    }
+
+    /// What is seen in every slot: the least of each origin.
+    pub fn minima(&self) -> Seen {
+        self.minima_in(&self.slots)
+    }
+
+    /// What is seen in every one of `slots` that are in this table.
+    pub fn minima_in(&self, slots: &SlotRange) -> Seen {
+        let Some(slots) = self.slots.intersection(slots) else { return Seen::new() };
+        let (first, last) = (self.index(slots.first), self.index(slots.last));
+        let least = |times: &[Time]| times[first..=last].iter().copied().min().unwrap_or(Time::ZERO);
+        self.origins.iter().map(|(origin, times)| (*origin, least(times))).collect()
+    }
+
+    /// How far `origin` is seen in the slot that has seen most of it.
+    pub fn maximum(&self, origin: Origin) -> Time {
+        let column = self.origins.iter().find(|(known, _)| *known == origin);
+        column.and_then(|(_, times)| times.iter().copied().max()).unwrap_or(Time::ZERO)
+    }
+
+    /// The origins that were heard of.
+    pub fn origins(&self) -> impl Iterator<Item = Origin> {
+        self.origins.iter().map(|(origin, _)| *origin)
+    }
+
+    /// The slots whose vectors are here.
+    pub const fn slots(&self) -> &SlotRange {
+        &self.slots
+    }
+
+    fn column(&mut self, origin: Origin) -> &mut [Time] {
+        let found = self.origins.iter().position(|(known, _)| *known == origin);
+        let index = found.unwrap_or_else(|| {
+            self.origins.push((origin, vec![Time::ZERO; self.slots.count()].into_boxed_slice()));
+            self.origins.len() - 1
+        });
+        &mut self.origins[index].1
+    }
+
+    fn index(&self, slot: Slot) -> usize {
+        self.slots.index(slot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::{Incarnation, Origin, RegionId, Time};
+    use proptest::prelude::{Strategy, prop_assert_eq, proptest};
+
+    use super::{Seen, SeenTable};
+    use crate::slot::{Slot, SlotRange};
+
+    fn origin(region: u8) -> Origin {
+        Origin::new(RegionId::new(region).unwrap(), Incarnation::FIRST)
+    }
+
+    fn seens() -> impl Strategy<Value = Seen> {
+        proptest::collection::vec((1..5_u8, 0..9_u64), 0..6)
+            .prop_map(|pairs| pairs.into_iter().map(|(r, t)| (origin(r), Time::from_ntp64(t))).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn join_is_the_greater_and_meet_the_lesser_of_each_origin(a in seens(), b in seens()) {
+            let (mut joined, mut met) = (a.clone(), a.clone());
+            joined.join(&b);
+            met.meet(&b);
+            for region in 1..6 {
+                let (left, right) = (a.at(origin(region)), b.at(origin(region)));
+                prop_assert_eq!(joined.at(origin(region)), left.max(right));
+                prop_assert_eq!(met.at(origin(region)), left.min(right));
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_keeps_each_slot_apart() {
+        let slots = SlotRange::new(256..512).unwrap();
+        let mut table = SeenTable::new(slots.clone());
+        let (first, last) = (slots.first, slots.last);
+        table.advance(&SlotRange::ALL, origin(1), Time::from_ntp64(5));
+        table.join(first, &[(origin(2), Time::from_ntp64(9)), (origin(1), Time::from_ntp64(3))].into_iter().collect());
+        assert_eq!(table.at(first, origin(1)), Time::from_ntp64(5));
+        assert_eq!(table.at(first, origin(2)), Time::from_ntp64(9));
+        assert_eq!(table.at(last, origin(2)), Time::ZERO);
+        assert_eq!(table.minima().at(origin(1)), Time::from_ntp64(5));
+        assert_eq!(table.minima().at(origin(2)), Time::ZERO);
+        table.advance(&SlotRange { first: Slot::new(0).unwrap(), last: first }, origin(1), Time::from_ntp64(7));
+        assert_eq!(table.of(first).at(origin(1)), Time::from_ntp64(7));
+        assert_eq!(table.of(last).at(origin(1)), Time::from_ntp64(5));
+    }
+}

@@ -1,0 +1,550 @@
+//! A stripe: the slots that share a lock, a clock and a log.
+//!
+//! Everything that changes a record ends in [`Stripe::install`], for local writes after a stamp was issued, for records
+//! from elsewhere after [`merge`] has let them in. The files beside this one add what else a stripe can do:
+//! `forget` (tombstones, floor), `apply` (records from elsewhere), `expire`, `evict` and `walk` (for feeds and SCAN).
+//!
+//! Invariants:
+//! - For each key there is at most one entry, and a table's handle is the only one to its block.
+//! - A stamp that leaves a slot leaves its time in the slot's floor.
+//! - The log has an item for every stamp that was installed; what the log drops it remembers as lost.
+
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use clock::{Hlc, Stamp, Time};
+use foldhash::fast::FixedState;
+
+use super::{
+    entry::{self, Entry},
+    evict::{self, Pool},
+    graveyard::Graveyard,
+    heap::{Handle, Heap, HeapFull},
+    log::{Item, Log},
+    record::{Expiry, Kind, Record, State},
+    seen::SeenTable,
+    settings::{Sabotage, Settings},
+    table::SlotTable,
+};
+use crate::slot::{Slot, SlotRange};
+
+/// 32 bits of a key's hash.
+///
+/// The hash function is seeded per process, so that nobody outside can choose keys that collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash(u32);
+
+impl KeyHash {
+    pub(super) const ZERO: Self = Self(0);
+
+    pub(super) fn of(hasher: &FixedState, key: &[u8]) -> Self {
+        Self(hasher.hash_one(key) as u32)
+    }
+
+    /// The 64 bits that the table wants: it takes the bucket from the low bits and a fingerprint from the top seven.
+    pub(super) const fn spread(self) -> u64 {
+        (self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// Where a key lives in this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The key's slot.
+    pub slot: Slot,
+    pub(super) hash: KeyHash,
+}
+
+/// A value that is there and has not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// The value.
+    pub value: &'a [u8],
+    /// When it ends, if it does.
+    pub expiry: Option<Expiry>,
+    /// Its version.
+    pub stamp: Stamp,
+}
+
+/// Events since the start, plain numbers of one stripe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Reads that found a value.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Values that ended.
+    pub expired: u64,
+    /// Values dropped for memory.
+    pub evicted: u64,
+    /// Stamps forgotten before the frontier had passed them.
+    pub forgotten_early: u64,
+    /// Records that were concurrent with what was held of their key.
+    pub conflicts: u64,
+    /// Local writes, deletes among them.
+    pub writes: u64,
+}
+
+impl Counters {
+    /// Adds another stripe's.
+    pub fn add(&mut self, other: &Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.expired += other.expired;
+        self.evicted += other.evicted;
+        self.forgotten_early += other.forgotten_early;
+        self.conflicts += other.conflicts;
+        self.writes += other.writes;
+    }
+}
+
+/// How much is in a stripe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Values, those among them that have ended but were not swept yet.
+    pub values: usize,
+    /// Values that expire.
+    pub volatile: usize,
+    /// Tombstones and markers.
+    pub tombstones: usize,
+}
+
+impl Census {
+    /// Adds another stripe's.
+    pub fn add(&mut self, other: &Self) {
+        self.values += other.values;
+        self.volatile += other.volatile;
+        self.tombstones += other.tombstones;
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Stripe {
+    pub(super) slots: SlotRange,
+    pub(super) tables: Box<[SlotTable]>,
+    pub(super) heap: Heap,
+    pub(super) hlc: Hlc,
+    pub(super) log: Log,
+    pub(super) seen: SeenTable,
+    pub(super) graveyard: Graveyard,
+    pub(super) pool: Pool,
+    pub(super) census: Census,
+    pub(super) counters: Counters,
+    pub(super) settings: Arc<Settings>,
+    pub(super) hasher: FixedState,
+    /// Where the sweep for ended values goes on.
+    pub(super) sweep_hand: usize,
+    /// The log was appended to under this hold of the lock.
+    has_news: bool,
+    table_bytes: usize,
+    published_bytes: usize,
+    published_tombstone_bytes: usize,
+}
+
+impl Stripe {
+    pub(super) fn new(
+        slots: SlotRange,
+        hlc: Hlc,
+        log_records: usize,
+        hasher: FixedState,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Self {
+            tables: slots.iter().map(|_| SlotTable::new()).collect(),
+            heap: Heap::new(),
+            hlc,
+            log: Log::new(log_records),
+            seen: SeenTable::new(slots.clone()),
+            graveyard: Graveyard::new(),
+            pool: Pool::new(u64::from(slots.first.number()) + 1),
+            census: Census::default(),
+            counters: Counters::default(),
+            settings,
+            hasher,
+            sweep_hand: 0,
+            has_news: false,
+            table_bytes: 0,
+            published_bytes: 0,
+            published_tombstone_bytes: 0,
+            slots,
+        }
+    }
+
+    /// Looks a key up for a client: counts a hit or a miss, notes the access, and drops the value if it has ended.
+    pub fn read(&mut self, at: Address, key: &[u8], now: Time) -> Option<Found<'_>> {
+        let Some(handle) = self.find_value(at, key, now) else {
+            self.counters.misses += 1;
+            return None;
+        };
+        self.counters.hits += 1;
+        self.touch(handle, now);
+        Some(found(Entry::at(&self.heap, handle)))
+    }
+
+    /// Looks a key up without leaving a trace, except that a value that has ended is dropped.
+    pub fn peek(&mut self, at: Address, key: &[u8], now: Time) -> Option<Found<'_>> {
+        let handle = self.find_value(at, key, now)?;
+        Some(found(Entry::at(&self.heap, handle)))
+    }
+
+    /// Notes an access, as a read does, without counting a hit or a miss. Returns whether the key is there.
+    pub fn note_access(&mut self, at: Address, key: &[u8], now: Time) -> bool {
+        let handle = self.find_value(at, key, now);
+        if let Some(handle) = handle {
+            self.touch(handle, now);
+        }
+        handle.is_some()
+    }
+
+    /// The version of a key as WATCH sees it: two equal answers mean that nothing wrote the key in between.
+    pub fn version(&mut self, at: Address, key: &[u8], now: Time) -> Option<Stamp> {
+        self.peek(at, key, now).map(|found| found.stamp)
+    }
+
+    /// Gives a key a value: the write of a client.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed.
+    pub fn write(
+        &mut self,
+        at: Address,
+        key: &[u8],
+        value: &[u8],
+        expiry: Option<Expiry>,
+        now: Time,
+    ) -> Result<Stamp, HeapFull> {
+        self.put(at, key, State::Value { bytes: value, expiry }, now)
+    }
+
+    /// Deletes a key: the write of a client. Returns whether there was a value.
+    ///
+    /// Stamps and logs a tombstone also if the key is absent here: absent here is not absent everywhere.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed.
+    pub fn delete(&mut self, at: Address, key: &[u8], now: Time) -> Result<bool, HeapFull> {
+        let existed = self.find_value(at, key, now).is_some();
+        if !existed && self.settings.is_sabotaged(Sabotage::NoDeleteOfAbsent) {
+            return Ok(false);
+        }
+        self.put(at, key, State::Tombstone, now)?;
+        Ok(existed)
+    }
+
+    /// Changes when a value ends: a write of the client, with a stamp of its own. Returns whether there is a value.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed.
+    pub fn set_expiry(&mut self, at: Address, key: &[u8], expiry: Option<Expiry>, now: Time) -> Result<bool, HeapFull> {
+        let Some(found) = self.peek(at, key, now) else { return Ok(false) };
+        let value = found.value.to_vec();
+        self.write(at, key, &value, expiry, now)?;
+        Ok(true)
+    }
+
+    /// Overwrites a part of a value, which grows with zeros if the part reaches beyond its end; keeps the expiry.
+    /// Returns the new length in bytes. A key that is absent counts as empty.
+    ///
+    /// # Errors
+    /// [`HeapFull`]; nothing changed.
+    pub fn overwrite(
+        &mut self,
+        at: Address,
+        key: &[u8],
+        offset: usize,
+        part: &[u8],
+        now: Time,
+    ) -> Result<usize, HeapFull> {
+        let end = offset + part.len();
+        let Some(handle) = self.find_value(at, key, now) else {
+            let mut value = vec![0; end];
+            value[offset..].copy_from_slice(part);
+            self.write(at, key, &value, None, now)?;
+            return Ok(end);
+        };
+        let held = Entry::at(&self.heap, handle);
+        let (above, length) = (held.stamp().time.max(self.table(at.slot).floor.time), held.value().len().max(end));
+        let stamp = self.hlc.issue(now, above);
+        let in_place = entry::restamp_in_place(&mut self.heap, handle, stamp, length);
+        if in_place {
+            entry::value_mut(&mut self.heap, handle)[offset..end].copy_from_slice(part);
+            self.touch(handle, now);
+            self.installed(at, stamp);
+            self.counters.writes += 1;
+        } else {
+            let held = Entry::at(&self.heap, handle);
+            let (expiry, mut value) = (held.expiry(), held.value().to_vec());
+            value.resize(length, 0);
+            value[offset..end].copy_from_slice(part);
+            self.write(at, key, &value, expiry, now)?;
+        }
+        Ok(length)
+    }
+
+    /// The slots of this stripe.
+    pub const fn slots(&self) -> &SlotRange {
+        &self.slots
+    }
+
+    /// How much is in it.
+    pub const fn census(&self) -> Census {
+        self.census
+    }
+
+    /// What happened in it.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sets all counters to zero; CONFIG RESETSTAT.
+    pub fn reset_counters(&mut self) {
+        self.counters = Counters::default();
+    }
+
+    /// What has arrived, slot by slot, but for what is stamped here.
+    pub const fn seen(&self) -> &SeenTable {
+        &self.seen
+    }
+
+    /// The greatest stamp that was ever forgotten in a slot.
+    pub fn floor(&self, slot: Slot) -> Stamp {
+        self.table(slot).floor
+    }
+
+    /// How many values a slot holds.
+    pub fn count_values(&self, slot: Slot) -> usize {
+        let table = self.table(slot);
+        table.handles().filter(|handle| Entry::at(&self.heap, *handle).kind() == Kind::Value).count()
+    }
+
+    /// Bytes that a key's entry costs, table included; `None` if it has no value.
+    pub fn entry_bytes(&mut self, at: Address, key: &[u8], now: Time) -> Option<usize> {
+        let handle = self.find_value(at, key, now)?;
+        let table = self.table(at.slot);
+        Some(self.heap.block_size(handle) + table.bytes() / table.len().max(1))
+    }
+
+    /// What eviction knows of a key's use.
+    pub fn access(&mut self, at: Address, key: &[u8], now: Time) -> Option<evict::Access> {
+        let handle = self.find_value(at, key, now)?;
+        Some(evict::Access::of(Entry::at(&self.heap, handle).access(), now, &self.settings))
+    }
+
+    /// A promise that all stamps issued here from now on are later than the time returned.
+    pub fn watermark(&mut self, now: Time) -> Time {
+        self.hlc.watermark(now)
+    }
+
+    fn put(&mut self, at: Address, key: &[u8], state: State<'_>, now: Time) -> Result<Stamp, HeapFull> {
+        let found = self.find(at, key);
+        let held = found.map_or(Time::ZERO, |handle| Entry::at(&self.heap, handle).stamp().time);
+        let stamp = self.hlc.issue(now, held.max(self.table(at.slot).floor.time));
+        self.install(at, found, &Record { key, stamp, state }, now)?;
+        self.counters.writes += 1;
+        Ok(stamp)
+    }
+
+    /// Makes `record` what the slot holds of its key; the one way in which entries come to be. `found` is the key's
+    /// entry, if it has one.
+    pub(super) fn install(
+        &mut self,
+        at: Address,
+        found: Option<Handle>,
+        record: &Record<'_>,
+        now: Time,
+    ) -> Result<(), HeapFull> {
+        let lfu = self.settings.policy().is_lfu();
+        let handle = if let Some(old) = found {
+            let access = evict::touched(Entry::at(&self.heap, old).access(), now, lfu, &mut self.pool, &self.settings);
+            self.uncount(old);
+            let replaced = entry::replace(&mut self.heap, old, record, access);
+            let Ok(new) = replaced else {
+                self.count(old);
+                return replaced.map(drop);
+            };
+            if new != old {
+                self.table_mut(at.slot).exchange(at.hash, old, new);
+            }
+            new
+        } else {
+            let new = entry::store(&mut self.heap, record, evict::fresh(now, lfu))?;
+            self.insert(at, new);
+            new
+        };
+        self.count(handle);
+        if let State::Value { expiry: Some(expiry), .. } = record.state {
+            let table = self.table_mut(at.slot);
+            table.due_ms = table.due_ms.min(expiry.unix_ms());
+        }
+        self.installed(at, record.stamp);
+        if !matches!(record.state, State::Value { .. }) {
+            self.bury(at, handle);
+        }
+        Ok(())
+    }
+
+    /// Writes a marker where a value lies. Nothing is logged: dropping a value is this region's own affair.
+    pub(super) fn become_marker(&mut self, at: Address, handle: Handle, marker: &Record<'_>) {
+        self.uncount(handle);
+        // A marker is smaller than the value was; were there no block for it, the value would stay, which is safe.
+        let kept = entry::replace(&mut self.heap, handle, marker, 0).unwrap_or(handle);
+        if kept != handle {
+            self.table_mut(at.slot).exchange(at.hash, handle, kept);
+        }
+        self.count(kept);
+        if Entry::at(&self.heap, kept).kind() != Kind::Value {
+            self.bury(at, kept);
+        }
+    }
+
+    pub(super) fn find(&self, at: Address, key: &[u8]) -> Option<Handle> {
+        self.table(at.slot).find(&self.heap, at.hash, key)
+    }
+
+    /// The key's entry, if it is a value that has not ended. One that has is dropped on the way.
+    pub(super) fn find_value(&mut self, at: Address, key: &[u8], now: Time) -> Option<Handle> {
+        let handle = self.find(at, key)?;
+        let held = Entry::at(&self.heap, handle);
+        if held.kind() != Kind::Value {
+            return None;
+        }
+        if held.expiry().is_some_and(|expiry| expiry.has_passed(now.unix_ms())) {
+            self.counters.expired += 1;
+            self.drop_value(at, handle);
+            return None;
+        }
+        Some(handle)
+    }
+
+    fn touch(&mut self, handle: Handle, now: Time) {
+        let lfu = self.settings.policy().is_lfu();
+        let before = Entry::at(&self.heap, handle).access();
+        let after = evict::touched(before, now, lfu, &mut self.pool, &self.settings);
+        if after != before {
+            entry::set_access(&mut self.heap, handle, after);
+        }
+    }
+
+    fn insert(&mut self, at: Address, handle: Handle) {
+        let (heap, hasher) = (&self.heap, &self.hasher);
+        let table = &mut self.tables[self.slots.index(at.slot)];
+        let before = table.bytes();
+        table.insert(at.hash, handle, |handle| KeyHash::of(hasher, Entry::at(heap, handle).key()));
+        self.table_bytes += table.bytes() - before;
+    }
+
+    /// Notes that `at` was given `stamp`: in the log, in the slot, in the books.
+    fn installed(&mut self, at: Address, stamp: Stamp) {
+        let table = self.table_mut(at.slot);
+        table.newest = table.newest.max(stamp.time);
+        self.append(Item::key(at.slot, at.hash, stamp));
+        self.publish();
+    }
+
+    /// Whether something was appended to the log since the last call, and a reader waits to hear of it.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+            && self.settings.reader_waits.load(Relaxed)
+            && self.settings.reader_waits.swap(false, SeqCst)
+    }
+
+    pub(super) fn append(&mut self, item: Item) {
+        self.log.append(item);
+        self.has_news = true;
+    }
+
+    pub(super) fn table(&self, slot: Slot) -> &SlotTable {
+        &self.tables[self.slots.index(slot)]
+    }
+
+    pub(super) fn table_mut(&mut self, slot: Slot) -> &mut SlotTable {
+        &mut self.tables[self.slots.index(slot)]
+    }
+
+    /// Adds an entry to the census.
+    fn count(&mut self, handle: Handle) {
+        let held = Entry::at(&self.heap, handle);
+        if held.kind() == Kind::Value {
+            self.census.values += 1;
+            self.census.volatile += usize::from(held.expiry().is_some());
+        } else {
+            self.census.tombstones += 1;
+            self.graveyard.entry_bytes += self.heap.block_size(handle);
+        }
+    }
+
+    /// Takes an entry out of the census.
+    pub(super) fn uncount(&mut self, handle: Handle) {
+        let held = Entry::at(&self.heap, handle);
+        if held.kind() == Kind::Value {
+            self.census.values -= 1;
+            self.census.volatile -= usize::from(held.expiry().is_some());
+        } else {
+            self.census.tombstones -= 1;
+            self.graveyard.entry_bytes -= self.heap.block_size(handle);
+        }
+    }
+
+    /// Takes an entry out for good. The caller raises the floor.
+    pub(super) fn remove(&mut self, slot: Slot, hash: KeyHash, handle: Handle) {
+        self.uncount(handle);
+        self.table_mut(slot).remove(hash, handle);
+        self.heap.release(handle);
+    }
+
+    /// Takes all entries of a slot out for good. The caller raises the floor.
+    pub(super) fn remove_all(&mut self, slot: Slot) {
+        let table = self.table_mut(slot);
+        let bytes = table.bytes();
+        table.due_ms = super::table::NEVER;
+        let handles = table.take_all();
+        self.table_bytes -= bytes;
+        for handle in handles {
+            self.uncount(handle);
+            self.heap.release(handle);
+        }
+    }
+
+    pub(super) fn hash_of(&self, handle: Handle) -> KeyHash {
+        KeyHash::of(&self.hasher, Entry::at(&self.heap, handle).key())
+    }
+
+    /// Bytes that entries, tables and the graveyard hold.
+    pub fn used_bytes(&self) -> usize {
+        self.heap.used_bytes() + self.table_bytes + self.graveyard.queue_bytes()
+    }
+
+    /// Bytes of room in the heap's pages, held but not in use.
+    pub fn idle_bytes(&self) -> usize {
+        self.heap.idle_bytes()
+    }
+
+    /// Bytes that the ring of the log holds.
+    pub fn log_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
+    /// Tells the other stripes how much memory is in use here.
+    pub(super) fn publish(&mut self) {
+        let (used, tombstones) = (self.used_bytes(), self.graveyard.bytes());
+        if used != self.published_bytes {
+            self.settings.used_bytes.fetch_add(used.wrapping_sub(self.published_bytes), Relaxed);
+            self.published_bytes = used;
+        }
+        if tombstones != self.published_tombstone_bytes {
+            let change = tombstones.wrapping_sub(self.published_tombstone_bytes);
+            self.settings.tombstone_bytes.fetch_add(change, Relaxed);
+            self.published_tombstone_bytes = tombstones;
+        }
+    }
+}
+
+fn found(entry: Entry<'_>) -> Found<'_> {
+    Found { value: entry.value(), expiry: entry.expiry(), stamp: entry.stamp() }
+}
