@@ -1,9 +1,13 @@
 //! The pure heart of a Meridian node: no sockets, no tokio, no reading of clocks, no dice.
 //!
+//! - [`resp`]: the Redis protocol, bytes to requests and replies to bytes.
 //! - [`slot`]: the 16,384 parts of the key space.
 //! - [`store`]: records, merge, stripes, the log and the feed; start reading there.
 //! - [`limits`]: what is bounded, and what happens at each bound.
 
+pub mod glob;
 pub mod limits;
+pub mod number;
+pub mod resp;
 pub mod slot;
 pub mod store;
