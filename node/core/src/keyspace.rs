@@ -1,0 +1,77 @@
+//! How a command reaches the stripes: locks in order, held no longer than the command.
+//!
+//! A command on one key locks one stripe for as long as its closure runs. A command on several keys first *holds*
+//! their stripes, which locks them in ascending order, so that it is atomic and nobody can deadlock. A transaction holds
+//! the stripes of all its commands before the first one runs; what those then hold themselves is held already.
+
+use clock::Now;
+
+use crate::store::{Address, Store, Stripe, StripeGuard};
+
+/// A command's way to the store. Lets go of what it holds when dropped.
+#[derive(Debug)]
+pub struct Keyspace<'s> {
+    store: &'s Store,
+    now: Now,
+    /// Stripes that are locked, in ascending order.
+    held: Vec<(usize, StripeGuard<'s>)>,
+}
+
+impl<'s> Keyspace<'s> {
+    /// Holds nothing yet. All that happens through it happens at `now`.
+    pub const fn new(store: &'s Store, now: Now) -> Self {
+        Self { store, now, held: Vec::new() }
+    }
+
+    /// When this happens.
+    pub const fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The store, for what concerns all of it. Do not lock through it while stripes are held.
+    pub const fn store(&self) -> &'s Store {
+        self.store
+    }
+
+    /// Does something to the stripe of a key.
+    #[inline]
+    pub fn on<T>(&mut self, key: &[u8], act: impl FnOnce(&mut Stripe, Address) -> T) -> T {
+        let at = self.store.address(key);
+        self.on_stripe(self.store.stripe_of(at.slot), |stripe| act(stripe, at))
+    }
+
+    /// Does something to a stripe.
+    #[inline]
+    pub fn on_stripe<T>(&mut self, index: usize, act: impl FnOnce(&mut Stripe) -> T) -> T {
+        if self.held.is_empty() {
+            return act(&mut self.store.lock(index));
+        }
+        match self.held.binary_search_by_key(&index, |(held, _)| *held) {
+            Ok(position) => act(&mut self.held[position].1),
+            // To lock it now might be out of order; whoever holds some must hold all that it touches.
+            Err(_) => unreachable!("a command that holds stripes holds all of those that it touches"),
+        }
+    }
+
+    /// Locks the stripes of all these keys, so that what follows is atomic. Does nothing if some are held already: then
+    /// a transaction holds them all.
+    pub fn hold<'k>(&mut self, keys: impl IntoIterator<Item = &'k [u8]>) {
+        if self.held.is_empty() {
+            let stripes = keys.into_iter().map(|key| self.store.stripe_of(self.store.address(key).slot));
+            let wanted = stripes.fold(0_u64, |wanted, index| wanted | 1 << index);
+            self.hold_stripes(wanted);
+        }
+    }
+
+    /// Locks all stripes.
+    pub fn hold_all(&mut self) {
+        if self.held.is_empty() {
+            self.hold_stripes(u64::MAX);
+        }
+    }
+
+    fn hold_stripes(&mut self, wanted: u64) {
+        let indexes = (0..self.store.stripes()).filter(|index| wanted & 1 << index != 0);
+        self.held.extend(indexes.map(|index| (index, self.store.lock(index))));
+    }
+}
