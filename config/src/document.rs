@@ -1,9 +1,9 @@
 //! A TOML document whose every entry still knows where it stands.
 //!
 //! toml's own deserializer stops at the first mistake and describes it in a sentence. This one sits on toml's parser and
-//! answers to [`Fault`], so [`read`] can do what a person fixing a file wants: note the mistake, leave that entry out,
-//! and read again, until nothing is left to note. Entries are few and reading is cheap, so that the repetition costs
-//! nothing worth naming; it ends because every round leaves out one entry more.
+//! answers to [`Fault`], so [`Document::read`] can do what a person fixing a file wants: note the mistake, leave that entry out,
+//! and read again, until nothing is left to note. It ends because every round leaves out one entry more, and because
+//! [`limits::PROBLEMS`](crate::limits::PROBLEMS) are enough for anybody.
 //!
 //! A key that the type does not know is refused also where the type forgot to say `deny_unknown_fields`. Types that
 //! hide their fields from serde (`flatten`, `untagged`) escape this, and should not be used for configuration.
@@ -62,7 +62,7 @@ impl<'t> Document<'t> {
             let entry = fault.place.as_ref().map(|place| place.entry);
             fault.into_problem().into_iter().for_each(|problem| problems.add(problem));
             // A fault of the file as a whole, or one that leaving the entry out did not cure, ends it.
-            if !entry.is_some_and(|entry| left_out.borrow_mut().insert(entry)) {
+            if problems.is_full() || !entry.is_some_and(|entry| left_out.borrow_mut().insert(entry)) {
                 return None;
             }
         }

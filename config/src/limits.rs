@@ -1,6 +1,6 @@
 //! The bounds of the configuration itself: how far each setting may be turned.
 //!
-//! The policy is the same for all: a value outside is refused before the process starts, and the report names the range.
+//! The policy is the same for all settings: a value outside is refused before the process starts, and the report names the range.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -8,6 +8,10 @@ use crate::Size;
 
 /// The greatest file that is read. A thousandfold of what a hand writes; more is a mistaken path.
 pub const FILE_LEN_MAX: Size = Size::mib(1);
+
+/// The most problems of one file that are looked for: nobody fixes more in one go. What lies behind them is found when
+/// these are fixed. It also bounds the time that a file of nothing but mistakes can take.
+pub const PROBLEMS: usize = 50;
 
 /// Worker threads.
 pub const WORKERS: RangeInclusive<u16> = 1..=1_024;

@@ -1,24 +1,22 @@
 //! Hides passwords in the lines that a report shows.
 //!
 //! A report shows the line that is wrong, and the line that is wrong may be the one with the password: the quotes are
-//! missing, or the key is misspelt, so that no parser can tell that it is one. So the text is masked before anything is
-//! shown of it, line by line and on suspicion alone: whatever follows `=` after a word that looks like a secret. What is
-//! masked in vain does no harm. Masked text keeps its length in bytes, so that every span still points where it did.
+//! missing, the key is misspelt, or the line was copied from redis.conf, so that no parser can tell what it is. So the
+//! text is masked before anything of it is shown, line by line and on suspicion alone: whatever follows a key that looks
+//! like that of a secret. What is masked in vain does no harm. Masked text keeps its length in bytes, so that every span
+//! still points where it did; the length of a password is the one thing that is not hidden.
 
 use std::borrow::Cow;
 
 /// The text with everything masked that may be a secret. The same length in bytes, the same line breaks.
 pub(crate) fn mask(text: &str) -> Cow<'_, str> {
-    if !text.lines().any(is_suspicious) {
+    if text.lines().all(|line| secret_from(line).is_none()) {
         return Cow::Borrowed(text);
     }
     let mut masked = String::with_capacity(text.len());
     let mut open = None;
     for line in text.split_inclusive('\n') {
-        let hide_from = match open {
-            Some(_) => Some(0),
-            None => line.find('=').filter(|_| is_suspicious(line)).map(|equals| equals + 1),
-        };
+        let hide_from = if open.is_some() { Some(0) } else { secret_from(line) };
         let Some(hide_from) = hide_from else {
             masked.push_str(line);
             continue;
@@ -30,10 +28,30 @@ pub(crate) fn mask(text: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Whether the line seems to set a secret.
-fn is_suspicious(line: &str) -> bool {
-    let words = line.split(|char: char| !(char.is_alphanumeric() || char == '_' || char == '-'));
-    line.contains('=') && words.map(str::to_lowercase).any(|word| is_secret_name(&word))
+/// Where in the line a secret may begin: behind the first key that looks like one.
+///
+/// A key stands at the start of the line or of an entry of an inline table. It is the first word, or, where several
+/// words stand before a `=`, all of them.
+fn secret_from(line: &str) -> Option<usize> {
+    const BETWEEN: [char; 4] = [' ', '\t', '=', ':'];
+    let mut start = 0;
+    for entry in line.split_inclusive(['{', ',']) {
+        let lead = entry.len() - entry.trim_start_matches([' ', '\t', '#']).len();
+        let word = entry[lead..].find(BETWEEN).map_or(entry.len(), |end| lead + end);
+        let key = entry.find('=').unwrap_or(word);
+        if let Some(end) = [word, key].into_iter().find(|end| names_a_secret(&entry[..*end])) {
+            let between = entry[end..].len() - entry[end..].trim_start_matches(BETWEEN).len();
+            return Some(start + end + between);
+        }
+        start += entry.len();
+    }
+    None
+}
+
+/// Whether any word of a key, which may be dotted or in quotes, is that of a secret.
+fn names_a_secret(key: &str) -> bool {
+    let words = key.split(|char: char| !(char.is_alphanumeric() || char == '_' || char == '-'));
+    words.map(str::to_lowercase).any(|word| is_secret_name(&word))
 }
 
 fn is_secret_name(word: &str) -> bool {
@@ -58,13 +76,15 @@ fn hide(char: char, masked: &mut String) {
 }
 
 /// Words of which one in a key makes its value a secret. The first is our own key.
-const SECRET_WORDS: [&str; 5] = ["requirepass", "pass", "secret", "token", "auth"];
+const SECRET_WORDS: [&str; 6] = ["requirepass", "pass", "pwd", "secret", "token", "auth"];
 
 /// How near a misspelt key must be to our own to be taken for it.
 const MIN_SIMILARITY: f64 = 0.85;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::mask;
 
     #[test]
@@ -77,6 +97,10 @@ mod tests {
             "auth = { requirepass = \"hunter2\" }",
             "auth.requirepass = \"hunter2\"",
             "password = \"hunter2",
+            "x = { y = 1, requirepass = \"hunter2\" }",
+            "requirepass hunter2",
+            "requirepass hunter2 = 3",
+            "  #requirepass: hunter2",
             "requirepass = \"\"\"\nhunter2\nhunter2\"\"\"",
         ] {
             let masked = mask(line);
@@ -87,9 +111,9 @@ mod tests {
 
     #[test]
     fn nothing_else_is_hidden() {
-        let text = "[auth]\nrequirepass_file = \"/run/secrets/pass\"\nlisten = \"127.0.0.1:6379\"\n";
-        assert!(!mask("listen = \"127.0.0.1:6379\"\n[auth]\n# a comment").contains('*'));
-        assert!(mask(text).contains("listen = \"127.0.0.1:6379\""));
+        let text = "listen = \"127.0.0.1:6379\"\n[auth]\n# a comment\nrequirepass_file = \"/run/secrets/pass\"\n\
+            ca = \"certs/authorities.pem\"\nx = { y = 1, z = [2, 3] }\n";
+        assert_eq!(mask(text), text);
     }
 
     #[test]
@@ -98,9 +122,11 @@ mod tests {
         assert_eq!(masked, "requirepass = ****\n****\nlisten = 1\n");
     }
 
-    #[test]
-    fn spans_survive_letters_of_several_bytes() {
-        let text = "requirepass = \"pä€😀\"\n";
-        assert_eq!(mask(text).len(), text.len());
+    proptest! {
+        #[test]
+        fn every_line_keeps_its_length_in_bytes(text in "(requirepass|x|[={}\"',#: \n]|[a-z€😀])*") {
+            let masked = mask(&text);
+            prop_assert!(masked.lines().map(str::len).eq(text.lines().map(str::len)));
+        }
     }
 }

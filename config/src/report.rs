@@ -13,7 +13,7 @@ use std::{
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-use crate::{document::Document, redact};
+use crate::{document::Document, limits, redact};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,11 @@ impl Problems {
         if !holds {
             self.add(problem());
         }
+    }
+
+    /// Whether there is no point in looking for more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= limits::PROBLEMS
     }
 
     /// Whether nothing is wrong so far.
@@ -167,7 +172,7 @@ impl Report {
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut parts: Vec<_> =
-            self.findings.iter().take(MAX_SHOWN).map(|finding| self.render_one(finding, &renderer)).collect();
+            self.findings.iter().take(limits::PROBLEMS).map(|finding| self.render_one(finding, &renderer)).collect();
         if self.findings.len() > 1 {
             parts.push(format!("{} problems in {}", self.findings.len(), self.file));
         }
@@ -215,6 +220,3 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
-
-/// How many problems of one file are shown; the rest is only counted. Nobody fixes more in one go.
-const MAX_SHOWN: usize = 50;

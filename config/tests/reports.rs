@@ -132,6 +132,12 @@ fn file_that_is_too_large_is_not_read() {
 }
 
 #[test]
+fn file_of_nothing_but_mistakes_is_given_up_on() {
+    let text: String = (0..10_000).map(|number| format!("key{number} = 1\n")).collect();
+    assert_eq!(report(&text).problems().len(), config::limits::PROBLEMS);
+}
+
+#[test]
 fn no_report_repeats_a_secret() {
     for text in [
         "[auth]\nrequirepas = \"hunter2\"\n",
@@ -140,6 +146,7 @@ fn no_report_repeats_a_secret() {
         "[auth]\nrequirepass = \"hunter2\" \"\n",
         "[auth]\nrequirepass = [\"hunter2\"]\n",
         "auth = \"hunter2\"\n",
+        "requirepass hunter2\n",
         "[auth]\nrequirepass = \"hunter2\"\nrequirepass_file = \"file\"\n",
     ] {
         let report = report(text);
