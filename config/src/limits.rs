@@ -15,8 +15,8 @@ pub const PROBLEMS: usize = 50;
 
 /// Worker threads.
 pub const WORKERS: RangeInclusive<u16> = 1..=1_024;
-/// Stripes of a node: at least one, at most one per slot.
-pub const STRIPES: RangeInclusive<u32> = 1..=16_384;
+/// Stripes of a node: a set of them is a 64-bit mask in its core.
+pub const STRIPES: RangeInclusive<u32> = 1..=64;
 /// Length of the log's ring in records.
 pub const LOG_RECORDS: RangeInclusive<u64> = 1_024..=1 << 32;
 /// Keys looked at per eviction, as in Redis.

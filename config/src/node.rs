@@ -186,7 +186,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_key_len: Size::kib(64),
+            max_key_len: Size::mib(512),
             proto_max_bulk_len: Size::mib(512),
             proto_inline_max_size: Size::kib(64),
             max_multibulk_len: 1 << 20,

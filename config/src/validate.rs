@@ -51,15 +51,13 @@ fn check_listeners(config: &NodeConfig, problems: &mut Problems) {
 }
 
 fn check_limits(section: &Limits, problems: &mut Problems) {
-    let Limits { max_key_len, proto_max_bulk_len, client_query_buffer_limit, client_output_buffer_limit, .. } =
-        *section;
-    within("limits.max_key_len", max_key_len, &limits::MAX_KEY_LEN, problems);
+    let Limits { proto_max_bulk_len, client_query_buffer_limit, client_output_buffer_limit, .. } = *section;
+    within("limits.max_key_len", section.max_key_len, &limits::MAX_KEY_LEN, problems);
     within("limits.proto_max_bulk_len", proto_max_bulk_len, &limits::PROTO_MAX_BULK_LEN, problems);
     let inline = section.proto_inline_max_size;
     within("limits.proto_inline_max_size", inline, &limits::PROTO_INLINE_MAX_SIZE, problems);
     within("limits.max_multibulk_len", section.max_multibulk_len, &limits::MAX_MULTIBULK_LEN, problems);
     within("limits.maxclients", section.maxclients, &limits::MAXCLIENTS, problems);
-    at_most(("limits.max_key_len", max_key_len), ("limits.proto_max_bulk_len", proto_max_bulk_len), problems);
     // A buffer that cannot hold the largest value makes a client that uses it fail for ever.
     for (path, buffer) in [
         ("limits.client_query_buffer_limit", client_query_buffer_limit),
