@@ -1,7 +1,7 @@
 //! Checks files without starting anything: what `meridian config check` does.
 //!
-//! Files of several kinds lie side by side in a folder, and nobody should have to say which is which. The keys at the top
-//! of a file tell: it is taken for the kind that knows most of them. Kinds that are not ours come from the caller.
+//! Files of several kinds lie side by side in a folder, and nobody should have to say which is which. The keys at the
+//! top of a file tell: it is taken for the kind that knows most of them. Kinds that are not ours come from the caller.
 
 use std::path::{Path, PathBuf};
 

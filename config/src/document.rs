@@ -1,9 +1,9 @@
 //! A TOML document whose every entry still knows where it stands.
 //!
-//! toml's own deserializer stops at the first mistake and describes it in a sentence. This one sits on toml's parser and
-//! answers to [`Fault`], so [`Document::read`] can do what a person fixing a file wants: note the mistake, leave that entry out,
-//! and read again, until nothing is left to note. It ends because every round leaves out one entry more, and because
-//! [`limits::PROBLEMS`](crate::limits::PROBLEMS) are enough for anybody.
+//! toml's own deserializer stops at the first mistake and describes it in a sentence. This one sits on toml's parser
+//! and answers to [`Fault`], so [`Document::read`] can do what a person fixing a file wants: note the mistake, leave
+//! that entry out, and read again, until nothing is left to note. It ends because every round leaves out one entry
+//! more, and because [`limits::PROBLEMS`](crate::limits::PROBLEMS) are enough for anybody.
 //!
 //! A key that the type does not know is refused also where the type forgot to say `deny_unknown_fields`. Types that
 //! hide their fields from serde (`flatten`, `untagged`) escape this, and should not be used for configuration.

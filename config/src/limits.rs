@@ -1,6 +1,7 @@
 //! The bounds of the configuration itself: how far each setting may be turned.
 //!
-//! The policy is the same for all settings: a value outside is refused before the process starts, and the report names the range.
+//! The policy is the same for all settings: a value outside is refused before the process starts, and the report names
+//! the range.
 
 use std::{ops::RangeInclusive, time::Duration};
 

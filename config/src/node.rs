@@ -1,8 +1,8 @@
 //! The configuration of one node, section by section, with its defaults.
 //!
-//! Settings that Redis has bear Redis's name, with underscores, so that `CONFIG GET` and the file need no dictionary; the
-//! units are in the types instead of the names. The defaults are those of Redis where Redis has one, and where it has a
-//! bound: what Redis leaves unbounded by default (the output buffer of a client) is bounded here.
+//! Settings that Redis has bear Redis's name, with underscores, so that `CONFIG GET` and the file need no dictionary;
+//! the units are in the types instead of the names. The defaults are those of Redis where Redis has one, and where it
+//! has a bound: what Redis leaves unbounded by default (the output buffer of a client) is bounded here.
 //!
 //! A default node is a region of its own, named `local`, that serves this machine and nobody else: it can be started
 //! without any file, and nothing can reach it by accident. It keeps no state on disk, so each start is a new

@@ -1,9 +1,10 @@
 //! The everyday settings as flags and environment variables, on top of the file.
 //!
 //! The layers are, each over the one before: the defaults, the file, the environment, the flags. Environment and flags
-//! are one list, kept by clap: `--maxmemory` is `MERIDIAN_MAXMEMORY`. What is set here replaces what the file says before
-//! the whole is checked, so a file may be incomplete on purpose and get its addresses from whoever deploys it. Relative
-//! paths in the file are relative to the file, those in flags to the working directory, as everybody expects of each.
+//! are one list, kept by clap: `--maxmemory` is `MERIDIAN_MAXMEMORY`. What is set here replaces what the file says
+//! before the whole is checked, so a file may be incomplete on purpose and get its addresses from whoever deploys it.
+//! Relative paths in the file are relative to the file, those in flags to the working directory, as everybody expects
+//! of each.
 
 use std::{path::PathBuf, str::FromStr};
 

@@ -2,9 +2,9 @@
 //!
 //! A report shows the line that is wrong, and the line that is wrong may be the one with the password: the quotes are
 //! missing, the key is misspelt, or the line was copied from redis.conf, so that no parser can tell what it is. So the
-//! text is masked before anything of it is shown, line by line and on suspicion alone: whatever follows a key that looks
-//! like that of a secret. What is masked in vain does no harm. Masked text keeps its length in bytes, so that every span
-//! still points where it did; the length of a password is the one thing that is not hidden.
+//! text is masked before anything of it is shown, line by line and on suspicion alone: whatever follows a key that
+//! looks like that of a secret. What is masked in vain does no harm. Masked text keeps its length in bytes, so that
+//! every span still points where it did; the length of a password is the one thing that is not hidden.
 
 use std::borrow::Cow;
 

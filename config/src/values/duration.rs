@@ -1,8 +1,8 @@
 //! Durations, written with their unit: `50ms`, `1s`, `2m 30s`.
 //!
 //! The type is `std::time::Duration`, which already cannot be mistaken for a bare number; this module is its spelling,
-//! for `#[serde(with = "duration")]` and for flags. Bare numbers are refused: redis.conf has microseconds, milliseconds,
-//! seconds and minutes side by side, and nobody remembers which is which.
+//! for `#[serde(with = "duration")]` and for flags. Bare numbers are refused: redis.conf has microseconds,
+//! milliseconds, seconds and minutes side by side, and nobody remembers which is which.
 
 use std::{fmt, str::FromStr, time::Duration};
 
