@@ -28,8 +28,9 @@ pub const LINE_TOTAL_RECHECK: Duration = Duration::from_millis(10);
 /// the bounds above, so that many tiny chunks cannot use more memory than few large ones.
 pub const CHUNK_OVERHEAD: usize = 128;
 
-/// What a connection may put on a line beyond its window by chunks without payload (handshake, end, reset), in bytes.
-pub const CONTROL_ALLOWANCE: usize = 32 * CHUNK_OVERHEAD;
+/// What a connection may hold beyond its window, in bytes: the last chunk, which may overshoot it, and after that only
+/// chunks without payload (handshake, end, reset). Policy: no more is taken.
+pub const CONTROL_ALLOWANCE: usize = CHUNK_MAX + 64 * CHUNK_OVERHEAD;
 
 /// The longest time for which bytes wait in front of a line with a rate. Policy: senders wait.
 ///

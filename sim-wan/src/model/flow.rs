@@ -177,6 +177,11 @@ impl<T> Flow<T> {
         }
     }
 
+    /// Whether the oldest chunk has arrived.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.chunks.front().is_some_and(|chunk| chunk.place == Place::Arrived)
+    }
+
     /// Takes the oldest chunk if it has arrived.
     pub(super) fn take_arrived(&mut self) -> Option<(usize, T)> {
         let chunk = self.chunks.pop_front_if(|chunk| chunk.place == Place::Arrived)?;

@@ -347,11 +347,14 @@ impl<T> Line<T> {
 
     fn take_arrived(&mut self) -> Option<LineEvent<T>> {
         let (connection, _) = self.delivering?;
-        let taken = self.flows.get_mut(&connection).and_then(Flow::take_arrived);
-        let Some((size, payload)) = taken else {
+        let Some(flow) = self.flows.get_mut(&connection).filter(|flow| flow.has_arrived()) else {
             self.delivering = None;
             return None;
         };
+        let (size, payload) = flow.take_arrived()?;
+        if !flow.has_arrived() {
+            self.delivering = None;
+        }
         self.stats.bytes += size as u64;
         self.stats.chunks += 1;
         Some(LineEvent::Delivered { connection, size, payload })
