@@ -5,8 +5,7 @@
 //! has a bound: what Redis leaves unbounded by default (the output buffer of a client) is bounded here.
 //!
 //! A default node is a region of its own, named `local`, that serves this machine and nobody else: it can be started
-//! without any file, and nothing can reach it by accident. It keeps no state on disk, so each start is a new
-//! incarnation.
+//! without any file, and nothing can reach it by accident. It has no peers, so it needs to remember nothing.
 //!
 //! The fields are public and can be set to anything; [`NodeConfig::load`] and [`Overrides`](crate::Overrides) are what
 //! vouches for the whole.
@@ -131,7 +130,8 @@ pub struct Node {
     pub listen: Listen,
     /// Where metrics, health and status are served over HTTP, in plain text and to anybody.
     pub admin: Listen,
-    /// Where state that must survive a restart is kept (clock, incarnation, cluster). None keeps it nowhere.
+    /// Where state that must survive a restart is kept (clock, incarnation). None keeps it nowhere; a node with peers
+    /// must have one.
     pub dir: Option<PathBuf>,
     /// Worker threads; none is one per core. See [`Node::worker_count`].
     pub workers: Option<u16>,

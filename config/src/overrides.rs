@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn repeated_peers_replace_those_of_the_file() {
         let args = ["--peer", "b=2@b:7", "--peer", "c=3@[fd00::1]:7", "--gateway-listen=127.0.0.1:7"];
-        let files = ["--gateway-cert=c", "--gateway-key=k", "--gateway-ca=a"];
+        let files = ["--gateway-cert=c", "--gateway-key=k", "--gateway-ca=a", "--dir=d"];
         let config = overrides(&[&args[..], &files[..]].concat()).apply(NodeConfig::default()).unwrap();
         let peers: Vec<_> =
             config.peers.iter().map(|peer| format!("{}={}@{}", peer.region, peer.id, peer.addr)).collect();

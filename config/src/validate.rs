@@ -142,6 +142,12 @@ fn check_peers(config: &NodeConfig, problems: &mut Problems) {
             .label("`gateway.listen` is off")
             .help("set `listen` in [gateway], such as listen = \"0.0.0.0:7103\", with `cert`, `key` and `ca`")
     });
+    problems.require(peers.is_empty() || config.node.dir.is_some(), || {
+        Problem::new("there are peers, but no folder to remember this region's incarnation in")
+            .at("peer.0")
+            .label("`node.dir` is not set")
+            .help("set `dir` in [node], such as dir = \"/var/lib/meridian\": whoever starts anew must not pass for who it was")
+    });
     unique("id", (config.region.id, "this region"), peers.iter().map(|peer| peer.id), problems);
     unique("region", (&config.region.name, "this region"), peers.iter().map(|peer| &peer.region), problems);
     let own = match config.gateway.listen {
@@ -240,10 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn peers_need_a_gateway_with_all_three_files() {
+    fn peers_need_a_folder_and_a_gateway_with_all_three_files() {
         let peer = "[[peer]]\nregion = \"b\"\nid = 2\naddr = \"b:1\"\n";
-        assert_eq!(problems(peer), ["there are peers, but no gateway that their links could arrive at"]);
-        let with_gateway = format!("{peer}[gateway]\nlisten = \"127.0.0.1:7\"\ncert = \"c\"");
+        let expected = [
+            "there are peers, but no gateway that their links could arrive at",
+            "there are peers, but no folder to remember this region's incarnation in",
+        ];
+        assert_eq!(problems(peer), expected);
+        let with_gateway = format!("{peer}[node]\ndir = \"d\"\n[gateway]\nlisten = \"127.0.0.1:7\"\ncert = \"c\"");
         assert_eq!(problems(&with_gateway), ["`gateway.key` is missing", "`gateway.ca` is missing"]);
     }
 
@@ -251,6 +261,7 @@ mod tests {
     fn regions_share_neither_id_nor_name_nor_address() {
         let text = "
             region = { name = \"a\", id = 1 }
+            node = { dir = \"d\" }
             gateway = { listen = \"127.0.0.1:7\", cert = \"c\", key = \"k\", ca = \"a\" }
             peer = [
                 { region = \"a\", id = 2, addr = \"b:1\" },

@@ -77,22 +77,22 @@ error: wrong type for `format`
 
 #[test]
 fn values_that_do_not_fit_one_another_are_shown_where_they_stand() {
-    let text = "[region]\nid = 1\n\n[[peer]]\nregion = \"eu-west\"\nid = 1\naddr = \"eu-west.example:7203\"\n";
+    let text = "[region]\nid = 1\n\n[node]\ndir = \"state\"\n\n[[peer]]\nregion = \"eu-west\"\nid = 1\naddr = \"eu-west.example:7203\"\n";
     assert_shown(
         &report(text),
         "
 error: there are peers, but no gateway that their links could arrive at
- --> us-east.toml:4:1
+ --> us-east.toml:7:1
   |
-4 | [[peer]]
+7 | [[peer]]
   | ^^^^^^^^ `gateway.listen` is off
   |
   = help: set `listen` in [gateway], such as listen = \"0.0.0.0:7103\", with `cert`, `key` and `ca`
 
 error: two regions have the id 1
- --> us-east.toml:6:6
+ --> us-east.toml:9:6
   |
-6 | id = 1
+9 | id = 1
   |      ^ this is the id of this region
   |
   = help: every region has its own id
