@@ -50,8 +50,8 @@ pub const SEGMENT: usize = 1_460;
 /// Connections that cross one line. Policy: a further one is reset.
 pub const CONNECTIONS_PER_LINE: usize = 4_096;
 
-/// Lines of one network: 20 regions, each joined to each. Policy: the topology is refused.
-pub const LINES: usize = 380;
+/// Lines of one network: 63 regions, each joined to each. Policy: the topology is refused.
+pub const LINES: usize = 63 * 62;
 
 /// Routes of one topology, each a listening socket. Policy: the topology is refused.
 pub const ROUTES: usize = 1_024;

@@ -7,8 +7,8 @@
 //!
 //! # Recovery
 //! From the first loss until no hole is left the flow is in recovery, a loop of rounds:
-//! - If more is on its way behind the lost chunk, the receiver's duplicate acknowledgements tell the sender within the
-//!   time of one way back, and it sends everything lost again (fast retransmit, with SACK).
+//! - If more is on its way behind what was lost, in the same chunk or after it, the receiver's duplicate acknowledgements
+//!   tell the sender within the time of one way back, and it sends everything lost again (fast retransmit, with SACK).
 //! - If nothing follows, or a round brought nothing through, the sender's timer has to run out: it waits and sends only
 //!   the oldest lost chunk. The wait doubles up to a bound (RFC 6298). The first probe that gets through opens the
 //!   gate, and the rest follows a round trip later.
@@ -39,6 +39,8 @@ pub(super) struct Flow<T> {
 #[derive(Debug)]
 struct Chunk<T> {
     size: usize,
+    /// What the receiver lacks of it, in bytes: all, or the segment that was lost. So much is sent again.
+    missing: usize,
     payload: T,
     place: Place,
 }
@@ -113,29 +115,31 @@ impl<T> Flow<T> {
 
     /// Puts a chunk on its way and says its number.
     pub(super) fn push(&mut self, size: usize, payload: T) -> u64 {
-        self.chunks.push_back(Chunk { size, payload, place: Place::Travelling });
+        self.chunks.push_back(Chunk { size, missing: size, payload, place: Place::Travelling });
         self.first + (self.chunks.len() - 1) as u64
     }
 
-    /// The size of a chunk that is on its way.
-    pub(super) fn size_of(&self, number: u64) -> usize {
-        self.chunks[self.index(number)].size
+    /// How many bytes of a chunk are on their way.
+    pub(super) fn travelling(&self, number: u64) -> usize {
+        self.chunks[self.index(number)].missing
     }
 
-    /// A chunk reached the end of the line at `at`, or was found missing there.
-    pub(super) fn settle(&mut self, number: u64, at: Duration, lost: bool) -> Verdict {
+    /// A chunk reached the end of the line at `at`, but for so many bytes, or all of it if none was `lost`.
+    pub(super) fn settle(&mut self, number: u64, at: Duration, lost: Option<usize>) -> Verdict {
         let index = self.index(number);
+        let last = self.chunks.len() == index + 1;
         let chunk = &mut self.chunks[index];
         let again = chunk.place == Place::TravellingAgain;
-        chunk.place = if lost { Place::Lost } else { Place::Arrived };
-        self.lost += usize::from(lost);
+        let followed = !last || lost.is_some_and(|missing| missing < chunk.missing);
+        chunk.missing = lost.unwrap_or(0);
+        chunk.place = if lost.is_some() { Place::Lost } else { Place::Arrived };
+        self.lost += usize::from(lost.is_some());
         if again {
-            return Verdict { retry_after: self.settle_retransmission(at, lost), stalled: false };
+            return Verdict { retry_after: self.settle_retransmission(at, lost.is_some()), stalled: false };
         }
-        if !lost || self.recovery.is_some() {
+        if lost.is_none() || self.recovery.is_some() {
             return Verdict { retry_after: None, stalled: false };
         }
-        let followed = self.chunks.len() > index + 1;
         let recovery = Recovery { since: at, timeouts: u32::from(!followed), outstanding: 0, progress: false };
         let wait = recovery.wait();
         self.recovery = Some(recovery);
@@ -164,7 +168,7 @@ impl<T> Flow<T> {
         Some(recovery.wait())
     }
 
-    /// Begins a round: marks what is to be sent again and hands its number and size to `send`.
+    /// Begins a round: marks what is to be sent again and hands its number and what is missing of it, in bytes, to `send`.
     pub(super) fn retransmit(&mut self, mut send: impl FnMut(u64, usize)) {
         let Some(recovery) = &mut self.recovery else { return };
         let most = if recovery.timeouts == 0 { usize::MAX } else { 1 };
@@ -173,7 +177,7 @@ impl<T> Flow<T> {
             chunk.place = Place::TravellingAgain;
             self.lost -= 1;
             recovery.outstanding += 1;
-            send(number, chunk.size);
+            send(number, chunk.missing);
         }
     }
 
@@ -203,6 +207,7 @@ mod tests {
     use crate::limits::{RETRANSMIT_WAIT_MAX, RETRANSMIT_WAIT_MIN};
 
     const AT: Duration = Duration::from_secs(1);
+    const LOST: Option<usize> = Some(1);
     const QUIET: Verdict = Verdict { retry_after: None, stalled: false };
 
     fn flow(chunks: u64) -> Flow<u64> {
@@ -222,11 +227,11 @@ mod tests {
     #[test]
     fn what_follows_a_hole_waits_for_it() {
         let mut flow = flow(3);
-        assert_eq!(flow.settle(0, AT, true), Verdict { retry_after: Some(Duration::ZERO), stalled: true });
-        assert_eq!(flow.settle(1, AT, false), QUIET);
+        assert_eq!(flow.settle(0, AT, LOST), Verdict { retry_after: Some(Duration::ZERO), stalled: true });
+        assert_eq!(flow.settle(1, AT, None), QUIET);
         assert_eq!(flow.take_arrived(), None);
         assert_eq!(resent(&mut flow), [0]);
-        assert_eq!(flow.settle(0, AT, false), QUIET);
+        assert_eq!(flow.settle(0, AT, None), QUIET);
         assert!(!flow.is_stalled());
         assert_eq!([flow.take_arrived(), flow.take_arrived(), flow.take_arrived()], [Some((1, 0)), Some((1, 1)), None]);
     }
@@ -234,20 +239,30 @@ mod tests {
     #[test]
     fn everything_lost_is_sent_again_at_once_when_acknowledgements_tell() {
         let mut flow = flow(4);
-        flow.settle(0, AT, true);
-        flow.settle(1, AT, false);
-        assert_eq!(flow.settle(2, AT, true), QUIET);
+        flow.settle(0, AT, LOST);
+        flow.settle(1, AT, None);
+        assert_eq!(flow.settle(2, AT, LOST), QUIET);
         assert_eq!(resent(&mut flow), [0, 2]);
+    }
+
+    #[test]
+    fn the_rest_of_a_chunk_tells_of_its_lost_segment_which_alone_is_sent_again() {
+        let mut flow = Flow::new();
+        flow.push(10, ());
+        assert_eq!(flow.settle(0, AT, Some(1)).retry_after, Some(Duration::ZERO));
+        flow.retransmit(|number, missing| assert_eq!((number, missing), (0, 1)));
+        assert_eq!(flow.settle(0, AT, None), QUIET);
+        assert_eq!(flow.take_arrived(), Some((10, ())));
     }
 
     #[test]
     fn a_lone_loss_waits_for_the_timer_and_the_wait_doubles_to_its_bound() {
         let mut flow = flow(1);
-        let mut wait = flow.settle(0, AT, true).retry_after.unwrap();
+        let mut wait = flow.settle(0, AT, LOST).retry_after.unwrap();
         assert_eq!(wait, RETRANSMIT_WAIT_MIN);
         for _ in 0..40 {
             assert_eq!(resent(&mut flow), [0]);
-            let next = flow.settle(0, AT, true).retry_after.unwrap();
+            let next = flow.settle(0, AT, LOST).retry_after.unwrap();
             assert_eq!(next, (2 * wait).min(RETRANSMIT_WAIT_MAX));
             wait = next;
         }
@@ -258,15 +273,15 @@ mod tests {
     fn after_a_time_out_one_probe_goes_first_and_the_rest_follows_it() {
         let mut flow = flow(3);
         for number in 0..3 {
-            flow.settle(number, AT, true);
+            flow.settle(number, AT, LOST);
         }
         assert_eq!(resent(&mut flow), [0, 1, 2]);
         for number in 0..3 {
-            flow.settle(number, AT, true);
+            flow.settle(number, AT, LOST);
         }
         assert_eq!(resent(&mut flow), [0]);
         let heard = AT * 2;
-        assert_eq!(flow.settle(0, heard, false).retry_after, Some(Duration::ZERO));
+        assert_eq!(flow.settle(0, heard, None).retry_after, Some(Duration::ZERO));
         assert_eq!(flow.stalled_since(), Some(heard));
         assert_eq!(resent(&mut flow), [1, 2]);
     }

@@ -254,7 +254,7 @@ impl<T> Line<T> {
             return Room::AfterRelease;
         }
         if self.charged >= self.bounds.total {
-            return Room::At(now + limits::LINE_TOTAL_RECHECK);
+            return Room::At(now.saturating_add(limits::LINE_TOTAL_RECHECK));
         }
         let Some(rate) = self.settings.rate else { return Room::Now(limits::CHUNK_MAX) };
         let wait = self.transmitter_free_at.saturating_sub(now);
@@ -362,10 +362,18 @@ impl<T> Line<T> {
 
     fn arrive(&mut self, at: Duration, connection: ConnectionId, number: u64) {
         let Some(flow) = self.flows.get_mut(&connection) else { return };
-        let chance = self.settings.loss.chance_for(flow.size_of(number));
-        // No draw where chance has no say, so that loss on a line changes nothing before it is switched on.
-        let lost = self.settings.state != State::Up || (chance > 0.0 && self.random.random_bool(chance));
-        let verdict = flow.settle(number, at, lost);
+        let travelling = flow.travelling(number);
+        let chance = self.settings.loss.chance_for(travelling);
+        let missing = if self.settings.state != State::Up {
+            Some(travelling)
+        } else if chance > 0.0 && self.random.random_bool(chance) {
+            Some(travelling.min(limits::SEGMENT))
+        } else {
+            // No draw where chance has no say, so that a loss of zero changes nothing else.
+            None
+        };
+        let lost = missing.is_some();
+        let verdict = flow.settle(number, at, missing);
         if !lost {
             self.delivering = Some((connection, at));
         }
@@ -373,7 +381,7 @@ impl<T> Line<T> {
         self.stats.stalls += u64::from(verdict.stalled);
         if let Some(wait) = verdict.retry_after {
             // The way back is taken to be as long as the way there.
-            let told_at = at + self.settings.delay.duration() + wait;
+            let told_at = at.saturating_add(self.settings.delay.duration()).saturating_add(wait);
             self.appoint(told_at, connection, What::Retransmit);
         }
     }
@@ -388,10 +396,10 @@ impl<T> Line<T> {
             return true;
         }
         let mut lost = Vec::new();
-        flow.retransmit(|number, size| lost.push((number, size)));
+        flow.retransmit(|number, missing| lost.push((number, missing)));
         self.stats.retransmissions += lost.len() as u64;
-        for (number, size) in lost {
-            let due = self.travel(at, size);
+        for (number, missing) in lost {
+            let due = self.travel(at, missing);
             self.appoint(due, connection, What::Arrive(number));
         }
         false
@@ -402,12 +410,12 @@ impl<T> Line<T> {
         let LineSettings { delay, jitter, rate, .. } = self.settings;
         let mut sent_at = now;
         if let Some(rate) = rate {
-            sent_at = self.transmitter_free_at.max(now) + rate.time_for(size);
+            sent_at = self.transmitter_free_at.max(now).saturating_add(rate.time_for(size));
             self.transmitter_free_at = sent_at;
         }
         let jitter_ns = u64::try_from(jitter.duration().as_nanos()).unwrap_or(u64::MAX);
         let jitter_ns = if jitter_ns == 0 { 0 } else { self.random.random_range(0..=jitter_ns) };
-        sent_at + delay.duration() + Duration::from_nanos(jitter_ns)
+        sent_at.saturating_add(delay.duration()).saturating_add(Duration::from_nanos(jitter_ns))
     }
 
     /// What one connection may hold: what the line carries in two round trips if it has a rate, else all of the bound.

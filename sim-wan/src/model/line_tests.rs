@@ -289,6 +289,18 @@ fn a_loss_within_a_stream_costs_one_round_trip() {
 }
 
 #[test]
+fn large_chunks_come_through_a_bad_line_in_a_few_round_trips() {
+    let mut line = line(LineSettings { loss: Loss::new(0.05).unwrap(), ..LineSettings::with_delay(delay(50)) });
+    for number in 0..100 {
+        line.send(Duration::ZERO, id(0), limits::CHUNK_MAX, number).unwrap();
+    }
+    // Nine in ten lose a segment; only that is sent again, so one in twenty of those is lost a second time.
+    let arrived = std::iter::from_fn(|| line.poll(ms(1_000))).count();
+    assert_eq!(arrived, 100);
+    assert!(line.stats().drops > 80 && line.stats().retransmissions < 110);
+}
+
+#[test]
 fn after_a_long_cut_data_flows_within_the_longest_wait_and_a_round_trip() {
     let mut line = line(LineSettings::with_delay(delay(50)));
     assert_eq!(line.change(&LineChange::state(State::Blackhole)), []);

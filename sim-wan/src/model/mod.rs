@@ -39,7 +39,7 @@ use std::fmt;
 pub use frame::Frame;
 pub use line::{Bounds, Line, LineEvent, LineStats, OpenError, Room, SendError};
 pub use network::{AddLineError, Change, CloseReason, Event, InvalidChange, LineId, LinkView, Network, Way};
-pub use schedule::Schedule;
+pub use schedule::{Schedule, storm};
 pub use settings::{Delay, InvalidSetting, LineChange, LineSettings, Loss, Rate, State};
 
 /// The number of a connection; a network uses none twice.

@@ -2,12 +2,15 @@
 //!
 //! Kept apart from the lines so that one timeline can be told beforehand, in a test or from a seed, and be carried out
 //! by a network in virtual time as by one in real time. Changes of the same moment are made in the order in which they
-//! were added, and before anything arrives at that moment.
+//! were added, and before anything arrives at that moment. [`storm`] draws a timeline for seeded simulations.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rand::{RngExt, SeedableRng, seq::IndexedRandom};
+use rand_pcg::Pcg32;
+
 use super::{
-    LineId,
+    network::{Change, LineId},
     settings::{LineChange, State},
 };
 
@@ -42,6 +45,40 @@ impl Schedule {
     }
 }
 
+/// Draws a timeline of `faults` changes in `begin..end`: partitions, cuts of one direction, resets, and heals between
+/// them. The last entry, at `end`, heals all, so that a simulation can go on to check that everything converges.
+///
+/// A list and not a [`Schedule`], so that a failing run can be cut down to the faults that matter. With fewer than two
+/// regions there is nothing to cut, and only the heal remains.
+pub fn storm(seed: u64, regions: &[&str], begin: Duration, end: Duration, faults: usize) -> Vec<(Duration, Change)> {
+    let mut random = Pcg32::seed_from_u64(seed);
+    let faults = if regions.len() < 2 || begin >= end { 0 } else { faults };
+    let mut timeline: Vec<_> =
+        (0..faults).map(|_| (random.random_range(begin..end), draw_change(&mut random, regions))).collect();
+    timeline.sort_by_key(|(at, _)| *at);
+    timeline.push((end, Change::Heal));
+    timeline
+}
+
+/// One change between at least two regions.
+fn draw_change(random: &mut Pcg32, regions: &[&str]) -> Change {
+    let pair: Vec<String> = regions.sample(random, 2).map(|&region| region.to_owned()).collect();
+    let line = |state| match pair.as_slice() {
+        [from, to] => Change::Line { from: from.clone(), to: to.clone(), change: LineChange::state(state) },
+        _ => unreachable!("two of at least two regions were drawn"),
+    };
+    // Heals are as frequent as partitions: most of the time something is cut, and seldom all of it.
+    match random.random_range(0..8) {
+        0..3 => Change::Heal,
+        3..6 => {
+            let size = random.random_range(1..regions.len());
+            Change::Partition(regions.sample(random, size).map(|&region| region.to_owned()).collect())
+        }
+        6 => line(State::Blackhole),
+        _ => line(State::Reset),
+    }
+}
+
 /// Changes that set these lines to one state.
 pub(super) fn set_all(lines: impl IntoIterator<Item = LineId>, state: State) -> Vec<(LineId, LineChange)> {
     lines.into_iter().map(|line| (line, LineChange::state(state))).collect()
@@ -51,8 +88,8 @@ pub(super) fn set_all(lines: impl IntoIterator<Item = LineId>, state: State) -> 
 mod tests {
     use std::time::Duration;
 
-    use super::{Schedule, set_all};
-    use crate::model::{LineId, State};
+    use super::{Schedule, set_all, storm};
+    use crate::model::{Bounds, Change, LineId, LineSettings, Network, State};
 
     #[test]
     fn changes_come_in_order_of_time_and_then_of_entry() {
@@ -69,5 +106,27 @@ mod tests {
         assert_eq!(schedule.take_due(at(1)), None);
         assert_eq!(schedule.take_due(at(9)), Some(late));
         assert_eq!(schedule.next_at(), None);
+    }
+    #[test]
+    fn a_storm_is_told_by_its_seed_fits_its_network_and_ends_in_calm() {
+        let regions = ["ap", "eu", "us"];
+        let (begin, end) = (Duration::from_secs(1), Duration::from_secs(9));
+        let mut network = Network::<()>::new(0, Bounds::default());
+        for (from, to) in [("ap", "eu"), ("eu", "ap"), ("ap", "us"), ("us", "ap"), ("eu", "us"), ("us", "eu")] {
+            network.add_line(from, to, LineSettings::default()).unwrap();
+        }
+        for seed in 0..50 {
+            let timeline = storm(seed, &regions, begin, end, 20);
+            assert_eq!(timeline, storm(seed, &regions, begin, end, 20));
+            assert!(timeline.is_sorted_by_key(|(at, _)| *at) && timeline[0].0 >= begin);
+            assert_eq!((timeline.len(), timeline.last()), (21, Some(&(end, Change::Heal))));
+            for (at, change) in &timeline {
+                network.schedule(*at, change).unwrap();
+            }
+            assert_eq!(network.poll(end), None);
+            assert!(network.links().all(|link| link.detail.state == State::Up));
+        }
+        assert_ne!(storm(1, &regions, begin, end, 20), storm(2, &regions, begin, end, 20));
+        assert_eq!(storm(1, &["us"], begin, end, 20), [(end, Change::Heal)]);
     }
 }

@@ -10,7 +10,8 @@
 //!
 //! What is asked for holds when the answer is there. A request that cannot be carried out changes nothing and is
 //! answered by a 4xx and `{"error": "..."}`, which says what would be right. The body is read as JSON whatever its
-//! content type, so that `curl -d` just works.
+//! content type, so that `curl -d` just works. There is no authentication: who can reach the address can cut the WAN,
+//! so it should be one of loopback.
 
 use std::sync::Arc;
 

@@ -16,7 +16,9 @@
 //! After that an end reads and writes at the same time, until both directions have ended or one was broken. End of
 //! stream and reset travel in line with the data, so what was sent before them arrives before them.
 
-use bytes::{Bytes, BytesMut};
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::{
     io::AsyncWriteExt,
     net::{
@@ -79,7 +81,7 @@ impl<'a> End<'a> {
         let socket = match TcpStream::connect(target.as_str()).await.and_then(Socket::new) {
             Ok(socket) => socket,
             Err(error) => {
-                tracing::debug!(connection = %self.connection.id(), %target, %error, "target not reached");
+                tracing::debug!(connection = %self.connection.id(), address = %target, %error, "target not reached");
                 let _ = self.connection.send(self.out, Frame::Reset).await;
                 return;
             }
@@ -129,8 +131,6 @@ async fn read_socket(connection: &Connection, way: Way, mut reader: ReadHalf<'_>
 
 /// Reads what is there, up to `most` bytes, as a slice of `block`. None at the end of the stream.
 async fn read_chunk(reader: &mut ReadHalf<'_>, block: &mut BytesMut, most: usize) -> Result<Option<Bytes>, Broken> {
-    use bytes::BufMut;
-
     loop {
         // Wait first: a silent connection then holds no block.
         reader.readable().await.map_err(|_| Broken::Here)?;
@@ -140,7 +140,7 @@ async fn read_chunk(reader: &mut ReadHalf<'_>, block: &mut BytesMut, most: usize
         match reader.try_read_buf(&mut block.limit(most)) {
             Ok(0) => return Ok(None),
             Ok(_) => return Ok(Some(block.split().freeze())),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(Broken::Here),
         }
     }

@@ -38,7 +38,7 @@ impl Route {
                 accepted = route.listener.accept() => match accepted {
                     Ok((client, _)) => { connections.spawn(carry(Arc::clone(&route), client)); }
                     Err(error) => {
-                        tracing::warn!(target = %route.target, %error, "accept failed");
+                        tracing::warn!(address = %route.target, %error, "accept failed");
                         time::sleep(ACCEPT_REST).await;
                     }
                 },
@@ -51,7 +51,7 @@ impl Route {
 /// Carries one connection from its opening to its end.
 async fn carry(route: Arc<Route>, client: TcpStream) {
     if let Err(error) = try_carry(&route, client).await {
-        tracing::debug!(target = %route.target, %error, "connection lost before it began");
+        tracing::debug!(address = %route.target, %error, "connection lost before it began");
     }
 }
 
@@ -61,7 +61,7 @@ async fn try_carry(route: &Route, client: TcpStream) -> io::Result<()> {
         Ok(opened) => opened,
         Err(error) => {
             // Dropping the socket resets the client.
-            tracing::debug!(target = %route.target, %error, "connection refused");
+            tracing::debug!(address = %route.target, %error, "connection refused");
             return Ok(());
         }
     };
