@@ -82,7 +82,8 @@ impl Stripe {
     pub fn flush(&mut self, slots: &SlotRange, stamp: Stamp) {
         let Some(slots) = self.slots.intersection(slots) else { return };
         for slot in slots.iter() {
-            if self.table(slot).newest <= stamp.time && stamp > self.table(slot).floor {
+            // At the flush's own time another region may have stamped above it.
+            if self.table(slot).newest < stamp.time {
                 self.remove_all(slot);
             } else {
                 self.drop_where(slot, |entry| entry.stamp() <= stamp);
@@ -130,5 +131,46 @@ impl Stripe {
             let hash = self.hash_of(handle);
             self.remove(slot, hash, handle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::{Incarnation, Origin, RegionId, Stamp, Time};
+
+    use crate::{
+        slot::SlotRange,
+        store::{Outcome, Record, Seen, State, Store, StoreOptions},
+    };
+
+    fn stamp(time: u64, region: u8) -> Stamp {
+        let region = RegionId::new(region).unwrap();
+        Stamp { time: Time::from_ntp64(time), origin: Origin::new(region, Incarnation::FIRST) }
+    }
+
+    fn store() -> Store {
+        let origin = stamp(0, 1).origin;
+        let options =
+            StoreOptions { origin, start: Time::ZERO, peers: Vec::new(), stripes: 1, log_records: 16, hash_seed: 1 };
+        Store::new(&options)
+    }
+
+    fn apply(store: &Store, key: &[u8], stamp: Stamp, state: State<'_>) -> Outcome {
+        let record = Record { key, stamp, state };
+        store.lock(0).apply(store.address(key), &record, &Seen::new(), Time::ZERO).unwrap()
+    }
+
+    const VALUE: State<'static> = State::Value { bytes: b"v", expiry: None };
+
+    #[test]
+    fn a_flush_spares_what_another_region_stamped_above_it_in_the_same_tick() {
+        let store = store();
+        apply(&store, b"kept", stamp(5, 3), VALUE);
+        apply(&store, b"deleted", stamp(5, 3), State::Tombstone);
+        apply(&store, b"flushed", stamp(5, 1), VALUE);
+        store.lock(0).flush(&SlotRange::ALL, stamp(5, 2));
+        assert_eq!(apply(&store, b"kept", stamp(5, 3), VALUE), Outcome::Stale);
+        assert_eq!(apply(&store, b"deleted", stamp(5, 2), VALUE), Outcome::Stale);
+        assert_eq!(apply(&store, b"flushed", stamp(5, 1), VALUE), Outcome::Refused);
     }
 }
