@@ -1,0 +1,186 @@
+//! What `meridian lab` can be asked for.
+//!
+//! What cannot be had yet is refused by the flag itself, with what can be had: a lab that quietly starts something
+//! else than it was asked for would be worse than none.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::Args;
+use config::{Offset, RegionName};
+
+/// Starts whole regions as real processes on this machine, joined through a simulated WAN, and shows the live lag.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LabArgs {
+    /// The regions; they are numbered in this order
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', default_value = "us-east,eu-west,ap-south")]
+    pub(super) regions: Vec<RegionName>,
+
+    /// Primaries of each region; 1 is what is possible
+    #[arg(long, value_name = "N", default_value = "1", value_parser = one_primary)]
+    primaries: u32,
+
+    /// Replicas of each primary; 0 is what is possible
+    #[arg(long, value_name = "N", default_value = "0", value_parser = no_replica)]
+    replicas: u32,
+
+    /// Gateway processes of each region; 0, or "embedded" in its node, is what is possible
+    #[arg(long, value_name = "N", default_value = "embedded", value_parser = embedded_gateway)]
+    gateways: u32,
+
+    /// How far apart the regions are: a preset (lab, world, none), or a WAN file with a link for each pair
+    #[arg(long, value_name = "PRESET|FILE", default_value = "lab")]
+    pub(super) wan: String,
+
+    /// The ports: Redis of node i at BASE+i, admin at BASE+100+i, gateway at BASE+200+i, the WAN's control at BASE+300,
+    /// its routes above that. By default the first of 7000, 8000, ... 32000 at which all of them are free
+    #[arg(long, value_name = "BASE")]
+    pub(super) port: Option<u16>,
+
+    /// Where configuration, certificates, logs and state are kept; by default a folder that is removed at the end
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) dir: Option<PathBuf>,
+
+    /// Prints one line of JSON once all is ready, and nothing else
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// A setting for the file of every node, or of one region's, such as memory.maxmemory=10mb or
+    /// us-east:memory.tombstone_budget=4KiB; may be repeated
+    #[arg(long, value_name = "[REGION:]KEY=VALUE")]
+    pub(super) node_set: Vec<NodeSetting>,
+
+    /// Sets the clock of a region wrong on purpose, such as eu-west=-250ms; may be repeated
+    #[arg(long, value_name = "REGION=±DURATION")]
+    pub(super) clock_offset: Vec<ClockOffset>,
+}
+
+fn one_primary(text: &str) -> Result<u32, String> {
+    only(text, &["1"], "a region of the lab has one primary, which holds all slots: give 1")
+}
+
+fn no_replica(text: &str) -> Result<u32, String> {
+    only(text, &["0"], "a region of the lab has no replicas: give 0")
+}
+
+fn embedded_gateway(text: &str) -> Result<u32, String> {
+    let _zero = only(text, &["0", "embedded"], "the gateway of a lab's region runs inside its node: give embedded")?;
+    Ok(0)
+}
+
+fn only(text: &str, possible: &[&str], otherwise: &str) -> Result<u32, String> {
+    if possible.contains(&text) { Ok(text.parse().unwrap_or(0)) } else { Err(otherwise.to_owned()) }
+}
+
+/// One `--node-set`: a key of the node's file, and what to set it to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NodeSetting {
+    /// The region that it is for; none is all of them.
+    pub(super) region: Option<RegionName>,
+    /// The section.
+    pub(super) section: String,
+    /// The key in it.
+    pub(super) key: String,
+    /// The value, as TOML reads it; what TOML cannot read is text.
+    pub(super) value: toml::Value,
+}
+
+impl FromStr for NodeSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || "write [REGION:]SECTION.KEY=VALUE, such as memory.maxmemory=10mb".to_owned();
+        let (path, value) = text.split_once('=').ok_or_else(invalid)?;
+        let (region, path) = match path.split_once(':') {
+            Some((region, path)) => (Some(region.parse().map_err(|error| format!("{error}"))?), path),
+            None => (None, path),
+        };
+        let (section, key) = path.split_once('.').ok_or_else(invalid)?;
+        if section.is_empty() || key.is_empty() {
+            return Err(invalid());
+        }
+        Ok(Self { region, section: section.to_owned(), key: key.to_owned(), value: value_of(value) })
+    }
+}
+
+/// Numbers and booleans are taken as such; everything else is text, so that nobody has to quote within quotes.
+fn value_of(text: &str) -> toml::Value {
+    let as_text = || toml::Value::String(text.to_owned());
+    let number = text.parse().map(toml::Value::Integer);
+    number.or_else(|_| text.parse().map(toml::Value::Boolean)).unwrap_or_else(|_| as_text())
+}
+
+/// One `--clock-offset`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ClockOffset {
+    /// Whose clock.
+    pub(super) region: RegionName,
+    /// How far it is ahead.
+    pub(super) offset: Offset,
+}
+
+impl FromStr for ClockOffset {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || "write REGION=±DURATION, such as eu-west=-250ms".to_owned();
+        let (region, offset) = text.split_once('=').ok_or_else(invalid)?;
+        let region = region.parse().map_err(|error| format!("{error}"))?;
+        Ok(Self { region, offset: offset.parse().map_err(|error| format!("{error}"))? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches, Parser};
+
+    use super::{ClockOffset, LabArgs, NodeSetting};
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        lab: LabArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<LabArgs, clap::Error> {
+        let matches = Cli::command().try_get_matches_from([&["lab"], args].concat())?;
+        Ok(Cli::from_arg_matches(&matches)?.lab)
+    }
+
+    #[test]
+    fn three_regions_are_the_default() {
+        let args = parse(&[]).unwrap();
+        let names: Vec<_> = args.regions.iter().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["us-east", "eu-west", "ap-south"]);
+        assert_eq!((args.wan.as_str(), args.port, args.json), ("lab", None, false));
+    }
+
+    #[test]
+    fn what_is_not_possible_is_refused_with_what_is() {
+        for (flag, wanted) in [("--primaries=2", "give 1"), ("--replicas=1", "give 0"), ("--gateways=3", "embedded")] {
+            let error = parse(&[flag]).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+        assert!(parse(&["--primaries=1", "--replicas=0", "--gateways=0"]).is_ok());
+    }
+
+    #[test]
+    fn setting_names_a_key_and_perhaps_a_region() {
+        let all: NodeSetting = "memory.maxmemory=10mb".parse().unwrap();
+        assert_eq!((all.region, all.section.as_str(), all.key.as_str()), (None, "memory", "maxmemory"));
+        assert_eq!(all.value, toml::Value::String("10mb".to_owned()));
+        let one: NodeSetting = "us-east:memory.stripes=16".parse().unwrap();
+        assert_eq!(one.region.unwrap().as_str(), "us-east");
+        assert_eq!(one.value, toml::Value::Integer(16));
+        for text in ["", "memory.maxmemory", "maxmemory=1", ".a=1", "US:a.b=1"] {
+            assert!(text.parse::<NodeSetting>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn clock_offset_has_a_sign() {
+        let behind: ClockOffset = "eu-west=-250ms".parse().unwrap();
+        assert_eq!((behind.region.as_str(), behind.offset.as_nanos()), ("eu-west", -250_000_000));
+        assert!("eu-west".parse::<ClockOffset>().is_err());
+        assert!("eu-west=far".parse::<ClockOffset>().is_err());
+    }
+}

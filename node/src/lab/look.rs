@@ -1,0 +1,178 @@
+//! What the lab sees of its processes: the status of each node, and the links of the WAN.
+//!
+//! The lab looks through the same HTTP that everybody else has, one short connection per look, all of them at once. A
+//! process that does not answer in time, or not in the form that is expected, is one that does not answer. Only what
+//! the lab shows is read; what else stands in an answer is ignored, so that a status can grow.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{net::TcpStream, task::JoinSet, time};
+
+use super::{limits, plan::Plan};
+
+/// The state of everything at about one moment.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// The nodes, in the order of the regions; none for one that did not answer.
+    pub(super) nodes: Vec<Option<Status>>,
+    /// The links of the WAN; none if it did not answer.
+    pub(super) wan: Option<Vec<WanLink>>,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Status {
+    /// Whether it holds again what its region lost when it began empty.
+    pub(super) complete: bool,
+    /// How many keys it has.
+    pub(super) keys: u64,
+    /// What they take.
+    pub(super) used_memory_bytes: u64,
+    /// Its ends of links.
+    pub(super) links: Links,
+}
+
+/// The ends of links at one node.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Links {
+    /// Those that it dials.
+    pub(super) out: Vec<LinkOut>,
+    /// Those that it receives.
+    #[serde(rename = "in")]
+    pub(super) incoming: Vec<LinkIn>,
+}
+
+/// The sending end of a link.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct LinkOut {
+    /// Where it leads.
+    pub(super) to: String,
+    /// Whether it is connected.
+    pub(super) up: bool,
+    /// What it does.
+    pub(super) state: String,
+    /// What went wrong last.
+    pub(super) last_error: Option<String>,
+}
+
+/// The receiving end of a link.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct LinkIn {
+    /// Where it begins.
+    pub(super) from: String,
+    /// Whether it is connected.
+    pub(super) up: bool,
+    /// What it does.
+    pub(super) state: String,
+    /// How far behind the other region this one is; none if it never heard from it.
+    pub(super) lag_seconds: Option<f64>,
+    /// What went wrong last.
+    pub(super) last_error: Option<String>,
+}
+
+/// A link of the WAN.
+#[derive(Debug, Deserialize)]
+pub(super) struct WanLink {
+    /// Where it begins.
+    pub(super) from: String,
+    /// Where it leads.
+    pub(super) to: String,
+    /// Its delay, one way.
+    pub(super) delay_ms: f64,
+    /// `up`, `blackhole` or `reset`.
+    pub(super) state: String,
+}
+
+impl Snapshot {
+    /// Looks at everything.
+    pub(super) async fn take(plan: &Plan) -> Self {
+        #[derive(Deserialize)]
+        struct All {
+            links: Vec<WanLink>,
+        }
+        let mut looks = JoinSet::new();
+        for (index, region) in plan.regions.iter().enumerate() {
+            let admin = region.admin;
+            looks.spawn(async move { (index, read_json(admin, "/status").await) });
+        }
+        let mut nodes: Vec<Option<Status>> = plan.regions.iter().map(|_| None).collect();
+        let (wan, ()) = tokio::join!(read_json::<All>(plan.topology.control, "/links"), async {
+            while let Some(look) = looks.join_next().await {
+                if let Ok((index, status)) = look {
+                    nodes[index] = status;
+                }
+            }
+        });
+        Self { nodes, wan: wan.map(|all| all.links) }
+    }
+
+    /// The receiving end of a link, by the indices of its regions.
+    pub(super) fn link_in(&self, plan: &Plan, from: usize, to: usize) -> Option<&LinkIn> {
+        let status = self.nodes.get(to)?.as_ref()?;
+        status.links.incoming.iter().find(|link| link.from == plan.regions[from].name)
+    }
+
+    /// The sending end of a link, by the indices of its regions.
+    pub(super) fn link_out(&self, plan: &Plan, from: usize, to: usize) -> Option<&LinkOut> {
+        let status = self.nodes.get(from)?.as_ref()?;
+        status.links.out.iter().find(|link| link.to == plan.regions[to].name)
+    }
+
+    /// The link of the WAN under a link, by the indices of its regions.
+    pub(super) fn wan_link(&self, plan: &Plan, from: usize, to: usize) -> Option<&WanLink> {
+        let [from, to] = [from, to].map(|index| &plan.regions[index].name);
+        self.wan.as_ref()?.iter().find(|link| link.from == *from && link.to == *to)
+    }
+
+    /// What is not up yet, in words; empty when all is.
+    pub(super) fn missing(&self, plan: &Plan) -> Vec<String> {
+        let silent = plan.regions.iter().zip(&self.nodes).filter(|(_, status)| status.is_none());
+        let mut missing: Vec<_> = silent.map(|(region, _)| format!("{} does not answer", region.name)).collect();
+        missing.extend(self.wan.is_none().then(|| "the wan does not answer".to_owned()));
+        let answering = |index: usize| self.nodes.get(index).is_some_and(Option::is_some);
+        for (from, to) in plan.pairs().filter(|&(from, to)| answering(from) && answering(to)) {
+            let out = self.link_out(plan, from, to);
+            let incoming = self.link_in(plan, from, to);
+            if out.is_some_and(|link| link.up) && incoming.is_some_and(|link| link.up) {
+                continue;
+            }
+            let error = out.and_then(|link| link.last_error.as_deref());
+            let error = error.or(incoming.and_then(|link| link.last_error.as_deref()));
+            let state = out.map_or("unknown", |link| link.state.as_str());
+            let [from, to] = [from, to].map(|index| plan.regions[index].name.as_str());
+            missing.push(format!(
+                "link {from} -> {to} is {state}{}",
+                error.map(|e| format!(" ({e})")).unwrap_or_default()
+            ));
+        }
+        missing
+    }
+}
+
+/// Reads JSON from an address, if it comes in time, whole and in the right form.
+async fn read_json<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Option<T> {
+    let body = time::timeout(limits::LOOK, fetch(address, path)).await.ok()?.ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
+    let stream = TokioIo::new(TcpStream::connect(address).await?);
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        anyhow::ensure!(response.status() == StatusCode::OK, "{}", response.status());
+        let body = Limited::new(response.into_body(), limits::ANSWER_LEN).collect().await;
+        Ok(body.map_err(anyhow::Error::from_boxed)?.to_bytes())
+    };
+    // The connection is what moves the bytes of the exchange; it ends only when the sender is dropped.
+    tokio::select! {
+        body = exchange => body,
+        Err(error) = connection => Err(error.into()),
+    }
+}

@@ -1,0 +1,279 @@
+//! `meridian lab`: whole regions on one machine, as real processes, joined through a simulated WAN.
+//!
+//! Somebody who wants to know what Meridian does should see it within a minute: three regions, the distance between
+//! them, writes that arrive, and what becomes of it all when a cable is cut. And a test needs exactly the same, for the
+//! only proof that regions find together again is regions that were really apart. Both get the same lab: processes that
+//! know nothing of being in one, talking through the proxy of `sim-wan` with certificates and all.
+//!
+//! # What it keeps
+//! - It is ready when every link is up at both ends, and says so only then.
+//! - It takes other ports rather than fail, unless it was told which.
+//! - It leaves nothing behind. Children stop when it is interrupted, and also when it is killed: see [`leash`]. Without
+//!   `--dir` the files go as well (but not when it is killed, since then nobody is left to remove them).
+//! - It never meddles. A child that dies is reported and not started again, since killing nodes is one of the things a
+//!   lab is for; `DIR/NAME.cmd` is the command that starts it by hand, at the same ports, with the same state.
+//!   The lab goes on, and ends with code 0 when it is told to end. With code 1 it ends if it did not become ready, or if
+//!   no child is left.
+//!
+//! # Where what is
+//! `args` what can be asked for; `plan` what that comes to; `ports` and `certificates` what it needs; `processes` and
+//! `leash` the children; `look` what they say of themselves; `view`, `paint` and `screen` what a person sees, and
+//! `description` what a program does.
+
+mod args;
+mod certificates;
+mod description;
+pub(crate) mod leash;
+mod limits;
+mod look;
+mod paint;
+mod plan;
+mod ports;
+mod processes;
+mod screen;
+mod view;
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+pub(crate) use args::LabArgs;
+use certificates::Authority;
+use description::{Description, Pids};
+use look::Snapshot;
+use paint::{Line, Style};
+use plan::Plan;
+use processes::{Ended, Files, Processes};
+use screen::Screen;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{self, Instant},
+};
+
+/// The exit code for what was asked wrongly.
+const USAGE: u8 = 2;
+
+/// Runs a lab until it is told to end.
+///
+/// # Errors
+/// If it does not become ready, or cannot show itself any more. Its children have ended by then.
+pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
+    let folder = Folder::open(args.dir.as_deref())?;
+    let plan = match Plan::new(&args, folder.path()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupted = Interrupted::new()?;
+        let mut processes = Processes::new()?;
+        let mut lab = Lab { plan, json: args.json, screen: Screen::new(), started: Instant::now() };
+        let ended = tokio::select! {
+            ended = lab.live(&mut processes) => ended,
+            () = interrupted.wait() => Ok(ExitCode::SUCCESS),
+        };
+        lab.say(Line::default().with(Style::Dim, "  ending all"));
+        processes.stop().await;
+        ended
+    })
+}
+
+/// A lab that is running.
+struct Lab {
+    plan: Plan,
+    json: bool,
+    screen: Screen,
+    started: Instant,
+}
+
+impl Lab {
+    /// Starts everything, waits until it is ready, and shows it for as long as anything is left of it.
+    async fn live(&mut self, processes: &mut Processes) -> anyhow::Result<ExitCode> {
+        self.say(Line::default().with(Style::Dim, format!("  starting {} regions", self.plan.regions.len())));
+        let pids = start(&self.plan, processes)?;
+        self.until_ready(processes).await?;
+        if self.json {
+            let line = serde_json::to_string(&Description::new(&self.plan, &pids))?;
+            writeln!(io::stdout(), "{line}")?;
+        } else {
+            self.screen.say(&view::introduction(&self.plan))?;
+        }
+        let first = Snapshot::take(&self.plan).await;
+        let in_place = !self.json && self.screen.has_room_for(view::live(&self.plan, &first).len());
+        let mut tick = time::interval(if in_place { limits::REFRESH } else { limits::LINE_EVERY });
+        while processes.running() > 0 {
+            tokio::select! {
+                ended = processes.next_ended() => self.report(&ended),
+                _ = tick.tick(), if !self.json => self.show(in_place).await?,
+            }
+        }
+        bail!("no process of the lab is left");
+    }
+
+    /// Waits until every link is up at both ends.
+    async fn until_ready(&mut self, processes: &mut Processes) -> anyhow::Result<()> {
+        let plan = &self.plan;
+        let mut poll = time::interval(limits::READY_POLL);
+        let mut missing = Vec::new();
+        let ready = async {
+            loop {
+                poll.tick().await;
+                missing = Snapshot::take(plan).await.missing(plan);
+                if missing.is_empty() {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::select! {
+            ready = time::timeout(limits::READY, ready) => ready.is_ok(),
+            ended = processes.next_ended() => bail!("{}", obituary(&ended)),
+        };
+        if in_time {
+            return Ok(());
+        }
+        let logs = plan.regions.iter().map(|region| (&region.name, plan.file(&region.name, "log")));
+        let logs = logs.map(|(name, log)| format!("\n  {name} said last:\n{}", processes::tail(&log)));
+        let missing = missing.join("\n  ");
+        bail!("not ready after {} s:\n  {missing}{}", limits::READY.as_secs(), logs.collect::<String>());
+    }
+
+    /// Shows the state of things, in place or as a line.
+    async fn show(&mut self, in_place: bool) -> io::Result<()> {
+        let snapshot = Snapshot::take(&self.plan).await;
+        if in_place {
+            return self.screen.draw(&view::live(&self.plan, &snapshot));
+        }
+        let uptime: Duration = self.started.elapsed();
+        self.screen.say(&[Line::default().with(Style::Plain, view::summary(&self.plan, &snapshot, uptime))])
+    }
+
+    /// Says loudly that a child has died; also where nothing else is said.
+    fn report(&mut self, ended: &Ended) {
+        let lines: Vec<_> = obituary(ended).lines().map(|line| Line::default().with(Style::Bad, line)).collect();
+        if self.json || self.screen.say(&lines).is_err() {
+            lines.iter().for_each(|line| eprintln!("{}", line.print(usize::MAX, false)));
+        }
+    }
+
+    /// A word in passing, which nobody waits for.
+    fn say(&mut self, line: Line) {
+        if !self.json {
+            // A terminal that is gone is noticed where the view is drawn.
+            let _ = self.screen.say(&[line]);
+        }
+    }
+}
+
+fn obituary(Ended { name, pid, status, log }: &Ended) -> String {
+    let how = status.map_or_else(|| "nobody knows how".to_owned(), |status| status.to_string());
+    format!("{name} (pid {pid}) ended: {how}; it said last ({}):\n{}", log.display(), processes::tail(log))
+}
+
+/// Writes all files and starts all children: the WAN first, so that nobody's first attempt to connect fails.
+fn start(plan: &Plan, processes: &mut Processes) -> anyhow::Result<Pids> {
+    let certs = plan.dir.join("certs");
+    fs::create_dir_all(&certs).with_context(|| format!("cannot make {}", certs.display()))?;
+    let authority = Authority::create(&certs.join("ca.pem"))?;
+    for region in &plan.regions {
+        let [cert, key] = ["pem", "key"].map(|extension| certs.join(format!("{}.{extension}", region.name)));
+        authority.certify(&region.name, &cert, &key)?;
+    }
+    let mut child = |name: &str, subcommand, config: &str| {
+        let [file, log, command] = ["toml", "log", "cmd"].map(|extension| plan.file(name, extension));
+        fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
+        processes.start(name, subcommand, &Files { config: file, log, command })
+    };
+    let wan = child(plan.wan_name(), "wan", &toml::to_string(&plan.topology)?)?;
+    let nodes = plan.regions.iter().map(|region| {
+        let state = plan.file(&region.name, "state");
+        fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
+        child(&region.name, "node", &region.config)
+    });
+    Ok(Pids { nodes: nodes.collect::<Result<_, _>>()?, wan })
+}
+
+/// Where the files of a lab are.
+enum Folder {
+    /// Kept, and locked as long as the lab runs.
+    Kept { path: PathBuf, _lock: File },
+    /// Removed when this is dropped.
+    Temporary(tempfile::TempDir),
+}
+
+impl Folder {
+    fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(dir) = dir else {
+            let folder = tempfile::Builder::new().prefix("meridian-lab-").tempdir();
+            return Ok(Self::Temporary(folder.context("cannot make a folder for temporary files")?));
+        };
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        // Children have another working folder in mind when they read relative paths.
+        let path = dir.canonicalize()?;
+        let lock = File::create(path.join("lock"))?;
+        if let Err(error) = lock.try_lock() {
+            bail!("{} is used by another lab ({error})", path.display());
+        }
+        Ok(Self::Kept { path, _lock: lock })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept { path, .. } => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+}
+
+/// Whatever asks a lab to end: SIGINT, SIGTERM, and SIGHUP, which is a terminal that is closed.
+struct Interrupted {
+    signals: [Signal; 3],
+}
+
+impl Interrupted {
+    fn new() -> io::Result<Self> {
+        let [int, term, hup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        Ok(Self { signals: [int?, term?, hup?] })
+    }
+
+    async fn wait(&mut self) {
+        let [int, term, hup] = &mut self.signals;
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Folder;
+
+    #[test]
+    fn folder_belongs_to_one_lab_at_a_time() {
+        let outer = tempfile::tempdir().unwrap();
+        let dir = outer.path().join("kept");
+        let first = Folder::open(Some(&dir)).unwrap();
+        assert!(Folder::open(Some(&dir)).is_err());
+        drop(first);
+        assert!(Folder::open(Some(&dir)).is_ok());
+    }
+
+    #[test]
+    fn temporary_folder_goes_with_its_lab() {
+        let folder = Folder::open(None).unwrap();
+        let path = folder.path().to_owned();
+        assert!(path.is_dir());
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,160 @@
+//! Which ports a lab takes.
+//!
+//! Ports should be the same each time, so that what stands in a README works, and a lab should start also when they
+//! are taken, say by another lab. So ports come in blocks with a fixed layout, and a lab takes the first block that is
+//! free:
+//!
+//! ```text
+//! BASE        held by the lab as long as it runs: the block is taken
+//! BASE+i      Redis of node i, counted from 1
+//! BASE+100+i  admin of node i
+//! BASE+200+i  gateway of node i
+//! BASE+300    control of the WAN
+//! BASE+301... routes of the WAN
+//! ```
+//!
+//! A port that was found free is not yet ours: the process that will listen there starts a moment later, and a node
+//! that is killed comes back to the same port. Between labs the port at BASE itself settles that. Against the rest of the
+//! machine all blocks lie below 32768, where systems begin to give ports to whoever asks for any.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+};
+
+/// The first block, and how far the blocks lie apart.
+const FIRST_BASE: u16 = 7_000;
+const BASE_STEP: u16 = 1_000;
+const BASE_MAX: u16 = 32_000;
+
+const ADMIN: u16 = 100;
+const GATEWAY: u16 = 200;
+const CONTROL: u16 = 300;
+const ROUTES: u16 = 301;
+
+/// A block of ports. It is this lab's as long as this value lives.
+#[derive(Debug)]
+pub(super) struct Block {
+    layout: Layout,
+    _held: TcpListener,
+}
+
+/// Why there is no block.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PortError {
+    /// The block that was asked for is not free.
+    #[error("port {port} is taken: {source}; give another --port, or none to take the first free block")]
+    Taken {
+        /// The first port that is taken.
+        port: u16,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The block that was asked for goes beyond the last port.
+    #[error("--port {base} leaves no room for ports up to {base} + {needed}; give a lower one")]
+    TooHigh {
+        /// The base that was asked for.
+        base: u16,
+        /// How far the block reaches.
+        needed: u16,
+    },
+    /// No block is free.
+    #[error("no free block of ports at {FIRST_BASE}, {}, ... {BASE_MAX}; give a --port", FIRST_BASE + BASE_STEP)]
+    NoneFree,
+}
+
+impl Block {
+    /// Takes the block at `base`, or without one the first that is free, for this many nodes and routes.
+    ///
+    /// # Errors
+    /// [`PortError`] if a port of it is taken.
+    pub(super) fn take(base: Option<u16>, nodes: u16, routes: u16) -> Result<Self, PortError> {
+        if let Some(base) = base {
+            return Self::take_at(base, nodes, routes);
+        }
+        let bases = (FIRST_BASE..=BASE_MAX).step_by(usize::from(BASE_STEP));
+        bases.into_iter().find_map(|base| Self::take_at(base, nodes, routes).ok()).ok_or(PortError::NoneFree)
+    }
+
+    fn take_at(base: u16, nodes: u16, routes: u16) -> Result<Self, PortError> {
+        let layout = Layout { base };
+        if base.checked_add(ROUTES + routes).is_none() {
+            return Err(PortError::TooHigh { base, needed: ROUTES + routes });
+        }
+        let listen = |port| TcpListener::bind(local(port)).map_err(|source| PortError::Taken { port, source });
+        let held = listen(base)?;
+        let of_nodes = (0..nodes).flat_map(|index| [layout.redis(index), layout.admin(index), layout.gateway(index)]);
+        let of_wan = (0..routes).map(|index| layout.route(index)).chain([layout.control()]);
+        for address in of_nodes.chain(of_wan) {
+            listen(address.port())?;
+        }
+        Ok(Self { layout, _held: held })
+    }
+
+    /// Where what is.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+}
+
+/// Where what is in a block. Nodes and routes are counted from 0 here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    base: u16,
+}
+
+impl Layout {
+    /// Redis of a node.
+    pub(super) fn redis(self, index: u16) -> SocketAddr {
+        local(self.base + 1 + index)
+    }
+
+    /// Admin of a node.
+    pub(super) fn admin(self, index: u16) -> SocketAddr {
+        local(self.base + ADMIN + 1 + index)
+    }
+
+    /// Gateway of a node.
+    pub(super) fn gateway(self, index: u16) -> SocketAddr {
+        local(self.base + GATEWAY + 1 + index)
+    }
+
+    /// Control of the WAN.
+    pub(super) fn control(self) -> SocketAddr {
+        local(self.base + CONTROL)
+    }
+
+    /// A route of the WAN.
+    pub(super) fn route(self, index: u16) -> SocketAddr {
+        local(self.base + ROUTES + index)
+    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, PortError};
+
+    #[test]
+    fn block_is_taken_once_and_free_again_afterwards() {
+        let block = Block::take(None, 3, 6).unwrap();
+        let base = block.layout().redis(0).port() - 1;
+        assert!(matches!(Block::take(Some(base), 3, 6), Err(PortError::Taken { port, .. }) if port == base));
+        let other = Block::take(None, 3, 6).unwrap();
+        assert_ne!(other.layout().control(), block.layout().control());
+        drop(block);
+        // Whoever else runs a lab may be faster, which is no fault.
+        match Block::take(Some(base), 3, 6) {
+            Ok(_) | Err(PortError::Taken { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn block_beyond_the_last_port_is_refused() {
+        assert!(matches!(Block::take(Some(65_400), 3, 6), Err(PortError::TooHigh { .. })));
+    }
+}
