@@ -5,7 +5,12 @@
 //! nothing that is kept can expire or be left over from other regions. The authority's key is never written down, so
 //! nobody can add a region to a lab that runs.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use anyhow::Context;
 use rcgen::{
@@ -52,16 +57,11 @@ impl Authority {
     }
 }
 
-/// Writes a file that only its owner can read, whatever was there before.
-fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // The mode holds for a new file only.
+/// Writes a file that only its owner can read, whatever was there before: the mode holds for a new file only.
+fn write_secret(file: &Path, text: &str) -> io::Result<()> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    options.open(file)?.write_all(text.as_bytes())
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())
 }

@@ -8,6 +8,7 @@
 //! and the lab could not tell a child that was stopped from one that died.
 
 use std::{
+    env,
     fs::{self, File},
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -26,6 +27,9 @@ use super::limits;
 
 /// The flag that puts a child on its leash.
 pub(super) const LEASH_FLAG: &str = "--until-stdin-closes";
+
+/// What the environment variables of `meridian node` begin with.
+const ENV_PREFIX: &str = "MERIDIAN_";
 
 /// All children.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ impl Processes {
     /// # Errors
     /// If the system does not say which program this is.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let binary = std::env::current_exe().context("cannot find this program's own file")?;
+        let binary = env::current_exe().context("cannot find this program's own file")?;
         Ok(Self { binary, watchers: JoinSet::new(), stop: CancellationToken::new() })
     }
 
@@ -79,8 +83,11 @@ impl Processes {
         let mut command = Command::new(&self.binary);
         command.arg(subcommand).arg("--config").arg(&files.config).arg(LEASH_FLAG);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
-        #[cfg(unix)]
         command.process_group(0);
+        // What configures nodes would win over the files of all of them.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(ENV_PREFIX)) {
+            command.env_remove(name);
+        }
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let leash = child.stdin.take().context("a child has no standard input")?;
         let pid = child.id().context("a child ended before it began")?;
