@@ -4,7 +4,8 @@
 //! and the output buffer have their memory already.
 
 use divan::{Bencher, black_box};
-use node_core::resp::{Limits, Parsed, Parser, Protocol, Reply};
+use node_core::command_table::{Command, CommandId, find, resolve};
+use node_core::resp::{ArgsBuf, Limits, Parsed, Parser, Protocol, Reply};
 
 fn main() {
     divan::main();
@@ -84,4 +85,34 @@ fn reply_bulk_of_100(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn reply_integer(bencher: Bencher<'_, '_>) {
     reply(bencher, |reply| reply.integer(black_box(1_234_567)));
+}
+
+fn look_up(bencher: Bencher<'_, '_>, name: &[u8]) {
+    bencher.bench_local(|| find(black_box(name)).map(|command| command.id));
+}
+
+#[divan::bench]
+fn look_up_get(bencher: Bencher<'_, '_>) {
+    look_up(bencher, b"GET");
+}
+
+#[divan::bench]
+fn look_up_incrbyfloat_in_lower_case(bencher: Bencher<'_, '_>) {
+    look_up(bencher, b"incrbyfloat");
+}
+
+#[divan::bench]
+fn look_up_unknown(bencher: Bencher<'_, '_>) {
+    look_up(bencher, b"ZADD");
+}
+
+#[divan::bench]
+fn resolve_set(bencher: Bencher<'_, '_>) {
+    let args: ArgsBuf = ["SET", "key", "value"].into_iter().collect();
+    bencher.bench_local(|| resolve(black_box(args.as_args())).map(|command| command.id).ok());
+}
+
+#[divan::bench]
+fn keys_of_mset_of_100(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(|| Command::of(CommandId::Mset).key_indexes(black_box(201)).sum::<usize>());
 }

@@ -1,10 +1,12 @@
 //! The pure heart of a Meridian node: no sockets, no tokio, no reading of clocks, no dice.
 //!
 //! - [`resp`]: the Redis protocol, bytes to requests and replies to bytes.
+//! - [`command_table`]: what is known of each command before it runs.
 //! - [`slot`]: the 16,384 parts of the key space.
 //! - [`store`]: records, merge, stripes, the log and the feed; start reading there.
 //! - [`limits`]: what is bounded, and what happens at each bound.
 
+pub mod command_table;
 pub mod glob;
 pub mod limits;
 pub mod number;

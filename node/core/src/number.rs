@@ -6,10 +6,10 @@
 //! **Floats** are the hard part. Redis computes INCRBYFLOAT in the 80-bit `long double` of x86 and prints 17 decimals
 //! without trailing zeros, so that 0.1 + 0.2 is 0.3 there: the error is too small to be printed. Rust has no such
 //! type, and in 64 bits the same sum is 0.30000000000000004. So [`Float`] keeps what it can as a decimal fixed-point
-//! number, 17 decimals in an `i128`, in which such sums are exact. On the ordinary range this prints what Redis
-//! prints, and where Redis shows the rounding of its 64-bit mantissa (10000000000.1 becomes 10000000000.10000000009)
-//! it prints what the user meant. Beyond that range (10^20 and more) it falls back to `f64` and the fewest digits that
-//! read back as the same number. Replicas and other regions never repeat the sum: they get its result as bytes.
+//! number, 17 decimals in an `i128`, in which such sums are exact. That prints what Redis prints, and what the user
+//! meant where Redis prints the error of its own type (985 - 81.696 is 903.30399999999999999 there). From 10^20 on it
+//! falls back to `f64` and the fewest digits that read back as the same number. Replicas and other regions never
+//! repeat the sum: they get its result as bytes.
 //!
 //! Left out: hexadecimal floats, which `strtold` and hence Redis accept, and magnitudes between the greatest `f64`
 //! and the greatest `long double`.

@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Index;
 
 /// Where an argument lies, relative to the bytes of its [`Args`].
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
     pub(super) start: u32,
     pub(super) len: u32,

@@ -143,7 +143,7 @@ pub fn is_http(args: Args<'_>) -> bool {
 /// The state of one connection's input.
 ///
 /// Between two calls the buffer may only grow at its end and lose what was consumed at its start.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Parser {
     /// Where the next header or payload begins, from the start of the request.
     position: usize,

@@ -76,6 +76,7 @@ pub struct Decoded {
 }
 
 /// An aggregate that is not complete.
+#[derive(Debug)]
 struct Open {
     kind: u8,
     left: usize,
@@ -83,6 +84,7 @@ struct Open {
 }
 
 /// The state of one connection's replies. After an error it is of no further use.
+#[derive(Debug)]
 pub struct Decoder {
     stack: Vec<Open>,
     /// Bytes of the current reply that were consumed by earlier calls.
