@@ -11,6 +11,11 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// A visit is a cache miss, some 100 ns: a command waits for 0.1 ms at most.
 pub const SCAN_ENTRIES_PER_HOLD: usize = 1_024;
 
+/// Entries that a SCAN looks at for each key that its COUNT asks for: tombstones, markers and ended values are passed
+/// over, and without a bound a slot full of them would be one long call. Then SCAN replies with what it has. Redis
+/// looks at as many empty buckets.
+pub const SCAN_ENTRIES_PER_KEY: usize = 10;
+
 /// Bytes of records that a feed takes out under one hold of a stripe's lock, before it lets others in.
 pub const FEED_BYTES_PER_HOLD: usize = 64 * 1024;
 

@@ -79,6 +79,11 @@ impl<'a> Entry<'a> {
         &self.0[start..start + value]
     }
 
+    /// Whether it is a value that has not ended.
+    pub(super) fn is_readable(self, now_ms: u64) -> bool {
+        self.kind() == Kind::Value && !self.expiry().is_some_and(|expiry| expiry.has_passed(now_ms))
+    }
+
     pub(super) fn record(self) -> Record<'a> {
         let state = match self.kind() {
             Kind::Value => State::Value { bytes: self.value(), expiry: self.expiry() },

@@ -244,8 +244,17 @@ impl Store {
     /// Drops everything, here and in every region: FLUSHALL. Atomic in this node.
     pub fn flush(&self, now: Time) -> Stamp {
         let mut stripes: Vec<_> = (0..self.stripes()).map(|index| self.lock(index)).collect();
+        Self::flush_held(stripes.iter_mut().map(|stripe| &mut **stripe), now)
+    }
+
+    /// As [`flush`](Self::flush), for who holds all stripes already.
+    ///
+    /// # Panics
+    /// If there is no stripe.
+    pub fn flush_held<'a>(stripes: impl Iterator<Item = &'a mut Stripe>, now: Time) -> Stamp {
+        let mut stripes: Vec<_> = stripes.collect();
         let stamp = stripes.iter_mut().map(|stripe| stripe.issue_flush(now)).max().expect("there is a stripe");
-        for stripe in &mut stripes {
+        for stripe in stripes {
             stripe.flush(&SlotRange::ALL, stamp);
         }
         stamp

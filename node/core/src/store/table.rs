@@ -107,6 +107,11 @@ impl SlotTable {
         None
     }
 
+    /// The bucket that a random number names, in today's layout.
+    pub(super) fn bucket(&self, random: u64) -> Bucket {
+        Bucket { layout: self.layout, index: (random % self.table.num_buckets().max(1) as u64) as u32 }
+    }
+
     /// The first bucket, in today's layout.
     pub(super) const fn first_bucket(&self) -> Bucket {
         Bucket { layout: self.layout, index: 0 }

@@ -7,11 +7,11 @@ use clock::{Stamp, Time};
 use super::{
     entry::Entry,
     log::{Item, LogPosition, Subject},
-    record::{Kind, Record},
+    record::Record,
     seen::Seen,
     settings::Sabotage,
     stripe::{KeyHash, Stripe},
-    table::Bucket,
+    table::{Bucket, SlotTable},
 };
 use crate::{
     limits::{FEED_BYTES_PER_HOLD, FEED_ITEMS_PER_HOLD, SCAN_ENTRIES_PER_HOLD},
@@ -69,22 +69,54 @@ impl Stripe {
         ScanPosition(self.table(slot).first_bucket())
     }
 
-    /// Visits the keys of a slot that hold a value at `now`, with the value, until `visit` returns `false`. Returns where
+    /// Visits the keys of a slot that hold a value at `now`, with the value, until `visit` returns `false` or as many
+    /// entries as `budget` says were looked at, those without a value among them; takes them off `budget`. Returns where
     /// to go on, or `None` when the slot is done. Every key that is there throughout a scan is visited at least once.
     pub fn scan_keys(
         &self,
         slot: Slot,
         from: ScanPosition,
         now: Time,
+        budget: &mut usize,
         mut visit: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Option<ScanPosition> {
         let now_ms = now.unix_ms();
-        let stopped = self.table(slot).walk(from.0, |handle| {
+        let table = self.table(slot);
+        let stopped = table.walk(from.0, |handle| {
+            *budget = budget.saturating_sub(1);
             let held = Entry::at(&self.heap, handle);
-            let ended = held.expiry().is_some_and(|expiry| expiry.has_passed(now_ms));
-            held.kind() != Kind::Value || ended || visit(held.key(), held.value())
+            (!held.is_readable(now_ms) || visit(held.key(), held.value())) && *budget > 0
         });
         stopped.map(ScanPosition)
+    }
+
+    /// A key that holds a value at `now`, chosen by 64 random bits: each with nearly the same chance. `None` if no value
+    /// is held.
+    ///
+    /// A slot is drawn by its number of entries, then a bucket, and the first value from there on is taken: what lies
+    /// behind a gap has a somewhat better chance, but gaps come by hash and have nothing to do with the keys.
+    pub fn random_key(&self, random: u64, now: Time) -> Option<&[u8]> {
+        let now_ms = now.unix_ms();
+        let entries: usize = self.tables.iter().map(SlotTable::len).sum();
+        let (mut rest, random) = ((random % entries.max(1) as u64) as usize, random / entries.max(1) as u64);
+        let drawn = self.tables.iter().position(|table| {
+            let here = rest < table.len();
+            rest = rest.saturating_sub(table.len());
+            here
+        })?;
+        let mut found = None;
+        let mut look = |table: &SlotTable, from| {
+            table.walk(from, |handle| {
+                let held = Entry::at(&self.heap, handle);
+                found = held.is_readable(now_ms).then(|| held.key());
+                found.is_none()
+            });
+            found
+        };
+        // To the end of the slot that was drawn, and if nothing is left there, all round the stripe.
+        let (before, after) = self.tables.split_at(drawn);
+        look(&after[0], after[0].bucket(random))
+            .or_else(|| after.iter().chain(before).find_map(|table| look(table, table.first_bucket())))
     }
 
     /// Whether a slot may hold a record newer than `since`.
