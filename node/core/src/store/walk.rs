@@ -23,14 +23,17 @@ use crate::{
 pub struct ScanPosition(Bucket);
 
 impl ScanPosition {
-    /// Packs the position into the low 40 bits of a number.
+    /// Packs the position into the low 40 bits of a number, for [`Stripe::scan_keys`].
+    ///
+    /// Eight bits of the table's layout are kept: a table that changed its layout 256 times since looks unchanged, so
+    /// that is good enough for SCAN and not for a feed.
     pub const fn to_bits(self) -> u64 {
-        (self.0.layout as u64) << 32 | self.0.index as u64
+        ((self.0.layout & 0xff) as u64) << 32 | self.0.index as u64
     }
 
     /// Unpacks what [`to_bits`](Self::to_bits) packed; any number is a position, if perhaps of no use.
     pub const fn from_bits(bits: u64) -> Self {
-        Self(Bucket { layout: (bits >> 32) as u8, index: bits as u32 })
+        Self(Bucket { layout: (bits >> 32) as u32 & 0xff, index: bits as u32 })
     }
 }
 
@@ -82,7 +85,7 @@ impl Stripe {
     ) -> Option<ScanPosition> {
         let now_ms = now.unix_ms();
         let table = self.table(slot);
-        let stopped = table.walk(from.0, |handle| {
+        let stopped = table.walk(table.recall(from.0), |handle| {
             *budget = budget.saturating_sub(1);
             let held = Entry::at(&self.heap, handle);
             (!held.is_readable(now_ms) || visit(held.key(), held.value())) && *budget > 0
