@@ -4,9 +4,12 @@
 //! their stripes, which locks them in ascending order, so that it is atomic and nobody can deadlock. A transaction holds
 //! the stripes of all its commands before the first one runs; what those then hold themselves is held already.
 
-use clock::Now;
+use clock::{Now, Stamp};
 
-use crate::store::{Address, Store, Stripe, StripeGuard};
+use crate::{
+    slot::Slot,
+    store::{Address, Store, Stripe, StripeGuard},
+};
 
 /// A command's way to the store. Lets go of what it holds when dropped.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl<'s> Keyspace<'s> {
     /// a transaction holds them all.
     pub fn hold<'k>(&mut self, keys: impl IntoIterator<Item = &'k [u8]>) {
         if self.held.is_empty() {
-            let stripes = keys.into_iter().map(|key| self.store.stripe_of(self.store.address(key).slot));
+            let stripes = keys.into_iter().map(|key| self.store.stripe_of(Slot::of(key)));
             let wanted = stripes.fold(0_u64, |wanted, index| wanted | 1 << index);
             self.hold_stripes(wanted);
         }
@@ -68,6 +71,20 @@ impl<'s> Keyspace<'s> {
         if self.held.is_empty() {
             self.hold_stripes(u64::MAX);
         }
+    }
+
+    /// Does something to every stripe, in their order. Unless they are held, each is locked for its turn alone.
+    pub fn on_every_stripe(&mut self, mut act: impl FnMut(&mut Stripe)) {
+        for index in 0..self.store.stripes() {
+            self.on_stripe(index, &mut act);
+        }
+    }
+
+    /// Drops everything, here and in every region. Holds all stripes from here on.
+    pub fn flush(&mut self) -> Stamp {
+        self.hold_all();
+        assert_eq!(self.held.len(), self.store.stripes(), "a transaction with a flush in it holds all stripes");
+        Store::flush_held(self.held.iter_mut().map(|(_, stripe)| &mut **stripe), self.now.wall)
     }
 
     fn hold_stripes(&mut self, wanted: u64) {

@@ -2,12 +2,16 @@
 //!
 //! - [`resp`]: the Redis protocol, bytes to requests and replies to bytes.
 //! - [`command_table`]: what is known of each command before it runs.
+//! - [`command`]: what the commands on keys do.
+//! - [`keyspace`]: how they reach the stripes.
 //! - [`slot`]: the 16,384 parts of the key space.
 //! - [`store`]: records, merge, stripes, the log and the feed; start reading there.
 //! - [`limits`]: what is bounded, and what happens at each bound.
 
+pub mod command;
 pub mod command_table;
 pub mod glob;
+pub mod keyspace;
 pub mod limits;
 pub mod number;
 pub mod resp;

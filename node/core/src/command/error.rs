@@ -3,11 +3,14 @@
 use crate::store::{HeapFull, OutOfMemory};
 
 /// Why a command was not executed. Displays as Redis's reply, code first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// The arguments do not follow the syntax.
     #[error("ERR syntax error")]
     Syntax,
+    /// The number of arguments is one that the command's table entry allows and its syntax does not.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    WrongArity(&'static str),
     /// An argument or a value is no 64-bit integer.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
@@ -32,6 +35,12 @@ pub enum CommandError {
     /// A key that must be there is not.
     #[error("ERR no such key")]
     NoSuchKey,
+    /// A cursor of SCAN is no number, or none that SCAN gives out.
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    /// An option of EXPIRE that there is none of, as the client spelt it. What is not UTF-8 in it is replaced.
+    #[error("ERR Unsupported option {0}")]
+    UnsupportedOption(String),
     /// Memory is full and the policy lets nothing go.
     #[error("OOM {0}.")]
     OutOfMemory(#[from] OutOfMemory),
