@@ -1,0 +1,129 @@
+//! What must happen also when nobody asks for it: one thread, a round every [`HOUSEKEEPING_INTERVAL`].
+//!
+//! In this order, since each step makes the next one cheaper or truer:
+//! 1. the persisted mark, first of all, because workers may be waiting for it;
+//! 2. the clock is corrected, once a second;
+//! 3. the frontier, up to which forgetting costs nothing;
+//! 4. values that have ended are swept, and tombstones forgotten;
+//! 5. silent clients are closed, and a pause that is over ends.
+//!
+//! # How much it sweeps
+//! As Redis's active expiry: stripe by stripe, some [`SWEEP_VISITS`] entries under one hold of a lock, and again the same
+//! stripe while more than a quarter of what was visited had ended; no longer than [`SWEEP_MAX`] in all. So the effort
+//! follows the amount of what has ended, within a quarter of one core, and no command waits longer than one hold.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use clock::{Correction, HighWater, Now, State, Time, limits::REANCHOR_INTERVAL};
+
+use crate::{
+    limits::{COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
+    server::Server,
+    state::StateDir,
+};
+
+/// The thread's state.
+#[derive(Debug)]
+pub(crate) struct Housekeeping {
+    server: Arc<Server>,
+    /// Where the mark is kept, if anywhere.
+    dir: Option<StateDir>,
+    marks: HighWater,
+    reanchored: Duration,
+    /// The stripe where the sweep goes on.
+    stripe: usize,
+}
+
+impl Housekeeping {
+    /// Takes over the state directory, and persists the first mark: without it no write is covered.
+    pub(crate) fn new(server: Arc<Server>, dir: Option<StateDir>) -> Self {
+        let marks = HighWater::resume(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
+        let reanchored = server.clock.now().monotonic;
+        let mut housekeeping = Self { server, dir, marks, reanchored, stripe: 0 };
+        housekeeping.keep_mark();
+        housekeeping
+    }
+
+    /// Rounds until the node stops.
+    pub(crate) fn run(mut self) {
+        while !self.server.stopping.is_cancelled() {
+            self.round();
+            thread::park_timeout(HOUSEKEEPING_INTERVAL);
+        }
+        // Until the connections have ended somebody may still wait for the mark.
+        while self.server.clients.connected() > 0 {
+            self.keep_mark();
+            thread::park_timeout(HOUSEKEEPING_INTERVAL);
+        }
+    }
+
+    fn round(&mut self) {
+        self.keep_mark();
+        let now = self.server.clock.now();
+        if now.monotonic.saturating_sub(self.reanchored) >= REANCHOR_INTERVAL {
+            self.reanchored = now.monotonic;
+            report(self.server.clock.reanchor());
+        }
+        self.server.store.advance_frontier(now);
+        self.sweep(now);
+        if let Some(timeout) = self.server.parameters.timeout() {
+            self.server.clients.close_idle(now.monotonic, timeout);
+        }
+        self.server.pause.expire(now.monotonic);
+    }
+
+    /// Persists a new mark if it is time to.
+    fn keep_mark(&mut self) {
+        let Some(dir) = &mut self.dir else { return };
+        let (store, now) = (&self.server.store, self.server.clock.now());
+        let reached = (0..store.stripes()).map(|index| store.lock(index).watermark(now.wall)).max();
+        let Some(mark) = self.marks.poll(now.wall, reached.unwrap_or(Time::ZERO)) else { return };
+        match dir.write(State { mark, ..dir.state() }) {
+            Ok(()) => {
+                self.marks.persisted(mark);
+                self.server.mark.advance(self.marks.mark());
+            }
+            // Writes wait while the disk is full, and go on when it is not; the next round tries again.
+            Err(error) => tracing::error!(%error, "cannot persist the clock's mark; writes will wait"),
+        }
+    }
+
+    fn sweep(&mut self, began: Now) {
+        let stripes = self.server.store.stripes();
+        for _ in 0..stripes {
+            let mut more = true;
+            while more {
+                if self.server.clock.now().monotonic.saturating_sub(began.monotonic) > SWEEP_MAX {
+                    return;
+                }
+                more = self.sweep_once(began.wall);
+            }
+            self.stripe = (self.stripe + 1) % stripes;
+        }
+    }
+
+    /// Sweeps and collects in one stripe; returns whether it deserves another hold.
+    fn sweep_once(&self, now: Time) -> bool {
+        let mut stripe = self.server.store.lock(self.stripe);
+        let expired_many = self.server.parameters.active_expire.load(Relaxed) && {
+            let swept = stripe.sweep(now, SWEEP_VISITS);
+            !swept.complete && swept.expired * 4 > swept.visited
+        };
+        let forgets_more = stripe.collect(COLLECT_ITEMS);
+        expired_many || forgets_more
+    }
+}
+
+/// Says what an operator should look at: a clock that was set.
+fn report(correction: Correction) {
+    match correction {
+        Correction::Slewed | Correction::TooSoon => {}
+        Correction::JumpedAhead(by) => tracing::warn!(?by, "the system clock was set ahead and is followed"),
+        Correction::Braked(by) => tracing::warn!(?by, "the system clock was set back and is waited for"),
+        Correction::JumpedBack(by) => tracing::warn!(?by, "the system clock was set back and is followed"),
+    }
+}

@@ -1,0 +1,21 @@
+//! A Meridian node: the shell around [`node_core`], and the command line.
+//!
+//! Read [`node`] first: the assembly of the process in one function. Then `server`, the way of a request.
+
+pub mod cli;
+mod clients;
+mod command;
+mod housekeeping;
+mod lab;
+mod latency;
+mod limits;
+mod logging;
+mod mark;
+pub mod node;
+mod parameters;
+mod pause;
+mod server;
+mod slowlog;
+mod state;
+mod stats;
+mod transaction;

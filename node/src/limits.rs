@@ -1,0 +1,67 @@
+//! The bounds of a node's shell, each with its policy. What an operator may change is in the configuration instead.
+
+use std::time::Duration;
+
+/// Bytes that one read takes from a socket, into a buffer that all connections of a worker share.
+///
+/// Large enough that a pipeline of hundreds of small commands is one read, small enough to stay in the second-level
+/// cache. What does not fit is read in the next turn.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of replies after which a connection stops executing and writes. Waiting for that write is the back-pressure on
+/// a client that sends but does not read: it holds this much and one reply, never more.
+pub const OUTPUT_FLUSH_BYTES: usize = 64 * 1024;
+
+/// Capacity up to which a worker keeps its output buffer for the next turn; a larger one is given back.
+pub const OUTPUT_KEPT_BYTES: usize = 256 * 1024;
+
+/// The most that the buffer of an unfinished request grows by at once, whatever the client says is to come.
+pub const PENDING_GROWTH_BYTES: usize = 1024 * 1024;
+
+/// Accepted connections that wait for their worker. At the bound the acceptor waits, and the kernel's queue fills.
+pub const ACCEPT_QUEUE: usize = 1_024;
+
+/// The kernel's queue of connections that were not accepted yet; Redis's `tcp-backlog`.
+pub const LISTEN_BACKLOG: i32 = 511;
+
+/// How long the acceptor rests when the process has no file descriptor left, instead of spinning on the error.
+pub const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// After how long of silence the kernel asks whether a client is still there; Redis's `tcp-keepalive`.
+pub const KEEPALIVE: Duration = Duration::from_secs(300);
+
+/// How long a TLS handshake may take; then the connection is closed.
+pub const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// How long connections get to finish what they are at when the node stops; then they are cut.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// How often housekeeping runs.
+pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long housekeeping may sweep and collect in one round: a quarter of its interval, as Redis's active expiry.
+pub const SWEEP_MAX: Duration = Duration::from_millis(25);
+
+/// Entries that one sweep visits under one hold of a stripe's lock; commands wait for no longer.
+pub const SWEEP_VISITS: usize = 1_024;
+
+/// Tombstones that one collection looks at under one hold of a stripe's lock.
+pub const COLLECT_ITEMS: usize = 1_024;
+
+/// Longest argument that is kept in the slow log, in bytes; the rest is cut off and counted, as in Redis.
+pub const SLOWLOG_ARGUMENT_BYTES: usize = 128;
+
+/// Most arguments that are kept of a command in the slow log, as in Redis.
+pub const SLOWLOG_ARGUMENTS: usize = 32;
+
+/// Samples that the latency monitor keeps of an event, as in Redis; the oldest goes first.
+pub const LATENCY_SAMPLES: usize = 160;
+
+/// Kinds of errors that are counted one by one; what comes after is counted together, as a client can invent errors.
+pub const ERROR_KINDS: usize = 128;
+
+/// Longest name of a client, of its library and of the library's version, in bytes; a longer one is refused.
+pub const CLIENT_NAME_BYTES: usize = 1_024;
+
+/// How long `DEBUG SLEEP` sleeps at most.
+pub const DEBUG_SLEEP_MAX: Duration = Duration::from_secs(60);

@@ -1,0 +1,239 @@
+//! A node: the assembly of the process, and its end.
+//!
+//! # Threads
+//! N workers with the connections of clients, one acceptor, one admin server, one for housekeeping, one gateway with all
+//! links. Each ends when `stopping` is cancelled, and each is joined.
+//!
+//! # The order of the end
+//! 1. `stopping` is cancelled: /health/ready says 503, nothing is accepted any more, the links say goodbye.
+//! 2. Each connection finishes the turn that it is at, and its replies are written; who does not read them in
+//!    [`DRAIN_MAX`](crate::limits::DRAIN_MAX) is cut.
+//! 3. The workers end, then housekeeping, which persisted the mark as long as anybody could write.
+//! 4. The admin server answered until here; it goes last.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread::{self, JoinHandle},
+};
+
+use anyhow::Context as _;
+use clock::{Incarnation, Offset, Origin, OsClock, Time};
+use config::{Listen, NodeConfig};
+use node_core::store::{Store, StoreOptions};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+use crate::{
+    housekeeping::Housekeeping,
+    limits::ACCEPT_QUEUE,
+    mark::Mark,
+    parameters::Parameters,
+    server::{
+        Server, ServerParts,
+        acceptor::{self, Door},
+        tls,
+        worker::Worker,
+    },
+    state::StateDir,
+};
+
+/// A node that runs.
+pub struct Node {
+    server: Arc<Server>,
+    addresses: Addresses,
+    acceptor: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+    housekeeping: JoinHandle<()>,
+}
+
+/// Where a node listens; ports that were left to the system are known here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Clients in plain text.
+    pub redis: Option<SocketAddr>,
+    /// Clients over TLS.
+    pub tls: Option<SocketAddr>,
+    /// Metrics, health and status.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Starts a node, waits until it is told to stop, and stops it.
+///
+/// # Errors
+/// Whatever keeps it from starting, or breaks it.
+pub fn run(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<()> {
+    let node = Node::start(config, config_file)?;
+    let stopping = node.server.stopping.clone();
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            told = told_to_stop() => told,
+            // SHUTDOWN, or a part that cannot go on.
+            () = stopping.cancelled() => Ok(()),
+        }
+    })?;
+    tracing::info!("stopping");
+    node.stop();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn told_to_stop() -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Assembles a node from what is configured and starts it; when this returns it serves clients.
+    ///
+    /// # Errors
+    /// Whatever stands in the way: the state directory, an address in use, certificates, threads.
+    pub fn start(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<Self> {
+        let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
+        let dir = config.node.dir.as_deref().map(StateDir::open).transpose()?;
+        let store = Arc::new(build_store(&config, dir.as_ref()));
+        let (doors, addresses) = open_doors(&config)?;
+
+        let mark = Mark::new(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
+        let parameters = Parameters::new(&config, config.auth.password().context("cannot read the password file")?);
+        let address = addresses.redis.or(addresses.tls);
+        let workers = config.node.worker_count();
+        let parts = ServerParts { config, config_file, store, clock, mark, parameters, address };
+        let server = Arc::new(Server::new(parts));
+
+        let housekeeping = Housekeeping::new(server.clone(), dir);
+        let housekeeping = spawn("housekeeping", move || housekeeping.run())?;
+        server.mark.kept_by(housekeeping.thread().clone());
+        let (queues, workers) = start_workers(&server, workers)?;
+        let acceptor = start_acceptor(&server, doors, queues)?;
+
+        server.ready.store(true, Relaxed);
+        let region = &server.config.region;
+        tracing::info!(region = %region.name, id = %region.id, ?addresses, "node is up");
+        Ok(Self { server, addresses, acceptor, workers, housekeeping })
+    }
+
+    /// Where it listens.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Stops it, in the order that stands at the head of this file, and waits for the end.
+    pub fn stop(self) {
+        self.server.stopping.cancel();
+        join(self.acceptor);
+        self.server.clients.close_all();
+        self.workers.into_iter().for_each(join);
+        self.housekeeping.thread().unpark();
+        join(self.housekeeping);
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+fn build_store(config: &NodeConfig, dir: Option<&StateDir>) -> Store {
+    let state = dir.map(StateDir::state);
+    let incarnation = state.map_or(Incarnation::FIRST, |state| state.incarnation);
+    let store = Store::new(&StoreOptions {
+        origin: Origin::new(config.region.id, incarnation),
+        start: state.map_or(Time::ZERO, |state| state.mark),
+        peers: config.peers.iter().map(|peer| peer.id).collect(),
+        stripes: config.memory.stripes as usize,
+        log_records: config.memory.log_records as usize,
+        hash_seed: rand::random(),
+    });
+    let (settings, memory) = (store.settings(), &config.memory);
+    settings.set_max_memory(memory.maxmemory.as_usize());
+    settings.set_policy(policy(memory.maxmemory_policy));
+    settings.set_samples(memory.maxmemory_samples as usize);
+    settings.set_lfu_log_factor(memory.lfu_log_factor);
+    settings.set_lfu_decay_minutes((memory.lfu_decay_time.as_secs() / 60) as u32);
+    settings.set_tombstone_budget(memory.tombstone_budget.as_usize());
+    store
+}
+
+/// The policy of the store; both lists are Redis's, by the same names.
+fn policy(configured: config::MaxmemoryPolicy) -> node_core::store::EvictionPolicy {
+    let name = configured.to_string();
+    node_core::store::EvictionPolicy::from_name(&name).expect("both lists have the names of Redis's policies")
+}
+
+/// Binds the sockets for clients, before any thread is started: an address in use is found out at once.
+fn open_doors(config: &NodeConfig) -> anyhow::Result<(Vec<Door>, Addresses)> {
+    let (mut doors, mut addresses) = (Vec::new(), Addresses::default());
+    let bind = |listen: SocketAddr| acceptor::bind(listen).with_context(|| format!("cannot listen at {listen}"));
+    if let Listen::At(listen) = config.node.listen {
+        let listener = bind(listen)?;
+        addresses.redis = Some(listener.local_addr()?);
+        doors.push(Door { listener, tls: None });
+    }
+    if let (Listen::At(listen), Some(files)) = (config.tls.listen, config.tls.files()) {
+        let tls = Some(tls::acceptor(files)?);
+        let listener = bind(listen)?;
+        addresses.tls = Some(listener.local_addr()?);
+        doors.push(Door { listener, tls });
+    }
+    Ok((doors, addresses))
+}
+
+type Workers = (Vec<mpsc::Sender<acceptor::Arrival>>, Vec<JoinHandle<()>>);
+
+fn start_workers(server: &Arc<Server>, count: usize) -> anyhow::Result<Workers> {
+    let (mut queues, mut threads) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        let (queue, arrivals) = mpsc::channel(ACCEPT_QUEUE);
+        let worker_server = server.clone();
+        queues.push(queue);
+        threads.push(spawn(&format!("worker-{index}"), move || {
+            or_stop(&worker_server.clone(), "worker", Worker::run(worker_server, index, arrivals));
+        })?);
+    }
+    Ok((queues, threads))
+}
+
+fn start_acceptor(
+    server: &Arc<Server>,
+    doors: Vec<Door>,
+    queues: Vec<mpsc::Sender<acceptor::Arrival>>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let server = server.clone();
+    spawn("acceptor", move || {
+        let run = || {
+            Builder::new_current_thread().enable_all().build()?.block_on(acceptor::run(server.clone(), doors, queues))
+        };
+        or_stop(&server, "acceptor", run());
+    })
+}
+
+/// A part of the node that cannot go on stops all of it: half a node helps nobody.
+fn or_stop(server: &Server, part: &str, outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, part, "cannot go on");
+        server.stopping.cancel();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).with_context(|| format!("cannot start thread {name}"))
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "thread panicked");
+    }
+}

@@ -1,0 +1,197 @@
+//! What happens to a request between the parser and the command: may it run, now, and what is noted of it.
+//!
+//! The order of the checks is Redis's, since clients see it: unknown or malformed, not authenticated, out of memory,
+//! inside a transaction, paused. A request that is refused changes nothing, except that an open transaction will not
+//! execute any more.
+
+use clock::Now;
+use node_core::{
+    command_table::{self, Command, CommandId, Flags},
+    keyspace::Keyspace,
+    resp::{Args, Reply, request::is_http},
+};
+
+use super::{
+    session::{Replies, Session},
+    worker::Worker,
+};
+use crate::{
+    command::{self, Context, Failure},
+    pause::Paused,
+    slowlog, transaction,
+};
+
+/// What a connection does after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The next request.
+    Next,
+    /// Nothing more, once the reply is written.
+    Close,
+    /// Nothing, until this same request may run: a pause, or the clock, is in its way.
+    Wait,
+}
+
+/// One turn of a connection: the clocks are read once, at its start.
+pub(crate) struct Turn {
+    now: Now,
+    /// When the last command ended, or the turn began.
+    ticks: u64,
+    /// Whether a write of this turn is under the persisted mark.
+    covered: bool,
+    /// From how many nanoseconds on a command is noted by name.
+    note_from_nanos: u64,
+}
+
+impl Worker {
+    /// Reads the clocks for what a connection is going to execute.
+    #[inline]
+    pub(crate) fn begin_turn(&self, session: &Session) -> Turn {
+        let now = self.server.clock.now();
+        session.client.note_active(now.monotonic);
+        self.stats.turns.add(1);
+        Turn {
+            now,
+            ticks: self.ticks.raw(),
+            covered: self.server.mark.covers(now.wall),
+            note_from_nanos: self.server.parameters.note_from_nanos(),
+        }
+    }
+
+    /// Executes a request, and appends its reply to `output`.
+    #[inline]
+    pub(crate) fn execute(&self, session: &mut Session, args: Args<'_>, output: &mut Vec<u8>, turn: &mut Turn) -> Flow {
+        let start = output.len();
+        let command = match command_table::resolve(args) {
+            Ok(command) => command,
+            Err(_) if is_http(args) => return Flow::Close,
+            Err(rejection) => {
+                rejection.write(args, &mut Reply::new(output, session.protocol));
+                return self.finish_refused(session, None, output, start);
+            }
+        };
+        match self.admit(session, command, turn) {
+            Admitted::Yes => {}
+            Admitted::Later => return Flow::Wait,
+            Admitted::No(failure) => {
+                Reply::new(output, session.protocol).error(failure);
+                return self.finish_refused(session, Some(command), output, start);
+            }
+        }
+        if session.transaction.is_some() && transaction::queues(session, command) {
+            transaction::queue(self, session, command, args, &mut Reply::new(output, session.protocol));
+        } else {
+            self.call(session, command, args, output, turn);
+        }
+        self.finish(session, output, start)
+    }
+
+    /// Calls a command that may run, and notes how long it took.
+    fn call(
+        &self,
+        session: &mut Session,
+        command: &'static Command,
+        args: Args<'_>,
+        output: &mut Vec<u8>,
+        turn: &mut Turn,
+    ) {
+        let start = output.len();
+        let mut keyspace = Keyspace::new(&self.server.store, turn.now);
+        let mut reply = Reply::new(output, session.protocol);
+        let context = Context { worker: self, session, args, keyspace: &mut keyspace, reply: &mut reply };
+        if let Err(failure) = command::execute(command.id, context) {
+            // A command writes its reply last; what it began is not to stand before the error.
+            output.truncate(start);
+            Reply::new(output, session.protocol).error(failure);
+        }
+        let failed = output.get(start) == Some(&b'-');
+        let ended = self.ticks.raw();
+        let nanos = self.ticks.delta_as_nanos(turn.ticks, ended);
+        turn.ticks = ended;
+        self.stats.note_call(command.id, nanos, failed);
+        if failed {
+            self.server.stats.note_error(&output[start..]);
+        }
+        if nanos >= turn.note_from_nanos {
+            slowlog::note(&self.server, &session.client, command, args, nanos, turn.now);
+        }
+        session.client.note_command(command.id);
+    }
+
+    /// Whether a command may run.
+    #[inline]
+    fn admit(&self, session: &Session, command: &'static Command, turn: &Turn) -> Admitted {
+        if !session.authenticated && !command.is(Flags::NO_AUTH) {
+            return Admitted::No(Failure::text("NOAUTH Authentication required."));
+        }
+        let is_exec = command.id == CommandId::Exec;
+        let queued = if is_exec { transaction::queued_flags(session) } else { Flags::NONE };
+        let is = |flag| command.is(flag) || queued.contains(flag);
+        if is(Flags::DENYOOM) && self.server.store.make_room(turn.now.wall).is_err() {
+            return Admitted::No(Failure::text("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        if session.transaction.is_some() && transaction::is_open(session) {
+            if command.is(Flags::NO_MULTI) {
+                return Admitted::No(Failure::text("ERR Command not allowed inside a transaction"));
+            }
+            if transaction::queues(session, command) {
+                // Queuing needs neither a pause to be over nor the clock.
+                return Admitted::Yes;
+            }
+        }
+        let writes = is(Flags::WRITE);
+        if writes && !turn.covered {
+            return Admitted::Later;
+        }
+        match self.server.pause.who() {
+            Paused::Nobody => Admitted::Yes,
+            Paused::Writes if !writes => Admitted::Yes,
+            // Or nobody could end it.
+            _ if command.id == CommandId::ClientUnpause => Admitted::Yes,
+            _ => Admitted::Later,
+        }
+    }
+
+    /// What follows a refusal, whose reply begins at `start`.
+    #[cold]
+    fn finish_refused(
+        &self,
+        session: &mut Session,
+        command: Option<&'static Command>,
+        output: &mut Vec<u8>,
+        start: usize,
+    ) -> Flow {
+        if let Some(command) = command {
+            self.stats.note_rejected(command.id);
+        }
+        self.server.stats.note_error(&output[start..]);
+        transaction::spoil(session);
+        self.finish(session, output, start)
+    }
+
+    /// What follows every reply, which begins at `start`.
+    #[inline]
+    fn finish(&self, session: &mut Session, output: &mut Vec<u8>, start: usize) -> Flow {
+        if session.replies != Replies::On {
+            output.truncate(start);
+            session.replies = session.replies.after_command();
+        }
+        if session.closing {
+            return Flow::Close;
+        }
+        if output.len() > self.server.parameters.output_bytes_max() {
+            tracing::warn!(client = session.client.id, bytes = output.len(), "client's output exceeds its limit");
+            output.clear();
+            return Flow::Close;
+        }
+        Flow::Next
+    }
+}
+
+/// Whether a request may run.
+enum Admitted {
+    Yes,
+    /// Not yet.
+    Later,
+    No(Failure),
+}

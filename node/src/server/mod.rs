@@ -1,0 +1,107 @@
+//! The server: what all threads of a node share, and the way of a request.
+//!
+//! ```text
+//! acceptor -> worker -> connection: read, parse -> worker::execute -> command or node_core::command -> reply, write
+//! ```
+//!
+//! The acceptor hands each connection to a worker in turn, where it stays. A worker is an OS thread with one
+//! current-thread runtime; workers share nothing that a command writes, but for the stripes of the store.
+
+pub(crate) mod acceptor;
+mod connection;
+mod execute;
+pub(crate) mod session;
+mod stream;
+pub(crate) mod tls;
+pub(crate) mod worker;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use clock::{Now, OsClock};
+use config::NodeConfig;
+use node_core::store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clients::Clients, latency::LatencyMonitor, mark::Mark, parameters::Parameters, pause::Pause, slowlog::Slowlog,
+    stats::Stats,
+};
+
+/// What all threads of a node share.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) config: NodeConfig,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<OsClock>,
+    pub(crate) parameters: Parameters,
+    pub(crate) clients: Arc<Clients>,
+    pub(crate) stats: Stats,
+    pub(crate) slowlog: Slowlog,
+    pub(crate) latency: LatencyMonitor,
+    pub(crate) mark: Mark,
+    pub(crate) pause: Pause,
+    /// When the process began.
+    pub(crate) started: Now,
+    /// 40 hexadecimal digits, new at each start; clients tell restarts by it.
+    pub(crate) run_id: String,
+    /// Where clients connect, once that is known.
+    pub(crate) address: Option<SocketAddr>,
+    /// Where the configuration was read from.
+    pub(crate) config_file: Option<String>,
+    /// Serves clients: started up, and not stopping.
+    pub(crate) ready: AtomicBool,
+    /// Cancelled when the node is to stop.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// What a server is made of.
+pub(crate) struct ServerParts {
+    pub(crate) config: NodeConfig,
+    pub(crate) config_file: Option<String>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<OsClock>,
+    pub(crate) mark: Mark,
+    pub(crate) parameters: Parameters,
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Server {
+    pub(crate) fn new(parts: ServerParts) -> Self {
+        let ServerParts { config, config_file, store, clock, mark, parameters, address } = parts;
+        Self {
+            stats: Stats::new(config.node.worker_count()),
+            started: clock.now(),
+            run_id: rand::random_iter::<u8>().take(20).map(|byte| format!("{byte:02x}")).collect(),
+            clients: Arc::default(),
+            slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
+            pause: Pause::default(),
+            ready: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            config,
+            config_file,
+            store,
+            clock,
+            mark,
+            parameters,
+            address,
+        }
+    }
+
+    /// Waits until neither a pause nor the persisted mark stands against a write.
+    pub(crate) async fn until_writable(&self) {
+        self.pause.until_over(|| self.clock.now().monotonic).await;
+        self.mark.until_covers(self.clock.now().wall).await;
+    }
+
+    /// Whether clients are served.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed) && !self.stopping.is_cancelled()
+    }
+}

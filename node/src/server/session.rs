@@ -1,0 +1,57 @@
+//! What a connection has agreed on with its client, and where it stands in it.
+
+use std::sync::Arc;
+
+use node_core::resp::Protocol;
+
+use crate::{clients::Client, transaction::Transaction};
+
+/// Which replies a client wants; CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but that of the next command.
+    SkipNext,
+    /// All but that of this command.
+    Skip,
+}
+
+impl Replies {
+    /// What holds for the next command.
+    pub(crate) const fn after_command(self) -> Self {
+        match self {
+            Self::SkipNext => Self::Skip,
+            Self::Off => Self::Off,
+            Self::On | Self::Skip => Self::On,
+        }
+    }
+}
+
+/// See the head of this file.
+pub(crate) struct Session {
+    pub(crate) client: Arc<Client>,
+    pub(crate) protocol: Protocol,
+    pub(crate) authenticated: bool,
+    pub(crate) replies: Replies,
+    /// The transaction that is open and the keys that are watched; boxed, since hardly any client has one.
+    pub(crate) transaction: Option<Box<Transaction>>,
+    /// The connection ends after the reply to this command.
+    pub(crate) closing: bool,
+}
+
+impl Session {
+    pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        Self {
+            client,
+            protocol: Protocol::default(),
+            authenticated,
+            replies: Replies::default(),
+            transaction: None,
+            closing: false,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A worker: one OS thread, one runtime, the connections that were handed to it, and what they share.
+//!
+//! All that its connections share is single-threaded: they run one at a time, and none holds it across an await.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    sync::Arc,
+};
+
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+
+use super::{Server, acceptor::Arrival, connection::Connection, session::Session, stream::Stream};
+use crate::{
+    limits::{DRAIN_MAX, HANDSHAKE_MAX, OUTPUT_KEPT_BYTES, READ_BYTES},
+    stats::WorkerStats,
+};
+
+/// What the connections of a worker share.
+pub(crate) struct Worker {
+    pub(crate) server: Arc<Server>,
+    pub(crate) stats: Arc<WorkerStats>,
+    /// Where reads go.
+    pub(crate) input: RefCell<Box<[u8]>>,
+    /// Where replies collect. Who has to wait for a write keeps it meanwhile, and the next makes another.
+    output: Cell<Vec<u8>>,
+    /// Measures commands, cheaper than the clock and of no relation to it.
+    pub(crate) ticks: quanta::Clock,
+}
+
+impl Worker {
+    /// Serves what arrives until the acceptor is gone, then lets the connections finish.
+    pub(crate) fn run(server: Arc<Server>, index: usize, arrivals: mpsc::Receiver<Arrival>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let worker = Rc::new(Self {
+            stats: server.stats.of_worker(index),
+            server,
+            input: RefCell::new(vec![0; READ_BYTES].into()),
+            output: Cell::default(),
+            ticks: quanta::Clock::new(),
+        });
+        runtime.block_on(worker.serve(arrivals));
+        Ok(())
+    }
+
+    async fn serve(self: Rc<Self>, mut arrivals: mpsc::Receiver<Arrival>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                arrival = arrivals.recv() => match arrival {
+                    Some(arrival) => drop(connections.spawn_local(connect(self.clone(), arrival))),
+                    None => break,
+                },
+                Some(ended) = connections.join_next() => self.note_end(ended),
+            }
+        }
+        let drained = timeout(DRAIN_MAX, async {
+            while let Some(ended) = connections.join_next().await {
+                self.note_end(ended);
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections did not finish in time and are cut");
+            connections.shutdown().await;
+        }
+    }
+
+    fn note_end(&self, ended: Result<io::Result<()>, JoinError>) {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "connection broke"),
+            Err(error) => {
+                self.server.stats.note_panic();
+                tracing::error!(%error, "a command panicked; its connection is closed");
+            }
+        }
+    }
+
+    /// A buffer for the replies of a turn.
+    #[inline]
+    pub(crate) fn take_output(&self) -> Vec<u8> {
+        self.output.take()
+    }
+
+    /// Takes a buffer back when its replies are written.
+    #[inline]
+    pub(crate) fn give_back(&self, mut output: Vec<u8>) {
+        output.clear();
+        if output.capacity() <= OUTPUT_KEPT_BYTES {
+            self.output.set(output);
+        }
+    }
+}
+
+/// A connection from its handshake to its end. The client is counted out when this is dropped, however that comes.
+async fn connect(worker: Rc<Worker>, arrival: Arrival) -> io::Result<()> {
+    let Arrival { stream, admission, tls } = arrival;
+    let stream = TcpStream::from_std(stream)?;
+    let stream = match tls {
+        None => Stream::Plain(stream),
+        Some(tls) => Stream::Tls(Box::new(timeout(HANDSHAKE_MAX, tls.accept(stream)).await??)),
+    };
+    let session = Session::new(admission.client.clone(), !worker.server.parameters.needs_password());
+    Connection::new(stream, session).serve(worker).await
+}

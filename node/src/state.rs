@@ -1,0 +1,145 @@
+//! The state directory: what a node must still know after a restart, and who may use it.
+//!
+//! It holds two files. `state` is one line, the clock's [`State`]: no stamp above its mark was given out, and the
+//! incarnation in which they were. `lock` is empty; an operating system lock on it keeps a second process out, which
+//! would issue stamps under the same origin.
+//!
+//! A node starts with an empty memory, so it takes the next incarnation each time, and writes it down before its first
+//! write ([`StateDir::open`]). A missing state file is a first start; a broken one is an error and never a first start.
+//!
+//! A write goes to a new file, is synced, and renamed over the old one: whoever reads finds one or the other, whole.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clock::{State, StateError, limits::STATE_BYTES_MAX};
+
+const STATE: &str = "state";
+const STATE_NEW: &str = "state.new";
+const LOCK: &str = "lock";
+
+/// Why a state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// It cannot be made, read or written.
+    #[error("cannot use the state directory {path}: {error}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+    },
+    /// Another process holds it.
+    #[error("the state directory {0} is in use by another process")]
+    InUse(PathBuf),
+    /// The state file is not what this build writes.
+    #[error("{path}: {error}; restore it, or remove it if this region may start as one that never ran")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: StateError,
+    },
+}
+
+/// A state directory, locked for this process until dropped.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    state: State,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Locks the directory, makes it if need be, and begins the next life in it.
+    ///
+    /// # Errors
+    /// [`StateDirError`]; then the file is as it was.
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+        let failed = |error| StateDirError::Io { path: path.to_owned(), error };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StateDirError::InUse(path.to_owned()),
+            TryLockError::Error(error) => failed(error),
+        })?;
+        let state = read(&path.join(STATE))?.map_or(State::FIRST, State::next_life);
+        let mut dir = Self { path: path.to_owned(), state, _lock: lock };
+        dir.write(state)?;
+        Ok(dir)
+    }
+
+    /// What was written last.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Writes the state, so that it outlives this process and this machine.
+    ///
+    /// # Errors
+    /// [`StateDirError::Io`]; then either the old or the new state is on disk.
+    pub fn write(&mut self, state: State) -> Result<(), StateDirError> {
+        let new = self.path.join(STATE_NEW);
+        let failed = |error| StateDirError::Io { path: new.clone(), error };
+        let mut file = File::create(&new).map_err(failed)?;
+        file.write_all(state.encode().as_bytes()).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        fs::rename(&new, self.path.join(STATE)).map_err(failed)?;
+        // The rename itself is safe only when the directory is.
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        self.state = state;
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Option<State>, StateDirError> {
+    let failed = |error| StateDirError::Io { path: path.to_owned(), error };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, STATE_BYTES_MAX as u64 + 1), &mut content).map_err(failed)?;
+    let broken = |error| StateDirError::Broken { path: path.to_owned(), error };
+    State::decode(&content).map(Some).map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clock::{State, Time};
+
+    use super::{StateDir, StateDirError};
+
+    #[test]
+    fn every_start_is_a_new_life_above_the_old_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Time::from_unix_ms(1_800_000_000_000);
+        let mut dir = StateDir::open(folder.path()).unwrap();
+        assert_eq!(dir.state(), State::FIRST);
+        dir.write(State { mark, ..dir.state() }).unwrap();
+        drop(dir);
+        let dir = StateDir::open(folder.path()).unwrap();
+        assert_eq!(dir.state(), State { mark, incarnation: State::FIRST.incarnation.next() });
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = StateDir::open(folder.path()).unwrap();
+        assert!(matches!(StateDir::open(folder.path()), Err(StateDirError::InUse(_))));
+    }
+
+    #[test]
+    fn a_broken_state_is_no_first_start() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("state"), "nonsense").unwrap();
+        assert!(matches!(StateDir::open(folder.path()), Err(StateDirError::Broken { .. })));
+        assert_eq!(fs::read(folder.path().join("state")).unwrap(), b"nonsense");
+    }
+}
