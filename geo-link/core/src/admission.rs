@@ -1,0 +1,177 @@
+//! Who may speak for a region: the rule at both ends of a greeting.
+//!
+//! A region goes on under a new incarnation whenever it has less in memory than it had, so what matters is that only
+//! its newest life is listened to. An older one that still runs somewhere, or a process that lost its memory of its
+//! incarnations and took one that is taken already, is told by whom it was superseded; it then goes on beyond that
+//! one, which is the only safe thing it can do. Two processes in one incarnation are told apart by their births.
+//!
+//! Of one process's connections the newest is the link: an older one may be half open for as long as a network cares
+//! to keep it so.
+
+use std::collections::BTreeMap;
+
+use clock::{Origin, RegionId, Time};
+use node_core::store::Matrix;
+
+use crate::{
+    frame::{Hello, Refusal},
+    limits::PROTOCOL_VERSION,
+};
+
+/// Takes note that `origin`, born at `birth`, speaks for its region.
+///
+/// # Errors
+/// [`Refusal::Superseded`] if a younger life of the region is known, or another process in the same one;
+/// [`Refusal::Region`] if the region is none of those that exist. The matrix is then as it was.
+pub fn announce(matrix: &mut Matrix, origin: Origin, birth: Time) -> Result<(), Refusal> {
+    match matrix.live_origin(origin.region()) {
+        Some(live) if live == origin && matrix.birth(live) == birth => Ok(()),
+        Some(live) if !origin.incarnation().is_after(live.incarnation()) => Err(Refusal::Superseded(live)),
+        _ if matrix.announce(origin, birth) => Ok(()),
+        _ => Err(Refusal::Region(origin.region().to_string())),
+    }
+}
+
+/// One connection of a link, among all that ever were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkId {
+    /// Who sends.
+    pub origin: Origin,
+    /// Which of its connections.
+    pub epoch: u64,
+}
+
+impl LinkId {
+    /// The region that sends.
+    pub const fn region(self) -> RegionId {
+        self.origin.region()
+    }
+}
+
+/// The incoming links of a region.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    links: BTreeMap<RegionId, LinkId>,
+}
+
+impl Admission {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { links: BTreeMap::new() }
+    }
+
+    /// Decides whether a sender is let in. `peer` is what its certificate and our configuration say it is. From here
+    /// on it is the link from its region, and the connection that was the link before is to be closed.
+    ///
+    /// # Errors
+    /// The [`Refusal`] to send. Nothing changed.
+    pub fn admit(&mut self, matrix: &mut Matrix, peer: (&str, RegionId), hello: &Hello) -> Result<LinkId, Refusal> {
+        if hello.version != PROTOCOL_VERSION {
+            return Err(Refusal::Version(PROTOCOL_VERSION));
+        }
+        if peer != (hello.name.as_str(), hello.region()) {
+            return Err(Refusal::Region(format!("{} (id {})", hello.name, hello.region())));
+        }
+        let id = LinkId { origin: hello.origin, epoch: hello.epoch };
+        let current = self.links.get(&hello.region());
+        if current.is_some_and(|current| current.origin == id.origin && current.epoch >= id.epoch) {
+            // A process in this life that is not the one we know fails here or below, whichever epoch it claims.
+            announce(matrix, hello.origin, hello.birth)?;
+            return Err(Refusal::Replaced);
+        }
+        announce(matrix, hello.origin, hello.birth)?;
+        self.links.insert(hello.region(), id);
+        Ok(id)
+    }
+
+    /// Whether this connection is still the link from its region.
+    pub fn is_current(&self, id: LinkId) -> bool {
+        self.links.get(&id.region()) == Some(&id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::{Incarnation, Origin, RegionId, Time};
+    use node_core::store::Matrix;
+
+    use super::{Admission, announce};
+    use crate::{
+        frame::{Hello, Refusal},
+        limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
+    };
+
+    fn region(id: u8) -> RegionId {
+        RegionId::new(id).unwrap()
+    }
+
+    fn origin(id: u8, life: u16) -> Origin {
+        Origin::new(region(id), Incarnation::new(life))
+    }
+
+    fn matrix() -> Matrix {
+        Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)])
+    }
+
+    fn hello(life: u16, birth: u64, epoch: u64) -> Hello {
+        Hello {
+            version: PROTOCOL_VERSION,
+            name: "b".into(),
+            origin: origin(2, life),
+            birth: Time::from_ntp64(birth),
+            epoch,
+            complete: true,
+            frame_bytes_max: FRAME_BYTES_MAX,
+        }
+    }
+
+    #[test]
+    fn only_the_newest_life_of_a_region_is_let_in() {
+        let (mut matrix, mut admission) = (matrix(), Admission::new());
+        let peer = ("b", region(2));
+        let third = admission.admit(&mut matrix, peer, &hello(3, 30, 1)).unwrap();
+        assert_eq!(admission.admit(&mut matrix, peer, &hello(2, 20, 9)), Err(Refusal::Superseded(origin(2, 3))));
+        assert!(admission.is_current(third));
+        let fourth = admission.admit(&mut matrix, peer, &hello(4, 40, 1)).unwrap();
+        assert!(admission.is_current(fourth) && !admission.is_current(third));
+        assert_eq!(admission.admit(&mut matrix, peer, &hello(3, 30, 9)), Err(Refusal::Superseded(origin(2, 4))));
+    }
+
+    #[test]
+    fn a_second_process_in_one_life_is_told_by_whom_it_was_superseded() {
+        let (mut matrix, mut admission) = (matrix(), Admission::new());
+        let peer = ("b", region(2));
+        admission.admit(&mut matrix, peer, &hello(3, 30, 5)).unwrap();
+        for epoch in [1, 5, 9] {
+            let refused = admission.admit(&mut matrix, peer, &hello(3, 31, epoch));
+            assert_eq!(refused, Err(Refusal::Superseded(origin(2, 3))));
+        }
+        assert_eq!(announce(&mut matrix, origin(2, 3), Time::from_ntp64(31)), Err(Refusal::Superseded(origin(2, 3))));
+    }
+
+    #[test]
+    fn the_newest_connection_of_a_process_is_the_link() {
+        let (mut matrix, mut admission) = (matrix(), Admission::new());
+        let peer = ("b", region(2));
+        let first = admission.admit(&mut matrix, peer, &hello(0, 30, 1)).unwrap();
+        let second = admission.admit(&mut matrix, peer, &hello(0, 30, 2)).unwrap();
+        assert!(!admission.is_current(first) && admission.is_current(second));
+        assert_eq!(admission.admit(&mut matrix, peer, &hello(0, 30, 1)), Err(Refusal::Replaced));
+    }
+
+    #[test]
+    fn a_peer_must_be_who_its_certificate_says() {
+        let (mut matrix, mut admission) = (matrix(), Admission::new());
+        let refused = |refusal| matches!(refusal, Err(Refusal::Region(_)));
+        assert!(refused(admission.admit(&mut matrix, ("c", region(2)), &hello(0, 1, 1))));
+        assert!(refused(admission.admit(&mut matrix, ("b", region(3)), &hello(0, 1, 1))));
+        let old = Hello { version: 0, ..hello(0, 1, 1) };
+        assert_eq!(admission.admit(&mut matrix, ("b", region(2)), &old), Err(Refusal::Version(PROTOCOL_VERSION)));
+        assert_eq!(matrix.live_origin(region(2)), None);
+    }
+
+    #[test]
+    fn a_region_that_is_not_configured_is_not_announced() {
+        assert!(matches!(announce(&mut matrix(), origin(9, 0), Time::ZERO), Err(Refusal::Region(_))));
+    }
+}

@@ -1,0 +1,79 @@
+//! Every bound of the protocol, with what it was chosen against and what happens at it.
+//!
+//! What an operator may change is in [`SenderOptions`](crate::SenderOptions), [`ReceiverOptions`](crate::ReceiverOptions)
+//! and [`RefillOptions`](crate::RefillOptions) instead. The bounds lean on one another; the compiler checks those that
+//! must.
+
+use std::time::Duration;
+
+use node_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+/// The version of the protocol that this build speaks. A peer that speaks another is refused.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Room in a frame for what is not key or value: the envelope, and the other columns of a batch's body.
+pub const FRAME_OVERHEAD_MAX: usize = 1024 * 1024;
+
+/// The longest frame that is taken once a peer was greeted, in bytes, unless configured otherwise: room for the
+/// largest record that there can be, and whatever one turn of a feed put beside it.
+///
+/// Policy: a frame that announces more ends the link before a byte of it is stored. The buffer grows with what has
+/// really arrived, so the announcement alone costs nothing.
+pub const FRAME_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + FRAME_OVERHEAD_MAX;
+
+/// The longest frame of a greeting, in bytes: a welcome carries what was seen, per origin and run of equal slots. At
+/// its worst, with no two neighbouring slots equal, an origin takes 230 KiB, so this is room for 72 such origins.
+///
+/// Policy: the link ends. A region in that state is refilled by whoever dials it with less to say.
+pub const GREETING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The longest frame that a receiver sends back after its welcome, in bytes: an acknowledgement with one row of times.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How many origins a row or a table of `seen` may name: more than all regions in four lives each.
+///
+/// Policy: a message with more is malformed.
+pub const ORIGINS_MAX: usize = 256;
+
+/// The longest name of a region, in bytes: that of a DNS label.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// The longest text of a refusal, in bytes; longer ones are cut.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// How many items one batch may hold. Sixteen turns of a feed's bound per hold fit in; a full batch is sealed.
+pub const BATCH_ITEMS_MAX: u32 = 1 << 20;
+
+/// The longest body that is compressed, in bytes. A longer one holds some very large value: compressing it would hold
+/// up every other link of the thread for 100 ms and more, so it goes as it is.
+pub const COMPRESS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What LZ4 can make of a byte at most; a batch that claims more is a bomb and ends the link.
+pub const LZ4_RATIO_MAX: usize = 255;
+
+/// Capacity, in bytes, above which a buffer that a very large batch has blown up is given back.
+pub const BUFFER_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// How long either side waits for the other's greeting. Policy: the link ends, and is dialled again.
+pub const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a receiver answers if nothing calls for an answer: it says that it is alive, also while it holds, or
+/// while a batch of half a gigabyte is still arriving.
+pub const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// How often a held batch is looked at again at the latest. It is looked at earlier if the clock says when; but a
+/// clock may be set.
+pub const HOLD_RECHECK: Duration = Duration::from_millis(100);
+
+/// How long a hold lasts before it is reported. Shorter ones are what clocks within their bounds do now and then.
+pub const HOLD_NOTICE: Duration = Duration::from_millis(250);
+
+/// How many batches' sizes and times a sender remembers while they are not acknowledged.
+///
+/// Policy: the feed is not polled while so many are out; at a millisecond per batch these are 16 s of distance.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 16_384;
+
+const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(GREETING_BYTES_MAX < FRAME_BYTES_MAX && ANSWER_BYTES_MAX < GREETING_BYTES_MAX);
+const _: () = assert!(COMPRESS_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(HOLD_RECHECK.as_millis() < HOLD_NOTICE.as_millis());

@@ -1,0 +1,421 @@
+//! Links from peers: accepts, and applies their writes. Mirror image of `outgoing`.
+//!
+//! A thin loop around [`Receiver`]: bytes in, time, events, batches to the store, answers out, sleep. Each connection
+//! has its own task and its own intake. What one sends, be it garbage, ends that one; what one withholds holds up
+//! nobody; and a large batch is applied in turns, between which the others get theirs.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant as StdInstant},
+};
+
+use clock::Now;
+use geo_link_core::{
+    Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish,
+    limits::GREETING_BYTES_MAX,
+};
+use node_core::store::{HeapFull, Intake, Tally};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    limits::{FAREWELL, FRAMES_PER_TURN, INCOMING_MAX, ITEMS_PER_TURN, TURNED_AWAY_LOG_INTERVAL},
+    names,
+    pipe::Pipe,
+    region::{PeerState, Region},
+    status::InState,
+    tls,
+};
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("no handshake in time")]
+    Timeout,
+    #[error("the peer's certificate is not accepted, or ours is not: {0}")]
+    Tls(io::Error),
+    #[error("the peer's certificate names no region that is configured here, but {0:?}")]
+    Stranger(Vec<String>),
+    #[error("connection lost: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    End(#[from] LinkEnd),
+    #[error("{0}")]
+    Full(#[from] HeapFull),
+    #[error("a newer connection has taken the place of this one")]
+    Replaced,
+    #[error("shutting down")]
+    Shutdown,
+}
+
+impl From<Malformed> for Lost {
+    fn from(error: Malformed) -> Self {
+        Self::End(error.into())
+    }
+}
+
+/// Accepts links until `shutdown`, and then waits for those that it has accepted.
+pub(crate) async fn run(region: Arc<Region>, listener: TcpListener, shutdown: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(INCOMING_MAX));
+    let turned_away = Arc::new(TurnedAway::default());
+    let mut tasks = JoinSet::new();
+    loop {
+        let (stream, addr) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = tasks.join_next() => continue,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        let (region, shutdown, turned_away) = (region.clone(), shutdown.clone(), turned_away.clone());
+        tasks.spawn(async move {
+            let (stream, _permit) = stream;
+            serve(&region, stream, addr, &shutdown, &turned_away).await;
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+type Permitted = (TcpStream, tokio::sync::OwnedSemaphorePermit);
+
+/// The next connection, once there is room for it.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (Permitted, SocketAddr) {
+    loop {
+        let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((stream, addr)) => return ((stream, permit), addr),
+            Err(error) => {
+                // Out of descriptors, or a client that was gone before it was accepted.
+                tracing::warn!(%error, "cannot accept a link");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends.
+async fn serve(
+    region: &Region,
+    stream: TcpStream,
+    addr: SocketAddr,
+    shutdown: &CancellationToken,
+    turned_away: &TurnedAway,
+) {
+    let greeted = tokio::select! {
+        () = shutdown.cancelled() => return,
+        greeted = timeout(region.links.timeout, handshake(region, stream)) => greeted.unwrap_or(Err(Lost::Timeout)),
+    };
+    match greeted {
+        Ok((stream, names)) => {
+            let mut link = Link::new(region, names, stream);
+            let lost = link.serve(shutdown).await;
+            link.finish(lost, addr, turned_away).await;
+        }
+        Err(lost) => turned_away.note("tls", addr, &lost),
+    }
+}
+
+/// Both ends show their certificates. Returns the regions that the peer's names.
+async fn handshake(region: &Region, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Vec<String>), Lost> {
+    stream.set_nodelay(true)?;
+    // Our answers to a peer that is gone must fail some time, also while its batches are held and nothing is read.
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(region.links.timeout * 2))?;
+    let stream = TlsAcceptor::from(region.credentials.server()).accept(stream).await.map_err(Lost::Tls)?;
+    let names = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::regions_of).unwrap_or_default();
+    if region.peers.iter().any(|peer| names.contains(&peer.peer.name)) {
+        Ok((stream, names))
+    } else {
+        Err(Lost::Stranger(names))
+    }
+}
+
+/// One connection.
+struct Link<'a, S> {
+    region: &'a Region,
+    /// The regions that the peer's certificate names.
+    names: Vec<String>,
+    receiver: Receiver,
+    pipe: Pipe<S>,
+    intake: Intake,
+    /// Which link this is, once it was let in.
+    admitted: Option<Admitted<'a>>,
+    rowed: Option<Duration>,
+    shown: Option<InState>,
+}
+
+struct Admitted<'a> {
+    peer: &'a PeerState,
+    id: LinkId,
+    /// Cancelled when a newer connection takes the place of this one.
+    replaced: CancellationToken,
+    span: tracing::Span,
+    wish: Wish,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
+    fn new(region: &'a Region, names: Vec<String>, stream: S) -> Self {
+        let (origin, birth) = region.origin();
+        let options = ReceiverOptions {
+            max_drift: region.links.max_drift,
+            timeout: region.links.timeout,
+            frame_bytes_max: region.links.frame_bytes_max,
+            ..ReceiverOptions::new(origin, birth)
+        };
+        let receiver = Receiver::new(options, region.now());
+        let pipe = Pipe::new(stream, GREETING_BYTES_MAX);
+        Self { region, names, receiver, pipe, intake: Intake::default(), admitted: None, rowed: None, shown: None }
+    }
+
+    /// Serves the connection until it ends, and says why it did.
+    async fn serve(&mut self, shutdown: &CancellationToken) -> Lost {
+        loop {
+            let span = self.admitted.as_ref().map_or_else(tracing::Span::none, |link| link.span.clone());
+            if let Err(lost) = self.work().instrument(span).await {
+                return lost;
+            }
+            if let Err(lost) = self.rest(shutdown).await {
+                return lost;
+            }
+        }
+    }
+
+    /// Does all that can be done now.
+    async fn work(&mut self) -> Result<(), Lost> {
+        for _ in 0..FRAMES_PER_TURN {
+            let now = self.region.now();
+            self.handle_events(now)?;
+            if let Some(batch) = self.receiver.poll_batch(now) {
+                self.handle_events(now)?;
+                self.apply(batch).await?;
+            }
+            if !self.receiver.wants_frames() {
+                break;
+            }
+            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
+            self.receiver.handle_frame(now, kind, payload)?;
+        }
+        let now = self.region.now();
+        self.receiver.handle_timeout(now);
+        self.handle_events(now)?;
+        self.poll_wish(now);
+        self.transmit(now);
+        self.show();
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    async fn rest(&mut self, shutdown: &CancellationToken) -> Result<(), Lost> {
+        let now = self.region.now();
+        let wishes = self.region.wishes.notified();
+        let is_waiting = self.admitted.as_ref().is_some_and(|link| link.wish == Wish::Later);
+        let wish_timeout = self.region.wish_timeout().filter(|_| is_waiting);
+        let deadline = match (self.receiver.poll_timeout(now), wish_timeout) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b).unwrap_or(now.monotonic),
+        };
+        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
+        let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
+        let replaced = self.admitted.as_ref().map(|link| link.replaced.clone());
+        let replaced = async move {
+            match replaced {
+                Some(token) => token.cancelled_owned().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Err(Lost::Shutdown),
+            () = replaced => return Err(Lost::Replaced),
+            has_read = self.pipe.turn(wants_frames) => {
+                if has_read? {
+                    self.receiver.handle_bytes(self.region.now());
+                }
+            }
+            () = tokio::task::yield_now(), if wants_frames && has_frames => {}
+            () = wishes, if is_waiting => {}
+            () = sleep_until(deadline) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self, now: Now) -> Result<(), Lost> {
+        while let Some(event) = self.receiver.poll_event() {
+            match event {
+                ReceiverEvent::Greeted(hello) => self.admit(&hello, now),
+                ReceiverEvent::Reported { origin, seen } => self.region.report(origin, &seen),
+                ReceiverEvent::Held(ahead) => {
+                    tracing::warn!(?ahead, "holding a batch: the peer's clock is ahead of ours, or ours is behind");
+                }
+                ReceiverEvent::Resumed => tracing::info!("the batch that was held is let go: the clocks agree"),
+                ReceiverEvent::Refused(Refusal::Superseded(by)) => self.region.superseded(by),
+                ReceiverEvent::Refused(_) => {}
+                ReceiverEvent::Ended(end) => return Err(end.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The sender says who it is: lets it in, or not.
+    fn admit(&mut self, hello: &Hello, now: Now) {
+        let region = self.region;
+        let named = |peer: &&Arc<PeerState>| peer.peer.name == hello.name && self.names.contains(&hello.name);
+        let Some(peer) = region.peers.iter().find(named) else {
+            let refusal = Refusal::Region(format!("{}, while its certificate names {:?}", hello.name, self.names));
+            return self.receiver.refuse(refusal);
+        };
+        match region.admit(peer, hello) {
+            Ok((id, replaced)) => {
+                let span = tracing::info_span!("link", from = hello.name, to = region.name);
+                let wish = region.greeted(id, hello.complete, now);
+                span.in_scope(|| tracing::info!(origin = %id.origin, ?wish, "link is up"));
+                peer.update_in(|status| status.last_error = None);
+                self.admitted = Some(Admitted { peer, id, replaced, span, wish });
+                self.pipe.inbox.allow(region.links.frame_bytes_max);
+                self.receiver.welcome(now, region.want(wish, now));
+            }
+            Err(refusal) => self.receiver.refuse(refusal),
+        }
+    }
+
+    /// Tells a sender that was told to wait what is wanted of it now.
+    fn poll_wish(&mut self, now: Now) {
+        let Some(link) = self.admitted.as_mut().filter(|link| link.wish == Wish::Later) else { return };
+        if let Some(wish) = self.region.poll_wish(link.id, now) {
+            link.wish = wish;
+            link.span.in_scope(|| tracing::info!(?wish, "asking for what is missing"));
+            self.receiver.welcome(now, self.region.want(wish, now));
+        }
+    }
+
+    /// Applies a batch, in turns.
+    async fn apply(&mut self, batch: Batch) -> Result<(), Lost> {
+        let Some(Admitted { peer, id, .. }) = &self.admitted else { return Ok(()) };
+        let before = self.intake.tally();
+        let mut now = self.region.now();
+        for (index, item) in batch.items().enumerate() {
+            let item = item.map_err(Malformed::from)?;
+            self.receiver.check(&item)?;
+            self.intake.take(&self.region.store, &item, self.receiver.sender_saw(), now)?;
+            if index % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+                now = self.region.now();
+            }
+        }
+        let applied = self.receiver.applied(self.region.now(), batch);
+        let tally = difference(self.intake.tally(), before);
+        let metrics = &peer.metrics.r#in;
+        metrics.count(tally);
+        metrics.bytes.count(applied.raw_bytes, applied.wire_bytes);
+        if let Some(delay) = applied.delay {
+            metrics.delay.record(delay.as_secs_f64());
+        }
+        peer.update_in(|status| {
+            status.applied += tally.applied;
+            status.stale += tally.stale;
+            status.refused += tally.refused;
+        });
+        if applied.has_watermark {
+            self.region.watermark(*id);
+        }
+        Ok(())
+    }
+
+    /// Puts out what is to be said.
+    fn transmit(&mut self, now: Now) {
+        if !self.pipe.has_room() {
+            return;
+        }
+        if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
+            self.rowed = Some(now.monotonic);
+            self.receiver.set_row(self.region.row(now));
+        }
+        self.receiver.poll_transmit(now, self.pipe.out());
+    }
+
+    /// Brings the status up to date.
+    fn show(&mut self) {
+        let Some(link) = &self.admitted else { return };
+        let state = match link.wish {
+            _ if self.receiver.is_held() => InState::Held,
+            Wish::Later => InState::Waiting,
+            Wish::Clone if self.region.is_cloning(link.id) => InState::Cloning,
+            Wish::Clone | Wish::Resume => InState::Streaming,
+        };
+        if self.shown.replace(state) != Some(state) {
+            link.peer.update_in(|status| (status.up, status.state) = (true, state));
+        }
+    }
+
+    /// The connection has ended: last words, status, log.
+    async fn finish(mut self, lost: Lost, addr: SocketAddr, turned_away: &TurnedAway) {
+        match (&lost, &self.admitted) {
+            (Lost::Shutdown, _) => self.receiver.say_bye(),
+            (Lost::Replaced, Some(link)) => {
+                let live = self.region.store.matrix().live_origin(link.id.region());
+                let by_another_life = live.filter(|live| *live != link.id.origin).map(Refusal::Superseded);
+                self.receiver.refuse(by_another_life.unwrap_or(Refusal::Replaced));
+            }
+            _ => {}
+        }
+        self.receiver.poll_transmit(self.region.now(), self.pipe.out());
+        self.pipe.finish(FAREWELL).await;
+        let Some(Admitted { peer, id, span, .. }) = self.admitted else {
+            let reason = if matches!(lost, Lost::End(LinkEnd::Refused(_))) { "refused" } else { "malformed" };
+            return turned_away.note(reason, addr, &lost);
+        };
+        if matches!(lost, Lost::End(LinkEnd::Malformed(_))) {
+            turned_away.count("malformed");
+        }
+        span.in_scope(|| tracing::warn!(error = %lost, %addr, "link is down"));
+        self.region.lost(id);
+        if self.region.is_current(id) {
+            peer.update_in(|status| {
+                (status.up, status.state) = (false, InState::Down);
+                status.last_error = Some(lost.to_string());
+            });
+        }
+    }
+}
+
+fn difference(after: Tally, before: Tally) -> Tally {
+    Tally {
+        applied: after.applied - before.applied,
+        stale: after.stale - before.stale,
+        refused: after.refused - before.refused,
+    }
+}
+
+/// Connections that never became links: counted all, logged now and then.
+#[derive(Debug, Default)]
+struct TurnedAway {
+    logged: Mutex<Option<StdInstant>>,
+}
+
+impl TurnedAway {
+    fn note(&self, reason: &'static str, addr: SocketAddr, error: &Lost) {
+        self.count(reason);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| at.elapsed() >= TURNED_AWAY_LOG_INTERVAL) {
+            *logged = Some(StdInstant::now());
+            tracing::warn!(%addr, %error, reason, "incoming link is turned away");
+        } else {
+            tracing::debug!(%addr, %error, reason, "incoming link is turned away");
+        }
+    }
+
+    fn count(&self, reason: &'static str) {
+        metrics::counter!(names::LINK_REFUSED_TOTAL, "reason" => reason).increment(1);
+    }
+}
+
+/// The pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,42 @@
+//! The bounds of the gateway, each with its policy. Those of the protocol are in
+//! [`geo_link_core::limits`]; what an operator may change is in [`LinkOptions`](crate::LinkOptions).
+
+use std::time::Duration;
+
+/// Incoming connections at a time, those that are still being greeted among them: every region twice.
+///
+/// Policy: further ones wait in the listen queue.
+pub const INCOMING_MAX: usize = 126;
+
+/// Bytes that wait to be written to a socket. With more, nothing is taken from the feed: there it can be conflated.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+
+/// Room made for each read from a socket, in bytes: a few TLS records.
+pub const READ_BYTES: usize = 64 * 1024;
+
+/// Capacity, in bytes, above which an outbox that a very large batch has blown up is given back.
+pub const OUTBOX_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// Items that are applied before other links get their turn; about as many microseconds.
+pub const ITEMS_PER_TURN: usize = 256;
+
+/// Frames that are handled before other links get their turn.
+pub const FRAMES_PER_TURN: usize = 64;
+
+/// How long a connection may take to say its last words.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How often the slots are looked through for records of origins that speak no more.
+///
+/// Measured at 64 stripes: some microseconds while nobody has fallen silent, some milliseconds while somebody has.
+pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the gauges and the status of a link are brought up to date.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often lag is put into its gauge.
+pub const LAG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often an incoming connection that is turned away is logged as a warning; the others are counted, and are logged
+/// at DEBUG. Whoever can reach the port could fill the disk otherwise.
+pub const TURNED_AWAY_LOG_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,324 @@
+//! The link to a peer: dials, and carries this region's writes for as long as the gateway runs.
+//!
+//! A thin loop around [`Sender`]: bytes in, time, events, items from the feed, bytes out, sleep. Each peer has its own
+//! task and its own feed, so a peer that is slow or gone costs the others nothing: its feed is not polled, and that
+//! is all.
+
+use std::{io, time::Duration};
+
+use clock::Now;
+use geo_link_core::{
+    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+};
+use node_core::store::{Feed, Scope};
+use rustls::pki_types::InvalidDnsNameError;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    limits::{FAREWELL, FRAMES_PER_TURN, ORPHANS_INTERVAL, PUBLISH_INTERVAL},
+    pipe::Pipe,
+    region::{PeerState, Region, entropy},
+    status::OutState,
+    tls,
+};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("cannot connect in time")]
+    Timeout,
+    #[error("the peer's certificate is not accepted, or ours is not: {0}")]
+    Tls(io::Error),
+    #[error("the region's name is no DNS label: {0}")]
+    Name(#[from] InvalidDnsNameError),
+    #[error("connection lost: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    End(#[from] LinkEnd),
+    #[error("shutting down")]
+    Shutdown,
+}
+
+impl From<Malformed> for Lost {
+    fn from(error: Malformed) -> Self {
+        Self::End(error.into())
+    }
+}
+
+/// Keeps the link to `peer` until `shutdown`.
+pub(crate) async fn run(region: &Region, peer: &PeerState, shutdown: &CancellationToken) {
+    let mut sender = Sender::new(sender_options(region));
+    let mut is_repeated = false;
+    loop {
+        let pause = sender.poll_timeout(true).unwrap_or_default().saturating_sub(region.now().monotonic);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+        if !sender.poll_dial(region.now()) {
+            continue;
+        }
+        sender.dial(region.now());
+        let connected = tokio::select! {
+            () = shutdown.cancelled() => return,
+            connected = connect(region, peer) => connected,
+        };
+        let (lost, was_up) = match connected {
+            Ok(stream) => {
+                let mut link = Link::new(region, peer, &mut sender, stream);
+                let lost = link.serve(shutdown).await;
+                (lost, link.was_up)
+            }
+            Err(lost) => (lost, false),
+        };
+        if matches!(lost, Lost::Shutdown) {
+            return;
+        }
+        sender.handle_lost(region.now(), entropy());
+        peer.update_out(|status| {
+            (status.up, status.state) = (false, OutState::Connecting);
+            status.last_error = Some(lost.to_string());
+        });
+        // Once per outage: a peer that stays away is no news.
+        if was_up || !is_repeated {
+            tracing::warn!(error = %lost, addr = peer.peer.addr, "link is down");
+        } else {
+            tracing::debug!(error = %lost, addr = peer.peer.addr, "link is still down");
+        }
+        is_repeated = true;
+    }
+}
+
+fn sender_options(region: &Region) -> SenderOptions {
+    let (origin, birth) = region.origin();
+    let links = &region.links;
+    SenderOptions {
+        heartbeat: links.heartbeat,
+        window_bytes: links.window_bytes,
+        batch_bytes: links.batch_bytes,
+        batch_delay: links.batch_delay,
+        reconnect_min: links.reconnect_min,
+        reconnect_max: links.reconnect_max,
+        timeout: links.timeout,
+        frame_bytes_max: links.frame_bytes_max,
+        ..SenderOptions::new(&region.name, origin, birth)
+    }
+}
+
+async fn connect(region: &Region, peer: &PeerState) -> Result<TlsStream<TcpStream>, Lost> {
+    let name = tls::server_name(&peer.peer.name)?;
+    let attempt = async {
+        let stream = TcpStream::connect(&peer.peer.addr).await.map_err(Lost::Connect)?;
+        stream.set_nodelay(true).map_err(Lost::Connect)?;
+        TlsConnector::from(region.credentials.client()).connect(name, stream).await.map_err(Lost::Tls)
+    };
+    timeout(region.links.timeout, attempt).await.unwrap_or(Err(Lost::Timeout))
+}
+
+/// One connection.
+struct Link<'a, S> {
+    region: &'a Region,
+    peer: &'a PeerState,
+    sender: &'a mut Sender,
+    pipe: Pipe<S>,
+    feed: Option<Feed>,
+    was_up: bool,
+    /// When this was last done, in monotonic time.
+    rowed: Option<Duration>,
+    published: Option<Duration>,
+    orphans_queued: Duration,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
+    fn new(region: &'a Region, peer: &'a PeerState, sender: &'a mut Sender, stream: S) -> Self {
+        let pipe = Pipe::new(stream, GREETING_BYTES_MAX);
+        Self {
+            region,
+            peer,
+            sender,
+            pipe,
+            feed: None,
+            was_up: false,
+            rowed: None,
+            published: None,
+            orphans_queued: Duration::ZERO,
+        }
+    }
+
+    /// Serves the connection until it ends, and says why it did.
+    async fn serve(&mut self, shutdown: &CancellationToken) -> Lost {
+        self.sender.set_complete(self.region.is_complete());
+        self.sender.handle_connected(self.region.now());
+        let lost = loop {
+            if let Err(lost) = self.work() {
+                break lost;
+            }
+            if let Err(lost) = self.rest(shutdown).await {
+                break lost;
+            }
+        };
+        // What ends a connection may have left a last frame.
+        if matches!(lost, Lost::Shutdown) {
+            self.sender.say_bye();
+        }
+        self.sender.poll_transmit(self.region.now(), self.pipe.out());
+        self.pipe.finish(FAREWELL).await;
+        lost
+    }
+
+    /// Does all that can be done now.
+    fn work(&mut self) -> Result<(), Lost> {
+        let now = self.region.now();
+        for _ in 0..FRAMES_PER_TURN {
+            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
+            self.sender.handle_frame(now, kind, payload)?;
+        }
+        self.sender.handle_timeout(now);
+        while let Some(event) = self.sender.poll_event() {
+            self.handle_event(event)?;
+        }
+        while self.pipe.has_room() {
+            self.fetch(now);
+            if !self.transmit(now) {
+                break;
+            }
+        }
+        self.publish(now);
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    async fn rest(&mut self, shutdown: &CancellationToken) -> Result<(), Lost> {
+        let now = self.region.now();
+        let news = self.region.news.notified();
+        tokio::pin!(news);
+        let wants_news = self.sender.wants_news();
+        if wants_news && self.is_news_there(news.as_mut()) {
+            self.sender.handle_news(now);
+        }
+        let has_room = self.pipe.has_room();
+        let deadline = self.sender.poll_timeout(has_room).unwrap_or(now.monotonic);
+        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Err(Lost::Shutdown),
+            has_read = self.pipe.turn(true) => drop(has_read?),
+            () = news, if wants_news => self.sender.handle_news(self.region.now()),
+            () = sleep_until(deadline) => {}
+        }
+        Ok(())
+    }
+
+    /// Asks to be woken by the next append, and looks once more whether there was one before that.
+    fn is_news_there(&self, news: std::pin::Pin<&mut tokio::sync::futures::Notified<'_>>) -> bool {
+        news.enable();
+        self.region.store.await_news();
+        self.feed.as_ref().is_some_and(|feed| feed.has_news(&self.region.store))
+    }
+
+    fn handle_event(&mut self, event: SenderEvent) -> Result<(), Lost> {
+        match event {
+            SenderEvent::Greeted { origin, birth } => match self.region.announce(origin, birth) {
+                Ok(()) => self.greeted(origin),
+                Err(refusal) => self.sender.refuse(refusal),
+            },
+            SenderEvent::Wanted(want) => self.start_feed(want),
+            SenderEvent::Reported { origin, seen } => self.region.report(origin, &seen),
+            SenderEvent::Held(true) => tracing::warn!("the peer holds our batches: our clock is ahead of its"),
+            SenderEvent::Held(false) => tracing::info!("the peer goes on with our batches"),
+            SenderEvent::Refused(Refusal::Superseded(by)) => self.region.superseded(by),
+            SenderEvent::Refused(_) => {}
+            SenderEvent::Ended(end) => return Err(end.into()),
+        }
+        // What happened shows at once.
+        self.published = None;
+        Ok(())
+    }
+
+    fn greeted(&mut self, origin: clock::Origin) {
+        self.was_up = true;
+        self.peer.metrics.out.connects.increment(1);
+        self.peer.update_out(|status| {
+            status.connects += 1;
+            status.last_error = None;
+        });
+        tracing::info!(%origin, "link is up");
+    }
+
+    fn start_feed(&mut self, want: Want) {
+        let (store, peer) = (&self.region.store, self.sender.peer());
+        let Some(consumer) = peer else { return };
+        let scope = Scope::Region(store.origin().region());
+        self.feed = match want {
+            Want::Clone => Some(Feed::clone_all(store, scope, consumer)),
+            Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
+            Want::Later => None,
+        };
+        if let Some(feed) = &self.feed {
+            let (slots, records) = (feed.slots_waiting(), feed.backlog(store));
+            tracing::info!(slots, records, "sending what the peer lacks");
+        }
+    }
+
+    /// Fills a batch from the feed, if one is due.
+    fn fetch(&mut self, now: Now) {
+        let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
+        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
+            self.orphans_queued = now.monotonic;
+            feed.queue_orphans(&self.region.store);
+        }
+        let room = self.sender.room();
+        let polled = feed.poll(&self.region.store, now, room, |item| self.sender.push(item));
+        self.sender.fed(now, polled);
+    }
+
+    /// Puts out what is ready. Returns whether a batch was.
+    fn transmit(&mut self, now: Now) -> bool {
+        if self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
+            self.rowed = Some(now.monotonic);
+            self.sender.set_row(self.region.row(now));
+        }
+        let packed = self.sender.poll_transmit(now, self.pipe.out());
+        if let Some(packed) = packed {
+            self.peer.metrics.out.bytes.count(packed.raw_bytes, packed.wire_bytes);
+        }
+        packed.is_some()
+    }
+
+    /// Brings status and gauges up to date, now and then.
+    fn publish(&mut self, now: Now) {
+        if self.published.is_some_and(|at| now.monotonic < at + PUBLISH_INTERVAL) {
+            return;
+        }
+        self.published = Some(now.monotonic);
+        let (sender, feed) = (&self.sender, self.feed.as_ref());
+        let slots_waiting = feed.map_or(0, Feed::slots_waiting);
+        let estimate = sender.estimate();
+        if let Some(estimate) = estimate {
+            self.peer.metrics.out.clock_offset.set(estimate.offset.seconds());
+        }
+        self.peer.update_out(|status| {
+            status.up = sender.is_up();
+            status.state = match sender.phase() {
+                _ if sender.is_held() => OutState::Held,
+                Phase::Down | Phase::Dialling | Phase::Greeting => OutState::Connecting,
+                Phase::Waiting => OutState::Waiting,
+                Phase::Streaming if slots_waiting > 0 => OutState::Scanning,
+                Phase::Streaming => OutState::Tailing,
+            };
+            status.rtt_seconds = estimate.map(|estimate| estimate.rtt.as_secs_f64());
+            status.clock_offset_seconds = estimate.map(|estimate| estimate.offset.seconds());
+            status.slots_waiting = slots_waiting;
+            status.backlog_records = feed.map_or(0, |feed| feed.backlog(&self.region.store));
+            status.window_bytes = sender.in_flight_bytes();
+        });
+    }
+}

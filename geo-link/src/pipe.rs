@@ -1,0 +1,110 @@
+//! A socket with what has arrived on it and what is to leave by it.
+//!
+//! A link has one task, and that task must read answers while it cannot write, and write answers while it does not
+//! want to read. So reading and writing are one operation, [`Pipe::turn`]: it moves what can be moved and waits only
+//! if nothing can. It may be dropped at any await without losing a byte, since all its state is in the pipe.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use geo_link_core::Inbox;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
+use tokio_util::io::poll_read_buf;
+
+use crate::limits::{OUTBOX_BYTES_KEPT, OUTBOX_BYTES_MAX, READ_BYTES};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Pipe<S> {
+    stream: S,
+    /// What has arrived.
+    pub(crate) inbox: Inbox,
+    out: Vec<u8>,
+    /// How much of `out` was written.
+    written: usize,
+    needs_flush: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
+    pub(crate) const fn new(stream: S, frame_bytes_max: usize) -> Self {
+        Self { stream, inbox: Inbox::new(frame_bytes_max), out: Vec::new(), written: 0, needs_flush: false }
+    }
+
+    /// Where to append what is to leave.
+    pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Whether little enough waits to leave for more to be made.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.out.len() - self.written < OUTBOX_BYTES_MAX
+    }
+
+    /// Moves what can be moved; waits if nothing can. Reads only if `wants_bytes`. Returns whether bytes arrived.
+    ///
+    /// # Errors
+    /// Those of the socket; `UnexpectedEof` if the peer has closed it.
+    pub(crate) async fn turn(&mut self, wants_bytes: bool) -> io::Result<bool> {
+        poll_fn(|cx| self.poll_turn(cx, wants_bytes)).await
+    }
+
+    /// Writes what there is, and closes; but not for longer than `patience`.
+    pub(crate) async fn finish(&mut self, patience: Duration) {
+        let rest = &self.out[self.written..];
+        let stream = &mut self.stream;
+        // Whoever does not listen to last words does not hear them.
+        let _ = timeout(patience, async move {
+            stream.write_all(rest).await?;
+            stream.shutdown().await
+        })
+        .await;
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>, wants_bytes: bool) -> Poll<io::Result<bool>> {
+        let has_written = self.poll_write_out(cx)?;
+        let has_read = wants_bytes && self.poll_read_in(cx)?;
+        if has_written || has_read { Poll::Ready(Ok(has_read)) } else { Poll::Pending }
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let before = self.written;
+        while self.written < self.out.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.out[self.written..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => self.written += count,
+                Poll::Pending => break,
+            }
+        }
+        let has_written = self.written > before;
+        self.needs_flush |= has_written;
+        if self.needs_flush && Pin::new(&mut self.stream).poll_flush(cx)?.is_ready() {
+            self.needs_flush = false;
+        }
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+            if self.out.capacity() > OUTBOX_BYTES_KEPT {
+                self.out = Vec::new();
+            }
+        }
+        Ok(has_written)
+    }
+
+    fn poll_read_in(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let buffer = self.inbox.buffer();
+        buffer.reserve(READ_BYTES);
+        match poll_read_buf(Pin::new(&mut self.stream), cx, buffer)? {
+            Poll::Ready(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(_) => Ok(true),
+            Poll::Pending => Ok(false),
+        }
+    }
+}

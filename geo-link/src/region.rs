@@ -1,0 +1,287 @@
+//! What all links of a region share: the store, the clock, who is let in, the refill, and what is known of each peer.
+//!
+//! Everything here is locked for moments and never across an await. Locks are taken one at a time, so there is no
+//! order among them to keep.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use clock::{Now, Origin, OsClock, RegionId, Time};
+use geo_link_core::{Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, lag};
+use node_core::store::{Seen, Store};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    GatewayEvent,
+    metrics::PeerMetrics,
+    options::{GatewayOptions, LinkOptions, Peer},
+    status::{InState, InStatus, LinksStatus, OutStatus},
+    tls::{Credentials, TlsError},
+};
+
+/// See the head of this file.
+pub(crate) struct Region {
+    pub(crate) name: String,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<OsClock>,
+    pub(crate) links: LinkOptions,
+    pub(crate) credentials: Credentials,
+    pub(crate) peers: Vec<Arc<PeerState>>,
+    /// The log has news.
+    pub(crate) news: Arc<Notify>,
+    /// What is wanted of a link may have changed.
+    pub(crate) wishes: Notify,
+    started: Time,
+    inbound: Mutex<Inbound>,
+    row: Mutex<Row>,
+    on_event: Box<dyn Fn(GatewayEvent) + Send + Sync>,
+}
+
+/// Who is let in, and who refills.
+struct Inbound {
+    admission: Admission,
+    refill: Refill,
+}
+
+/// What this region has seen in all its slots, as of a while ago.
+struct Row {
+    at: Option<Duration>,
+    seen: Seen,
+}
+
+/// A peer and the two links with it.
+pub(crate) struct PeerState {
+    pub(crate) peer: Peer,
+    pub(crate) metrics: PeerMetrics,
+    out: Mutex<OutStatus>,
+    r#in: Mutex<InStatus>,
+    /// Ends the incoming connection that is the link now.
+    current: Mutex<CancellationToken>,
+}
+
+impl Region {
+    pub(crate) fn new(
+        options: &GatewayOptions,
+        store: Arc<Store>,
+        clock: Arc<OsClock>,
+        on_event: Box<dyn Fn(GatewayEvent) + Send + Sync>,
+    ) -> Result<Self, TlsError> {
+        let peers: Vec<_> = options.peers.iter().map(|peer| Arc::new(PeerState::new(&options.name, peer))).collect();
+        let news = Arc::new(Notify::new());
+        let wake = news.clone();
+        store.on_news(move || wake.notify_waiters());
+        let refill = Refill::new(peers.len(), options.links.refill);
+        Ok(Self {
+            name: options.name.clone(),
+            credentials: Credentials::new(&options.name, &options.tls)?,
+            links: options.links,
+            peers,
+            news,
+            wishes: Notify::new(),
+            started: clock.now().wall,
+            inbound: Mutex::new(Inbound { admission: Admission::new(), refill }),
+            row: Mutex::new(Row { at: None, seen: Seen::new() }),
+            store,
+            clock,
+            on_event,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Who stamps the writes of this region, and the time that all those stamps are above.
+    pub(crate) fn origin(&self) -> (Origin, Time) {
+        let origin = self.store.origin();
+        (origin, self.store.matrix().birth(origin))
+    }
+
+    /// Whether this region has all that the others had when it started.
+    pub(crate) fn is_complete(&self) -> bool {
+        lock(&self.inbound).refill.is_complete()
+    }
+
+    /// Whether this link sends a clone.
+    pub(crate) fn is_cloning(&self, id: LinkId) -> bool {
+        lock(&self.inbound).refill.cloning() == Some(id)
+    }
+
+    /// Takes note of who speaks for a peer.
+    pub(crate) fn announce(&self, origin: Origin, birth: Time) -> Result<(), Refusal> {
+        self.store.update_matrix(|matrix| announce(matrix, origin, birth))
+    }
+
+    /// Takes note of what a peer has seen.
+    pub(crate) fn report(&self, origin: Origin, seen: &Seen) {
+        self.store.update_matrix(|matrix| matrix.report(origin, seen));
+    }
+
+    /// Somebody knows a younger life of this region than this process is, or another process in the same life.
+    pub(crate) fn superseded(&self, by: Origin) {
+        if by.region() == self.store.origin().region() {
+            tracing::error!(%by, own = %self.store.origin(), "superseded: a peer knows this region in another life");
+            (self.on_event)(GatewayEvent::Superseded { by });
+        }
+    }
+
+    /// Lets the sender of an incoming connection in, in the place of whichever connection was the link before; that
+    /// one is told to end. Returns what ends this one.
+    pub(crate) fn admit(&self, peer: &PeerState, hello: &Hello) -> Result<(LinkId, CancellationToken), Refusal> {
+        let known = (peer.peer.name.as_str(), peer.peer.id);
+        let mut inbound = lock(&self.inbound);
+        let id = self.store.update_matrix(|matrix| inbound.admission.admit(matrix, known, hello))?;
+        let token = CancellationToken::new();
+        std::mem::replace(&mut *lock(&peer.current), token.clone()).cancel();
+        Ok((id, token))
+    }
+
+    /// What to want of a link that was let in.
+    pub(crate) fn greeted(&self, id: LinkId, is_complete: bool, now: Now) -> Wish {
+        let wish = lock(&self.inbound).refill.greeted(id, is_complete, now.monotonic);
+        self.wishes.notify_waiters();
+        wish
+    }
+
+    /// What to want now of a link that is waiting, if that has changed.
+    pub(crate) fn poll_wish(&self, id: LinkId, now: Now) -> Option<Wish> {
+        lock(&self.inbound).refill.poll_wish(id, now.monotonic)
+    }
+
+    /// When to ask again, in monotonic time.
+    pub(crate) fn wish_timeout(&self) -> Option<Duration> {
+        lock(&self.inbound).refill.poll_timeout()
+    }
+
+    /// What to tell a link of which this is wanted.
+    pub(crate) fn want(&self, wish: Wish, now: Now) -> Want {
+        match wish {
+            Wish::Clone => Want::Clone,
+            Wish::Resume => Want::Resume(self.store.seen_table(now)),
+            Wish::Later => Want::Later,
+        }
+    }
+
+    /// A watermark came on a link.
+    pub(crate) fn watermark(&self, id: LinkId) {
+        let mut inbound = lock(&self.inbound);
+        let (was_cloning, was_complete) = (inbound.refill.cloning(), inbound.refill.is_complete());
+        inbound.refill.watermark(id);
+        let (is_cloning, is_complete) = (inbound.refill.cloning(), inbound.refill.is_complete());
+        drop(inbound);
+        self.refill_changed(was_cloning != is_cloning, is_complete && !was_complete);
+    }
+
+    /// An incoming link is gone.
+    pub(crate) fn lost(&self, id: LinkId) {
+        let mut inbound = lock(&self.inbound);
+        let was_complete = inbound.refill.is_complete();
+        inbound.refill.lost(id);
+        let is_complete = inbound.refill.is_complete();
+        drop(inbound);
+        self.refill_changed(true, is_complete && !was_complete);
+    }
+
+    /// Whether this connection is still the link from its region.
+    pub(crate) fn is_current(&self, id: LinkId) -> bool {
+        lock(&self.inbound).admission.is_current(id)
+    }
+
+    /// What this region has seen in all its slots, at most half a heartbeat old.
+    pub(crate) fn row(&self, now: Now) -> Seen {
+        let mut row = lock(&self.row);
+        if row.at.is_none_or(|at| now.monotonic >= at + self.links.heartbeat / 2) {
+            row.seen = self.store.seen_minima(now);
+            row.at = Some(now.monotonic);
+        }
+        row.seen.clone()
+    }
+
+    /// How old what is missing here of a region's writes may be.
+    pub(crate) fn lag(&self, from: RegionId, minima: &Seen, now: Now) -> Duration {
+        lag(&self.store.matrix(), minima, from, self.started, now.wall)
+    }
+
+    /// Puts lag into its gauges.
+    pub(crate) fn refresh_lag(&self, now: Now) {
+        let minima = self.store.seen_minima(now);
+        for peer in &self.peers {
+            peer.metrics.r#in.lag.set(self.lag(peer.peer.id, &minima, now).as_secs_f64());
+        }
+    }
+
+    /// The state of all links.
+    pub(crate) fn status(&self, now: Now) -> LinksStatus {
+        let minima = self.store.seen_minima(now);
+        let inbound = |peer: &Arc<PeerState>| {
+            let lag_seconds = self.lag(peer.peer.id, &minima, now).as_secs_f64();
+            InStatus { lag_seconds, ..lock(&peer.r#in).clone() }
+        };
+        LinksStatus {
+            out: self.peers.iter().map(|peer| lock(&peer.out).clone()).collect(),
+            r#in: self.peers.iter().map(inbound).collect(),
+        }
+    }
+
+    fn refill_changed(&self, wishes_may_differ: bool, has_completed: bool) {
+        if wishes_may_differ {
+            self.wishes.notify_waiters();
+        }
+        if has_completed {
+            tracing::info!("this region is complete: it has all that the others had");
+            (self.on_event)(GatewayEvent::Complete);
+        }
+    }
+}
+
+impl PeerState {
+    fn new(own: &str, peer: &Peer) -> Self {
+        let metrics = PeerMetrics::new(own, &peer.name);
+        metrics.out.up.set(0.0);
+        metrics.r#in.up.set(0.0);
+        metrics.r#in.held.set(0.0);
+        Self {
+            metrics,
+            out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addr.clone(), ..OutStatus::default() }),
+            r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
+            current: Mutex::new(CancellationToken::new()),
+            peer: peer.clone(),
+        }
+    }
+
+    /// Changes what is said of the link to this peer.
+    pub(crate) fn update_out(&self, change: impl FnOnce(&mut OutStatus)) {
+        let mut status = lock(&self.out);
+        change(&mut status);
+        self.metrics.out.up.set(f64::from(u8::from(status.up)));
+    }
+
+    /// Changes what is said of the link from this peer.
+    pub(crate) fn update_in(&self, change: impl FnOnce(&mut InStatus)) {
+        let mut status = lock(&self.r#in);
+        change(&mut status);
+        self.metrics.r#in.up.set(f64::from(u8::from(status.up)));
+        self.metrics.r#in.held.set(f64::from(u8::from(status.state == InState::Held)));
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Random bits, from the one source of them in the standard library: for jitter, not for secrets.
+pub(crate) fn entropy() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Locks; what a panic may have left behind is as good as it was, since every change here is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

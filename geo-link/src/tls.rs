@@ -1,0 +1,173 @@
+//! TLS of links: both ends show a certificate, and a certificate names a region.
+//!
+//! TLS 1.3 alone, ring alone, no session resumption: every connection is verified in full against the authorities
+//! that are configured now. A region's certificate bears the DNS name `NAME.region.meridian`. Who dials checks that of
+//! the gateway that it reached, as any TLS client does; who is dialled reads the names off the client's certificate
+//! and accepts the regions that it knows. That a peer may call itself so in its greeting is checked against this.
+//!
+//! [`Credentials::reload`] replaces certificate, key and authorities for connections made from then on. Links that are
+//! up stay up: there is no storm of reconnects when certificates are renewed, each link takes the new ones when it next
+//! connects.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    version::TLS13,
+};
+use webpki::EndEntityCert;
+
+use crate::options::TlsMaterial;
+
+/// Why certificates cannot be used. What was in use before still is.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not PEM, or holds something else than it should.
+    #[error("{what} is not readable: {reason}")]
+    Pem {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file holds no certificate.
+    #[error("{0} holds no certificate")]
+    Empty(&'static str),
+    /// Certificate, key and authorities do not go together.
+    #[error("certificates are not usable: {0}")]
+    Unusable(String),
+    /// The certificate does not bear the name of this region.
+    #[error("the certificate does not bear the name {0}")]
+    WrongName(String),
+}
+
+/// What both ends of links authenticate with.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    region: String,
+    configs: ArcSwap<Configs>,
+}
+
+#[derive(Debug)]
+struct Configs {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+impl Credentials {
+    /// Those of the region of this name.
+    pub(crate) fn new(region: &str, material: &TlsMaterial) -> Result<Self, TlsError> {
+        let configs = ArcSwap::from_pointee(Configs::new(region, material)?);
+        Ok(Self { region: region.to_owned(), configs })
+    }
+
+    /// Takes others, for connections made from now on.
+    pub(crate) fn reload(&self, material: &TlsMaterial) -> Result<(), TlsError> {
+        self.configs.store(Arc::new(Configs::new(&self.region, material)?));
+        Ok(())
+    }
+
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        self.configs.load().client.clone()
+    }
+
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.configs.load().server.clone()
+    }
+}
+
+impl Configs {
+    fn new(region: &str, material: &TlsMaterial) -> Result<Self, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates("the certificate", &material.cert_pem)?;
+        let key = || {
+            PrivateKeyDer::from_pem_slice(&material.key_pem)
+                .map_err(|error| TlsError::Pem { what: "the key", reason: error.to_string() })
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in certificates("the list of authorities", &material.ca_pem)? {
+            roots.add(authority).map_err(unusable)?;
+        }
+        if !regions_of(&chain[0]).iter().any(|name| name == region) {
+            return Err(TlsError::WrongName(dns_name(region)));
+        }
+        let roots = Arc::new(roots);
+        let client = client_config(&provider, &roots, chain.clone(), key()?)?;
+        let server = server_config(&provider, &roots, chain, key()?)?;
+        Ok(Self { client: Arc::new(client), server: Arc::new(server) })
+    }
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_root_certificates(roots.clone())
+        .with_client_auth_cert(chain, key)
+        .map_err(unusable)?;
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+fn server_config(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(unusable)?
+        .with_client_cert_verifier(verifier.build().map_err(unusable)?)
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+/// The name by which a region's gateway is dialled.
+pub(crate) fn server_name(region: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    ServerName::try_from(dns_name(region))
+}
+
+/// The regions whose names a certificate bears. It has been verified by rustls.
+pub(crate) fn regions_of(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
+    let regions = certificate.valid_dns_names().filter_map(|name| name.strip_suffix(SUFFIX)?.strip_suffix('.'));
+    regions.map(str::to_owned).collect()
+}
+
+/// The domain under which regions have their names in certificates; it exists nowhere else.
+const SUFFIX: &str = "region.meridian";
+
+/// So that a link never ends in some other TLS service by mistake.
+const ALPN: &[u8] = b"meridian-link/1";
+
+fn dns_name(region: &str) -> String {
+    format!("{region}.{SUFFIX}")
+}
+
+fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::Pem { what, reason: error.to_string() })?;
+    if certificates.is_empty() { Err(TlsError::Empty(what)) } else { Ok(certificates) }
+}
+
+fn unusable(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Unusable(error.to_string())
+}
