@@ -1,0 +1,107 @@
+//! Processes by their ids, and processes that end with the test.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::until;
+
+/// Ends a process at once, as a power cut would, and waits until it is gone.
+///
+/// # Errors
+/// If there is no such process, or it does not go.
+pub fn kill(pid: u32) -> Result<()> {
+    kill_process(id(pid)?, Signal::KILL).with_context(|| format!("cannot kill {pid}"))?;
+    until_gone(pid)
+}
+
+/// Asks a process to end.
+///
+/// # Errors
+/// If there is no such process.
+pub fn terminate(pid: u32) -> Result<()> {
+    kill_process(id(pid)?, Signal::TERM).with_context(|| format!("cannot terminate {pid}"))
+}
+
+/// Waits until a process is gone.
+///
+/// # Errors
+/// If it is still there at the deadline.
+pub fn until_gone(pid: u32) -> Result<()> {
+    until(&format!("process {pid} is gone"), || Ok((!is_running(pid)).then_some(())))
+}
+
+/// Whether a process runs. One that ended, and that nobody waited for yet, does not.
+pub fn is_running(pid: u32) -> bool {
+    let exists = id(pid).is_ok_and(|pid| test_kill_process(pid).is_ok());
+    // Orphans are waited for by whoever is process 1, which in a container is often nobody. The state stands behind
+    // the name, which is in parentheses and can contain anything. Without /proc every process that exists counts.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+    exists && !state.starts_with(['Z', 'X'])
+}
+
+fn id(pid: u32) -> Result<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))
+}
+
+/// A process that ends when this is dropped, and also when the test process is killed: its standard input is a pipe
+/// that closes then, and it is told to look out for that.
+#[derive(Debug)]
+pub struct Leashed {
+    child: Child,
+}
+
+impl Leashed {
+    /// Starts a command, whose messages go to a file.
+    ///
+    /// # Errors
+    /// If it cannot be started, or the file not be written.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let child = command.stdin(Stdio::piped()).stderr(log).spawn();
+        Ok(Self { child: child.with_context(|| format!("cannot start {command:?}"))? })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child itself.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// If it is still there at the deadline.
+    pub fn until_ended(&mut self) -> Result<ExitStatus> {
+        until("the process ends", || Ok(self.child.try_wait()?))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        drop(self.child.stdin.take());
+        // Whoever was killed or has ended is waited for here as well, so that no zombie stays.
+        if until("the process ends", || Ok(self.child.try_wait()?)).is_err() {
+            self.child.kill()?;
+            self.child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            crate::note(&format!("process {} cannot be ended: {error}", self.pid()));
+        }
+    }
+}

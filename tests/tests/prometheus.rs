@@ -1,0 +1,143 @@
+//! The alerts, in a real Prometheus: they fire when a link is cut and resolve when it is healed.
+//!
+//! `config/prometheus/meridian.rules.test.yml` says when each alert fires, on made-up series. This shows that the series
+//! are really there, under the names and with the labels that the rules look for, and that they really move. The rules
+//! are those that are shipped, but in a copy of which every `for:` and `interval:` is divided by [`FASTER`]; thresholds
+//! and ranges stay. Prometheus scrapes as much faster.
+//!
+//! On a machine without Prometheus this says so and passes, unless `CI` is set: there a skipped test is a failed one.
+
+use std::{
+    collections::BTreeSet,
+    env, fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use meridian_tests::{Lab, Leashed, note, read_json, until, with_lab};
+use serde_json::Value;
+
+/// By how much the rules are faster than those that are shipped.
+const FASTER: u64 = 5;
+
+/// An alert that fires: its name, and the link that it is about.
+type Alert = (String, String, String);
+
+#[test]
+fn alerts_fire_when_a_link_is_cut_and_resolve_when_it_is_healed() {
+    match Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && env::var_os("CI").is_none() => {
+            note("SKIPPED: prometheus is not installed, the alerts are not tested (Debian: package prometheus)");
+            return;
+        }
+        Err(error) => panic!("cannot run prometheus: {error}"),
+    }
+    with_lab(&["--regions=us-east,eu-west"], |lab| {
+        let lab: &Lab = lab;
+        let prometheus = Prometheus::start(lab)?;
+        for (from, _) in lab.pairs() {
+            from.run::<()>(&["SET", "written in", &from.name])?;
+        }
+        until("both links are up in the eyes of prometheus", || {
+            Ok((prometheus.query("meridian:link_up:max == 1")? == 2).then_some(()))
+        })?;
+        let lags = prometheus.query("meridian:replication_lag_seconds:max < 1")?;
+        ensure!(lags == 2, "{lags} of 2 links have a lag of less than a second");
+        ensure!(prometheus.firing()?.is_empty(), "{:?} although all is well", prometheus.firing()?);
+
+        lab.wan.partition(&["us-east"])?;
+        let expected = ["MeridianLinkDown", "MeridianReplicationLagHigh"].into_iter().flat_map(|name| {
+            let links = lab.pairs();
+            links.map(move |(from, to)| (name.to_owned(), from.name.clone(), to.name.clone()))
+        });
+        let expected: BTreeSet<Alert> = expected.collect();
+        until("the alerts fire", || {
+            let firing = prometheus.firing()?;
+            ensure!(firing.is_superset(&expected), "these fire: {firing:?}");
+            Ok(Some(()))
+        })?;
+        ensure!(prometheus.firing()? == expected, "more fires than what is wrong: {:?}", prometheus.firing()?);
+
+        lab.wan.heal()?;
+        until("the alerts resolve", || {
+            let firing = prometheus.firing()?;
+            ensure!(firing.is_empty(), "these fire: {firing:?}");
+            Ok(Some(()))
+        })
+    });
+}
+
+/// A Prometheus that scrapes a lab.
+struct Prometheus {
+    url: String,
+    _process: Leashed,
+}
+
+impl Prometheus {
+    fn start(lab: &Lab) -> Result<Self> {
+        let dir = lab.dir.path();
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/prometheus/meridian.rules.yml");
+        fs::write(dir.join("rules.yml"), faster(&fs::read_to_string(shipped)?)?)?;
+        let targets: Vec<_> = lab.regions.iter().map(|region| format!("{:?}", region.admin)).collect();
+        let config = format!(
+            "global: {{ scrape_interval: {ms}ms, scrape_timeout: {ms}ms, evaluation_interval: {ms}ms }}\n\
+             rule_files: [rules.yml]\n\
+             scrape_configs: [{{ job_name: meridian, static_configs: [{{ targets: [{targets}] }}] }}]\n",
+            ms = 5_000 / FASTER,
+            targets = targets.join(", "),
+        );
+        fs::write(dir.join("prometheus.yml"), config)?;
+        let address = free_address()?;
+        let mut command = Command::new("sh");
+        // Prometheus knows no leash, so a shell holds it.
+        command.args(["-c", r#""$@" & child=$!; read -r _; kill "$child"; wait "$child""#, "sh", "prometheus"]);
+        command.arg(format!("--config.file={}", dir.join("prometheus.yml").display()));
+        command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
+        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn").stdout(Stdio::null());
+        let process = Leashed::start(&mut command, &dir.join("prometheus.log"))?;
+        Ok(Self { url: format!("http://{address}/api/v1"), _process: process })
+    }
+
+    /// The alerts that fire.
+    fn firing(&self) -> Result<BTreeSet<Alert>> {
+        let answer: Value = read_json(&format!("{}/alerts", self.url))?;
+        let alerts = answer["data"]["alerts"].as_array().context("no list of alerts")?;
+        let firing = alerts.iter().filter(|alert| alert["state"] == "firing").map(|alert| {
+            let label = |name: &str| alert["labels"][name].as_str().unwrap_or_default().to_owned();
+            (label("alertname"), label("from"), label("to"))
+        });
+        Ok(firing.collect())
+    }
+
+    /// How many series a query has.
+    fn query(&self, query: &str) -> Result<usize> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let answer: Value = read_json(&format!("{}/query?query={encoded}", self.url))?;
+        Ok(answer["data"]["result"].as_array().context("no result")?.len())
+    }
+}
+
+/// The rules, with every `for:` and `interval:` divided.
+fn faster(rules: &str) -> Result<String> {
+    let line = |line: &str| -> Result<String> {
+        let Some((key, seconds)) = line.split_once(": ").filter(|(key, _)| matches!(key.trim(), "for" | "interval"))
+        else {
+            return Ok(line.to_owned());
+        };
+        let whole = match seconds.trim().split_at(seconds.trim().len() - 1) {
+            (seconds, "s") => seconds.parse::<u64>()?,
+            (minutes, "m") => 60 * minutes.parse::<u64>()?,
+            _ => bail!("no duration: {line}"),
+        };
+        Ok(format!("{key}: {}ms", whole * 1_000 / FASTER))
+    };
+    Ok(rules.lines().map(line).collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+/// An address that nobody listens at.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
