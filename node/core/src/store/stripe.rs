@@ -494,7 +494,13 @@ impl Stripe {
     /// Takes an entry out for good. The caller raises the floor.
     pub(super) fn remove(&mut self, slot: Slot, hash: KeyHash, handle: Handle) {
         self.uncount(handle);
-        self.table_mut(slot).remove(hash, handle);
+        let (heap, hasher) = (&self.heap, &self.hasher);
+        let table = &mut self.tables[self.slots.index(slot)];
+        table.remove(hash, handle);
+        let before = table.bytes();
+        if table.shrink(|handle| KeyHash::of(hasher, Entry::at(heap, handle).key())) {
+            self.table_bytes -= before - table.bytes();
+        }
         self.heap.release(handle);
     }
 
@@ -518,6 +524,11 @@ impl Stripe {
     /// Bytes that entries, tables and the graveyard hold.
     pub fn used_bytes(&self) -> usize {
         self.heap.used_bytes() + self.table_bytes + self.graveyard.queue_bytes()
+    }
+
+    /// Bytes that entries hold, rounding included.
+    pub const fn entries_bytes(&self) -> usize {
+        self.heap.used_bytes()
     }
 
     /// Bytes of room in the heap's pages, held but not in use.

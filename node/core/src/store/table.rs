@@ -18,6 +18,9 @@ use super::{
     heap::{Handle, Heap},
 };
 
+/// A table is too large if less than one in so many buckets is in use.
+const SPARSE: usize = 16;
+
 /// No entry of the slot expires.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -79,6 +82,18 @@ impl SlotTable {
         }
     }
 
+    /// Gives most of the memory back of a table that has become far too large for what is left in it. Returns
+    /// whether it did. Room for as many again stays, so that the next time is far off.
+    pub(super) fn shrink(&mut self, rehash: impl Fn(Handle) -> KeyHash) -> bool {
+        let left = self.table.len();
+        let sparse = left < self.table.num_buckets() / SPARSE || left == 0 && self.bytes() > 0;
+        if sparse {
+            self.table.shrink_to(2 * left, |handle| rehash(*handle).spread());
+            self.layout = self.layout.wrapping_add(1);
+        }
+        sparse
+    }
+
     /// Takes all entries out and gives the table's memory back.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Handle> + use<> {
         self.layout = self.layout.wrapping_add(1);
@@ -110,9 +125,13 @@ impl SlotTable {
         None
     }
 
-    /// A position of which only eight bits of the layout were kept.
+    /// A position of which perhaps only eight bits of the layout were kept.
     pub(super) const fn recall(&self, from: Bucket) -> Bucket {
-        if from.layout == self.layout & 0xff { Bucket { layout: self.layout, ..from } } else { self.first_bucket() }
+        if (from.layout ^ self.layout) & 0xff == 0 {
+            Bucket { layout: self.layout, ..from }
+        } else {
+            self.first_bucket()
+        }
     }
 
     /// The bucket that a random number names, in today's layout.
