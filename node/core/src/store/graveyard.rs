@@ -71,6 +71,7 @@ impl Stripe {
         let stamp = Entry::at(&self.heap, handle).stamp();
         if stamp.time <= self.settings.frontier() {
             self.forget(at.slot, handle);
+            self.publish();
             return;
         }
         self.graveyard.queue.push_back(Item::key(at.slot, at.hash, stamp));

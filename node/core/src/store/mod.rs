@@ -202,9 +202,7 @@ impl Store {
         let mut table = SeenTable::new(SlotRange::ALL);
         for index in 0..self.stripes() {
             let mut stripe = self.lock(index);
-            for slot in stripe.slots().iter() {
-                table.join(slot, &stripe.seen().of(slot));
-            }
+            table.join_table(stripe.seen());
             let (slots, watermark) = (stripe.slots().clone(), stripe.watermark(now.wall));
             table.advance(&slots, self.origin, watermark);
         }

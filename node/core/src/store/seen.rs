@@ -112,6 +112,18 @@ impl SeenTable {
         }
     }
 
+    /// Takes in what was seen in those slots of another table that are in this one.
+    pub fn join_table(&mut self, other: &Self) {
+        let Some(slots) = self.slots.intersection(&other.slots) else { return };
+        let theirs = other.index(slots.first)..=other.index(slots.last);
+        let ours = self.index(slots.first)..=self.index(slots.last);
+        for (origin, times) in &other.origins {
+            for (entry, time) in self.column(*origin)[ours.clone()].iter_mut().zip(&times[theirs.clone()]) {
+                *entry = (*entry).max(*time);
+            }
+        }
+    }
+
     /// Says that `origin` is seen up to `time` in all of `slots` that are in this table.
     pub fn advance(&mut self, slots: &SlotRange, origin: Origin, time: Time) {
         let Some(slots) = self.slots.intersection(slots) else { return };
@@ -191,6 +203,26 @@ mod tests {
                 let (left, right) = (a.at(origin(region)), b.at(origin(region)));
                 prop_assert_eq!(joined.at(origin(region)), left.max(right));
                 prop_assert_eq!(met.at(origin(region)), left.min(right));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn joining_a_table_is_joining_its_slots(a in seens(), b in seens(), first in 0..9_u16) {
+            let theirs = SlotRange::new(first..first + 5).unwrap();
+            let mut other = SeenTable::new(theirs.clone());
+            other.join(theirs.first, &a);
+            other.join(theirs.last, &b);
+            let mut whole = SeenTable::new(SlotRange::new(3..10).unwrap());
+            whole.advance(&SlotRange::ALL, origin(1), Time::from_ntp64(4));
+            let mut one_by_one = whole.clone();
+            whole.join_table(&other);
+            for slot in theirs.iter().filter(|slot| whole.slots().contains(*slot)) {
+                one_by_one.join(slot, &other.of(slot));
+            }
+            for slot in whole.slots().iter() {
+                prop_assert_eq!(whole.of(slot), one_by_one.of(slot));
             }
         }
     }
