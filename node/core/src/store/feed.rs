@@ -199,9 +199,10 @@ impl Feed {
         }
     }
 
-    /// Emits what comes next, from one stripe after the other, until `is_full` says so or all is sent.
+    /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent.
     ///
-    /// Holds one stripe's lock at a time, for a bounded number of records and bytes; `emit` is called under it.
+    /// `emit` returns the bytes that it took. It is called under the lock of one stripe, which is held for a bounded number
+    /// of records and bytes; what is taken may go beyond `bytes_max` by what fits one hold of each kind, tail and scan.
     pub fn poll(
         &mut self,
         store: &Store,
@@ -230,7 +231,7 @@ impl Feed {
             }
             self.slots_scanned += u64::from(scanned && lane.scan.is_none());
             self.turn = (self.turn + 1) % self.lanes.len();
-            if bytes >= bytes_max {
+            if bytes > 0 && bytes >= bytes_max {
                 return Polled::More;
             }
         }
