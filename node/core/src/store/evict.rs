@@ -38,6 +38,10 @@ pub enum Eviction {
 /// The counter that a new entry begins with, so that it is not the first to go; Redis's `LFU_INIT_VAL`.
 const LFU_START: u32 = 5;
 const ACCESS_MASK: u32 = 0x00ff_ffff;
+/// The minutes in the encoding of LFU.
+const MINUTE_MASK: u32 = 0xffff;
+/// How far ahead of the reader's clock a use may be noted, in seconds or minutes: more than clocks of workers are apart.
+const AHEAD_MAX: u32 = 60;
 
 /// What eviction knows of an entry's use. Which of the two is meaningful depends on the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ pub struct Access {
 impl Access {
     pub(super) fn of(bits: u32, now: Time, settings: &Settings) -> Self {
         Self {
-            idle_seconds: u64::from(lru_clock(now).wrapping_sub(bits) & ACCESS_MASK),
+            idle_seconds: u64::from(elapsed(lru_clock(now), bits, ACCESS_MASK)),
             frequency: decayed(bits, now, settings) as u8,
         }
     }
@@ -80,13 +84,21 @@ const fn lru_clock(now: Time) -> u32 {
 }
 
 const fn lfu_minute(now: Time) -> u32 {
-    (now.unix().as_secs() / 60) as u32 & 0xffff
+    (now.unix().as_secs() / 60) as u32 & MINUTE_MASK
+}
+
+/// How far a clock that counts modulo `mask + 1` has gone since `then`.
+///
+/// Workers read the time once per turn, so an entry may have been used a moment after the `now` of who looks at it. What
+/// seems to lie almost a whole round back lies ahead, and is as fresh as can be.
+const fn elapsed(now: u32, then: u32, mask: u32) -> u32 {
+    let elapsed = now.wrapping_sub(then) & mask;
+    if elapsed > mask - AHEAD_MAX { 0 } else { elapsed }
 }
 
 /// The LFU counter, less one for each decay period since it was last written.
 fn decayed(bits: u32, now: Time, settings: &Settings) -> u32 {
-    let elapsed = lfu_minute(now).wrapping_sub(bits >> 8) & 0xffff;
-    let periods = elapsed.checked_div(settings.lfu_decay_minutes()).unwrap_or(0);
+    let periods = elapsed(lfu_minute(now), bits >> 8, MINUTE_MASK).checked_div(settings.lfu_decay_minutes()).unwrap_or(0);
     (bits & 0xff).saturating_sub(periods)
 }
 
@@ -201,5 +213,46 @@ impl Stripe {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clock::Time;
+
+    use super::{Access, Pool, fresh, touched};
+    use crate::store::Settings;
+
+    const NOON: Time = Time::from_unix_ms(1_800_000_000_000);
+
+    #[test]
+    fn a_use_that_another_clock_noted_ahead_of_ours_is_a_fresh_one() {
+        let (settings, ahead) = (Settings::default(), NOON.after(Duration::from_secs(1)));
+        assert_eq!(Access::of(fresh(ahead, false), NOON, &settings).idle_seconds, 0);
+        assert_eq!(Access::of(fresh(NOON, false), ahead, &settings).idle_seconds, 1);
+        let next_minute = NOON.after(Duration::from_secs(60));
+        let started = Access::of(fresh(next_minute, true), next_minute, &settings).frequency;
+        assert_eq!(Access::of(fresh(next_minute, true), NOON, &settings).frequency, started);
+    }
+
+    #[test]
+    fn counts_grow_ever_slower_and_fall_with_every_idle_minute() {
+        let (settings, mut pool) = (Settings::default(), Pool::new(7));
+        let mut bits = fresh(NOON, true);
+        let mut counts = Vec::new();
+        for uses in 1..=1_000_000_u32 {
+            bits = touched(bits, NOON, true, &mut pool, &settings);
+            if [100, 1_000, 10_000, 100_000, 1_000_000].contains(&uses) {
+                counts.push(Access::of(bits, NOON, &settings).frequency);
+            }
+        }
+        // Redis documents 10, 18, 49, 142 and 255 for its default factor ("Key eviction", LFU tuning).
+        for (count, documented) in counts.iter().zip([10_u8, 18, 49, 142, 255]) {
+            assert!(count.abs_diff(documented) <= documented / 4 + 3, "{counts:?}");
+        }
+        let later = Access::of(bits, NOON.after(Duration::from_secs(600)), &settings).frequency;
+        assert_eq!(later, counts[4] - 10);
     }
 }

@@ -23,6 +23,7 @@ use foldhash::fast::FixedState;
 use super::{
     entry::{self, Entry},
     evict::{self, Pool},
+    expire::SweepHand,
     graveyard::Graveyard,
     heap::{Handle, Heap, HeapFull},
     log::{Item, Log},
@@ -139,7 +140,7 @@ pub struct Stripe {
     pub(super) settings: Arc<Settings>,
     pub(super) hasher: FixedState,
     /// Where the sweep for ended values goes on.
-    pub(super) sweep_hand: usize,
+    pub(super) sweep: SweepHand,
     /// The log was appended to under this hold of the lock.
     has_news: bool,
     table_bytes: usize,
@@ -167,7 +168,7 @@ impl Stripe {
             counters: Counters::default(),
             settings,
             hasher,
-            sweep_hand: 0,
+            sweep: SweepHand::new(),
             has_news: false,
             table_bytes: 0,
             published_bytes: 0,
