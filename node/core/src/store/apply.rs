@@ -66,8 +66,9 @@ impl Stripe {
         now: Time,
     ) -> Result<Outcome, HeapFull> {
         let State::Value { .. } = record.state else { return self.apply(at, record, sender_saw, now) };
-        self.counters.evicted += 1;
-        self.apply(at, &Record { state: State::Evicted, ..*record }, sender_saw, now)
+        let outcome = self.apply(at, &Record { state: State::Evicted, ..*record }, sender_saw, now)?;
+        self.counters.evicted += u64::from(outcome == Outcome::Applied);
+        Ok(outcome)
     }
 
     /// The stamp of a flush of this stripe: above everything that was ever held or forgotten here.
@@ -137,10 +138,11 @@ impl Stripe {
 #[cfg(test)]
 mod tests {
     use clock::{Incarnation, Origin, RegionId, Stamp, Time};
+    use proptest::prelude::{prop_assert_eq, proptest};
 
     use crate::{
         slot::SlotRange,
-        store::{Outcome, Record, Seen, State, Store, StoreOptions},
+        store::{EvictionPolicy, Outcome, Record, Seen, State, Store, StoreOptions},
     };
 
     fn stamp(time: u64, region: u8) -> Stamp {
@@ -158,6 +160,55 @@ mod tests {
     fn apply(store: &Store, key: &[u8], stamp: Stamp, state: State<'_>) -> Outcome {
         let record = Record { key, stamp, state };
         store.lock(0).apply(store.address(key), &record, &Seen::new(), Time::ZERO).unwrap()
+    }
+
+    #[test]
+    fn a_value_without_room_leaves_a_marker_and_counts_once() {
+        let store = store();
+        let record = Record { key: b"key", stamp: stamp(5, 2), state: VALUE };
+        let mut stripe = store.lock(0);
+        for outcome in [Outcome::Applied, Outcome::Stale] {
+            let at = store.address(b"key");
+            assert_eq!(stripe.apply_without_value(at, &record, &Seen::new(), Time::ZERO), Ok(outcome));
+            assert_eq!(stripe.counters().evicted, 1);
+        }
+        assert_eq!(stripe.census().tombstones, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_under_the_floor_is_refused_exactly_where_its_key_is_absent(
+            steps in proptest::collection::vec((0..6_u8, 0..6_u8, 1..30_u64, 1..4_u8), 1..80),
+        ) {
+            let store = store();
+            store.settings().set_policy(EvictionPolicy::AllKeysRandom);
+            for (what, key, time, region) in steps {
+                let (key, stamp) = (format!("{{x}}{key}").into_bytes(), stamp(time, region));
+                let (at, mut stripe) = (store.address(&key), store.lock(0));
+                let state = match what {
+                    0 => {
+                        stripe.evict_one(Time::ZERO);
+                        continue;
+                    }
+                    1 => {
+                        store.settings().set_tombstone_budget(0);
+                        stripe.collect(2);
+                        store.settings().set_tombstone_budget(usize::MAX);
+                        continue;
+                    }
+                    2 if time < 5 => {
+                        stripe.flush(&SlotRange::ALL, stamp);
+                        continue;
+                    }
+                    // One write made the stamp, so what it wrote follows from it.
+                    _ if time % 3 == 0 => State::Tombstone,
+                    _ => VALUE,
+                };
+                let (absent, floor) = (stripe.find(at, &key).is_none(), stripe.floor(at.slot));
+                let outcome = stripe.apply(at, &Record { key: &key, stamp, state }, &Seen::new(), Time::ZERO).unwrap();
+                prop_assert_eq!(outcome == Outcome::Refused, absent && stamp <= floor);
+            }
+        }
     }
 
     const VALUE: State<'static> = State::Value { bytes: b"v", expiry: None };

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 use node_core::{
@@ -12,6 +12,20 @@ use node_core::{
 
 /// Noon of some day, in milliseconds since the Unix epoch; where the tests' clocks begin.
 pub(crate) const NOON_MS: u64 = 1_800_000_000_000;
+
+/// Seeds the hash of keys; with it, [`COLLIDING`] collide.
+pub(crate) const HASH_SEED: u64 = 7;
+
+/// Two keys of the slot of `{a}` with the same 32 bits of hash. The log cannot tell them apart.
+pub(crate) static COLLIDING: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    let store = Store::new(&options(1, 1));
+    let mut known = HashMap::new();
+    let mut names = (0..).map(|number| format!("{{a}}{number}").into_bytes());
+    // Of some hundred thousand keys two have the same hash; an address shows it to nobody but a person.
+    names
+        .find_map(|name| known.insert(format!("{:?}", store.address(&name)), name.clone()).map(|other| [other, name]))
+        .expect("numbers do not end before two of them collide")
+});
 
 /// The region with this number.
 pub(crate) fn region(id: u8) -> RegionId {
@@ -30,7 +44,14 @@ pub(crate) fn at_ms(ms: u64) -> Now {
 
 /// Options of a store of region 1 that knows of no other region.
 pub(crate) fn options(stripes: usize, log_records: usize) -> StoreOptions {
-    StoreOptions { origin: origin(1, 0), start: Time::ZERO, peers: Vec::new(), stripes, log_records, hash_seed: 7 }
+    StoreOptions {
+        origin: origin(1, 0),
+        start: Time::ZERO,
+        peers: Vec::new(),
+        stripes,
+        log_records,
+        hash_seed: HASH_SEED,
+    }
 }
 
 /// Writes a value as a client does.

@@ -17,6 +17,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -31,10 +32,10 @@ use node_core::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::store_support::{NOON_MS, Parcel, held, origin, region};
+use crate::store_support::{COLLIDING, HASH_SEED, NOON_MS, Parcel, held, origin, region};
 
-/// Three keys of one slot, and two of another in the other half of the key space.
-pub(crate) const KEYS: [&[u8]; 5] = [b"{a}p", b"{a}q", b"{a}r", b"{c}p", b"{c}q"];
+/// Three keys of one slot, two of which collide, and two of another slot in the other half of the key space.
+static KEYS: LazyLock<[&[u8]; 5]> = LazyLock::new(|| [&COLLIDING[0], &COLLIDING[1], b"{a}r", b"{c}p", b"{c}q"]);
 const STEPS: usize = 120;
 /// Parcels in a link beyond which the sender does not poll its feed.
 const WINDOW: usize = 12;
@@ -207,7 +208,7 @@ impl World {
             peers: peers.map(region).collect(),
             stripes: config.stripes,
             log_records: config.log_records,
-            hash_seed: u64::from(origin.bits()),
+            hash_seed: HASH_SEED,
         });
         store.settings().set_policy(config.policy);
         store.settings().set_tombstone_budget(config.budget);
