@@ -98,7 +98,8 @@ const fn elapsed(now: u32, then: u32, mask: u32) -> u32 {
 
 /// The LFU counter, less one for each decay period since it was last written.
 fn decayed(bits: u32, now: Time, settings: &Settings) -> u32 {
-    let periods = elapsed(lfu_minute(now), bits >> 8, MINUTE_MASK).checked_div(settings.lfu_decay_minutes()).unwrap_or(0);
+    let periods =
+        elapsed(lfu_minute(now), bits >> 8, MINUTE_MASK).checked_div(settings.lfu_decay_minutes()).unwrap_or(0);
     (bits & 0xff).saturating_sub(periods)
 }
 
