@@ -1,1 +1,273 @@
+use std::time::Duration;
 
+use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
+use node_core::{
+    slot::Slot,
+    store::{FeedItem, Record, State},
+};
+
+use super::{Receiver, ReceiverEvent, ReceiverOptions};
+use crate::{
+    batch::{Envelope, Packer},
+    body::{BodyWriter, TimeRange},
+    frame::{Ack, FrameKind, Hello, Inbox, Malformed, Want},
+    limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
+    sender::LinkEnd,
+};
+
+const MS: Duration = Duration::from_millis(1);
+const START: Now = Now { wall: Time::from_unix_ms(1_800_000_000_000), monotonic: Duration::from_secs(100) };
+
+fn origin(region: u8) -> Origin {
+    Origin::new(RegionId::new(region).unwrap(), Incarnation::FIRST)
+}
+
+fn payload(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut inbox = Inbox::new(1 << 24);
+    put(inbox.buffer());
+    inbox.next_frame().unwrap().unwrap().1.to_vec()
+}
+
+fn hello() -> Vec<u8> {
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        name: "a".into(),
+        origin: origin(1),
+        birth: START.wall,
+        epoch: 4,
+        complete: true,
+        frame_bytes_max: FRAME_BYTES_MAX,
+    };
+    payload(|out| hello.put(out))
+}
+
+fn batch_of(sequence: u64, items: &[FeedItem<'_>]) -> Vec<u8> {
+    let mut body = BodyWriter::new();
+    for item in items {
+        body.push(item);
+    }
+    let envelope =
+        Envelope { origin: origin(1), epoch: 4, sequence, sent: START.wall, range: TimeRange::EMPTY, seen: None };
+    payload(|out| {
+        Packer::new().pack(&envelope, &mut body, out);
+    })
+}
+
+fn record(time: Time) -> FeedItem<'static> {
+    let record = Record { key: b"key", stamp: Stamp { time, origin: origin(1) }, state: State::Tombstone };
+    FeedItem::Record { slot: Slot::of(b"key"), record }
+}
+
+fn receiver() -> Receiver {
+    Receiver::new(ReceiverOptions::new(origin(2), START.wall), START)
+}
+
+fn streaming() -> Receiver {
+    let mut receiver = receiver();
+    receiver.handle_frame(START, FrameKind::Hello, &hello()).unwrap();
+    receiver.welcome(START, Want::Clone);
+    answers(&mut receiver, START);
+    events(&mut receiver);
+    receiver
+}
+
+fn events(receiver: &mut Receiver) -> Vec<ReceiverEvent> {
+    std::iter::from_fn(|| receiver.poll_event()).collect()
+}
+
+fn answers(receiver: &mut Receiver, now: Now) -> Vec<Ack> {
+    let mut inbox = Inbox::new(1 << 24);
+    receiver.poll_transmit(now, inbox.buffer());
+    let mut acks = Vec::new();
+    while let Some((kind, payload)) = inbox.next_frame().unwrap() {
+        if kind == FrameKind::Ack {
+            acks.push(Ack::read(payload).unwrap());
+        }
+    }
+    acks
+}
+
+fn apply(receiver: &mut Receiver, now: Now) -> bool {
+    let Some(batch) = receiver.poll_batch(now) else { return false };
+    for item in batch.items() {
+        receiver.check(&item.unwrap()).unwrap();
+    }
+    receiver.applied(now, batch);
+    true
+}
+
+#[test]
+fn a_batch_is_acknowledged_after_it_was_applied_and_not_before() {
+    let mut receiver = streaming();
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(START.wall)])).unwrap();
+    assert!(!receiver.wants_frames());
+    assert_eq!(answers(&mut receiver, START), []);
+    assert!(apply(&mut receiver, START) && receiver.wants_frames());
+    let [ack] = &answers(&mut receiver, START)[..] else { panic!("one answer is due") };
+    assert_eq!((ack.sequence, ack.held), (1, false));
+    assert_eq!(ack.echo.unwrap().asked, START.wall);
+}
+
+#[test]
+fn one_answer_covers_several_batches() {
+    let mut receiver = streaming();
+    for sequence in 1..=5 {
+        receiver.handle_frame(START, FrameKind::Batch, &batch_of(sequence, &[])).unwrap();
+        assert!(apply(&mut receiver, START));
+    }
+    let sequences: Vec<_> = answers(&mut receiver, START).iter().map(|ack| ack.sequence).collect();
+    assert_eq!(sequences, [5]);
+}
+
+#[test]
+fn a_batch_out_of_turn_or_of_another_connection_is_malformed() {
+    let mut receiver = streaming();
+    let skipped = receiver.handle_frame(START, FrameKind::Batch, &batch_of(2, &[]));
+    assert_eq!(skipped, Err(Malformed::Sequence { expected: 1, found: 2 }));
+    let envelope = |origin, epoch| Envelope {
+        origin,
+        epoch,
+        sequence: 1,
+        sent: START.wall,
+        range: TimeRange::EMPTY,
+        seen: None,
+    };
+    for wrong in [envelope(origin(1), 5), envelope(origin(3), 4)] {
+        let payload = payload(|out| {
+            Packer::new().pack(&wrong, &mut BodyWriter::new(), out);
+        });
+        assert_eq!(receiver.handle_frame(START, FrameKind::Batch, &payload), Err(Malformed::Epoch));
+    }
+}
+
+#[test]
+fn a_batch_from_the_future_is_held_reported_once_and_let_go_when_its_time_comes() {
+    let mut receiver = streaming();
+    let future = START.wall.after(Duration::from_secs(2));
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(future)])).unwrap();
+    assert!(!apply(&mut receiver, START) && receiver.is_held() && !receiver.wants_frames());
+    assert_eq!(receiver.poll_timeout(START), Some(START.monotonic + 100 * MS));
+    let mut held = 0;
+    for step in 1..15 {
+        let now = START.after(step * 100 * MS);
+        receiver.handle_timeout(now);
+        assert!(!apply(&mut receiver, now), "let go after {step} steps");
+        held += events(&mut receiver).iter().filter(|event| matches!(event, ReceiverEvent::Held(_))).count();
+        assert!(answers(&mut receiver, now).iter().all(|ack| ack.held && ack.sequence == 0));
+    }
+    assert_eq!(held, 1);
+    let late = START.after(1_500 * MS);
+    assert!(apply(&mut receiver, late) && !receiver.is_held());
+    assert!(matches!(events(&mut receiver)[..], [ReceiverEvent::Resumed]));
+    assert_eq!(answers(&mut receiver, late).last().map(|ack| (ack.sequence, ack.held)), Some((1, false)));
+}
+
+#[test]
+fn a_held_batch_is_let_go_when_the_clock_is_set() {
+    let mut receiver = streaming();
+    let future = START.wall.after(Duration::from_secs(3_600));
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(future)])).unwrap();
+    assert!(!apply(&mut receiver, START));
+    let set = Now { wall: future, monotonic: START.monotonic + 100 * MS };
+    assert!(apply(&mut receiver, set));
+}
+
+#[test]
+fn a_watermark_from_the_future_is_held_as_well() {
+    let mut receiver = streaming();
+    let watermark = FeedItem::Watermark { origin: origin(1), time: START.wall.after(Duration::from_secs(1)) };
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[watermark])).unwrap();
+    assert!(!apply(&mut receiver, START) && receiver.is_held());
+}
+
+#[test]
+fn while_it_holds_silence_is_no_reason_to_give_up() {
+    let mut receiver = streaming();
+    let future = START.wall.after(Duration::from_secs(60));
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(future)])).unwrap();
+    for second in 1..50 {
+        let now = START.after(Duration::from_secs(second));
+        receiver.handle_timeout(now);
+        assert!(!apply(&mut receiver, now));
+        let is_end = |event: &ReceiverEvent| matches!(event, ReceiverEvent::Ended(_));
+        assert!(!events(&mut receiver).iter().any(is_end));
+        assert!(answers(&mut receiver, now).iter().all(|ack| ack.held));
+    }
+}
+
+#[test]
+fn a_silent_sender_is_given_up_and_one_whose_bytes_trickle_is_not() {
+    let mut receiver = streaming();
+    let seconds = |n| START.after(Duration::from_secs(n));
+    receiver.handle_bytes(seconds(4));
+    receiver.handle_timeout(seconds(8));
+    assert!(events(&mut receiver).is_empty());
+    receiver.handle_timeout(seconds(9));
+    assert!(matches!(events(&mut receiver)[..], [ReceiverEvent::Ended(LinkEnd::Silent)]));
+}
+
+#[test]
+fn it_answers_once_a_second_though_nothing_comes() {
+    let mut receiver = streaming();
+    assert_eq!(answers(&mut receiver, START.after(999 * MS)), []);
+    let alive = answers(&mut receiver, START.after(1_000 * MS));
+    assert_eq!(alive, [Ack::default()]);
+}
+
+#[test]
+fn only_a_region_itself_knows_its_watermark_and_its_flushes() {
+    let mut receiver = streaming();
+    let other = Stamp { time: START.wall, origin: origin(3) };
+    let flush = FeedItem::Flush { slots: node_core::slot::SlotRange::ALL, stamp: other };
+    assert_eq!(receiver.check(&flush), Err(Malformed::Authority(origin(3))));
+    let watermark = FeedItem::Watermark { origin: origin(3), time: START.wall };
+    assert_eq!(receiver.check(&watermark), Err(Malformed::Authority(origin(3))));
+    let earlier_life = Origin::new(RegionId::new(1).unwrap(), Incarnation::new(9));
+    let flush = FeedItem::Flush {
+        slots: node_core::slot::SlotRange::ALL,
+        stamp: Stamp { time: START.wall, origin: earlier_life },
+    };
+    assert_eq!(receiver.check(&flush), Ok(()));
+    let watermark = FeedItem::Watermark { origin: earlier_life, time: START.wall };
+    assert_eq!(receiver.check(&watermark), Err(Malformed::Authority(earlier_life)));
+}
+
+#[test]
+fn delay_is_that_of_the_oldest_record_of_the_tail() {
+    let mut receiver = streaming();
+    let slot = Slot::of(b"key");
+    let ago = |ms: u32| START.wall.before(ms * MS);
+    let scan = [
+        FeedItem::SlotBegin { slot, whole: true },
+        record(ago(400)),
+        FeedItem::SlotEnd { slot, floor: Some(Stamp::ZERO), seen: node_core::store::Seen::new() },
+        record(ago(30)),
+        record(ago(20)),
+    ];
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &scan)).unwrap();
+    let batch = receiver.poll_batch(START).unwrap();
+    for item in batch.items() {
+        receiver.check(&item.unwrap()).unwrap();
+    }
+    let applied = receiver.applied(START, batch);
+    assert!(applied.delay.unwrap().abs_diff(30 * MS) < MS && !applied.has_watermark);
+}
+
+#[test]
+fn before_it_is_let_in_a_sender_has_nothing_to_say() {
+    let mut receiver = receiver();
+    assert!(receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[])).is_err());
+    receiver.handle_frame(START, FrameKind::Hello, &hello()).unwrap();
+    assert!(!receiver.wants_frames());
+    receiver.welcome(START, Want::Later);
+    assert!(receiver.wants_frames());
+    assert!(receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(START.wall)])).is_err());
+    assert!(receiver.handle_frame(START, FrameKind::Hello, &hello()).is_err());
+}
+
+#[test]
+fn a_sender_that_never_greets_is_given_up() {
+    let mut receiver = receiver();
+    receiver.handle_timeout(START.after(Duration::from_secs(10)));
+    assert!(matches!(events(&mut receiver)[..], [ReceiverEvent::Ended(LinkEnd::NoGreeting)]));
+}
