@@ -11,7 +11,8 @@ use crate::{
     store::{Address, Store, Stripe, StripeGuard},
 };
 
-/// A command's way to the store. Lets go of what it holds when dropped.
+/// The way to the store of one command or one transaction. Lets go of what it holds when dropped, so it must not outlive
+/// that.
 #[derive(Debug)]
 pub struct Keyspace<'s> {
     store: &'s Store,

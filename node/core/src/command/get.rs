@@ -34,7 +34,9 @@ pub fn get(call: &mut Call<'_, '_, '_>) -> Done {
 /// None.
 pub fn mget(call: &mut Call<'_, '_, '_>) -> Done {
     let (keys, now) = (call.args.from(1), call.keyspace.now().wall);
-    call.keyspace.hold(keys.iter());
+    if keys.len() > 1 {
+        call.keyspace.hold(keys.iter());
+    }
     call.reply.array(keys.len());
     for key in keys.iter() {
         call.keyspace.on(key, |stripe, at| {

@@ -11,8 +11,7 @@
 //! a megabyte ships a megabyte. How often it ships is up to the link, which sends only the newest version.
 //!
 //! Redis 7.0's corners: a negative `end` that reaches beyond the start is the first byte, not nothing, unless `start`
-//! is negative as well and behind it; SETRANGE of nothing changes nothing, whatever the offset; and APPEND to a key that
-//! is absent is bounded by the longest argument alone.
+//! is negative as well and behind it; and SETRANGE of nothing changes nothing, whatever the offset.
 
 use super::{Call, CommandError, Done, integer};
 use crate::limits::VALUE_BYTES_MAX;
