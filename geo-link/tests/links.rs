@@ -52,7 +52,11 @@ fn a_cut_that_the_log_outlasts_is_resumed_from_it() {
     lab.cable("quito", "lima").mend();
     lima.wait_for("during:99", Some("2"));
     wait_until("all arrived", || lima.incoming("quito").applied == applied + 100);
-    let resumed = log().lines().filter(|line| line.contains("to=\"lima\"") && line.contains("what the peer lacks")).last().map(str::to_owned);
+    let resumed = log()
+        .lines()
+        .filter(|line| line.contains("to=\"lima\"") && line.contains("what the peer lacks"))
+        .last()
+        .map(str::to_owned);
     assert!(resumed.as_ref().is_some_and(|line| line.contains("slots=0")), "{resumed:?}");
 }
 

@@ -76,8 +76,11 @@ fn items() -> impl Strategy<Value = Owned> {
             stamp,
         }),
         (slots(), any::<bool>()).prop_map(|(slot, whole)| FeedItem::SlotBegin { slot, whole }),
-        (slots(), proptest::option::of(stamps()), seens())
-            .prop_map(|(slot, floor, seen)| FeedItem::SlotEnd { slot, floor, seen }),
+        (slots(), proptest::option::of(stamps()), seens()).prop_map(|(slot, floor, seen)| FeedItem::SlotEnd {
+            slot,
+            floor,
+            seen
+        }),
         stamps().prop_map(|stamp| FeedItem::Watermark { origin: stamp.origin, time: stamp.time }),
     ];
     prop_oneof![3 => record, 1 => other.prop_map(Owned::Other)]
@@ -224,7 +227,8 @@ fn lies_about_the_body_are_refused() {
 
 #[test]
 fn what_does_not_become_smaller_is_stored() {
-    let noise: Vec<u8> = (0..4_096_u32).flat_map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()).to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..4_096_u32).flat_map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()).to_le_bytes()).collect();
     let (mut body, mut frame) = (BodyWriter::new(), Vec::new());
     let stamp = Stamp { time: Time::from_ntp64(5), ..Stamp::ZERO };
     let record = Record { key: b"k", stamp, state: State::Value { bytes: &noise, expiry: None } };

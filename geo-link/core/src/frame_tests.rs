@@ -18,7 +18,9 @@ fn time() -> impl Strategy<Value = Time> {
 }
 
 fn row() -> impl Strategy<Value = Option<Seen>> {
-    proptest::option::of(proptest::collection::vec((origin(), time()), 1..5).prop_map(|pairs| pairs.into_iter().collect()))
+    proptest::option::of(
+        proptest::collection::vec((origin(), time()), 1..5).prop_map(|pairs| pairs.into_iter().collect()),
+    )
 }
 
 fn echo() -> impl Strategy<Value = Option<Echo>> {

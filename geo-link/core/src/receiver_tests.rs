@@ -124,14 +124,8 @@ fn a_batch_out_of_turn_or_of_another_connection_is_malformed() {
     let mut receiver = streaming();
     let skipped = receiver.handle_frame(START, FrameKind::Batch, &batch_of(2, &[]));
     assert_eq!(skipped, Err(Malformed::Sequence { expected: 1, found: 2 }));
-    let envelope = |origin, epoch| Envelope {
-        origin,
-        epoch,
-        sequence: 1,
-        sent: START.wall,
-        range: TimeRange::EMPTY,
-        seen: None,
-    };
+    let envelope =
+        |origin, epoch| Envelope { origin, epoch, sequence: 1, sent: START.wall, range: TimeRange::EMPTY, seen: None };
     for wrong in [envelope(origin(1), 5), envelope(origin(3), 4)] {
         let payload = payload(|out| {
             Packer::new().pack(&wrong, &mut BodyWriter::new(), out);

@@ -1,0 +1,497 @@
+//! Regions in one thread, in virtual time, from one seed: real stores, feeds, senders and receivers, and a network
+//! that delays, cuts and leaves connections half open, while clients write and regions restart empty.
+//!
+//! What must hold: at all times, what a region claims to have `seen` it has; when the network is whole and writes
+//! stop, all regions hold the same, are complete, and lag by no more than a heartbeat and the way. And that a run is
+//! determined by its seed.
+//!
+//! A failure prints its seed; `SEED=n cargo test -p meridian-geo-link-core --test simulation` runs that one alone.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use clock::{Incarnation, Now, Offset, Origin, RegionId, Stamp, Time};
+use geo_link_core::{
+    Admission, Inbox, LinkId, Receiver, ReceiverEvent, ReceiverOptions, Refill, RefillOptions, Sender, SenderEvent,
+    SenderOptions, Want, Wish, announce, lag,
+    limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
+};
+use node_core::store::{Feed, Intake, Scope, Store, StoreOptions};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const STEP: Duration = Duration::from_millis(1);
+/// How far one way is.
+const WAY: Duration = Duration::from_millis(20);
+const KEYS: u32 = 200;
+/// Keys under this number are never deleted, so that their stamps can be asked for.
+const LASTING: u32 = 100;
+
+/// A region and all that a node would have around its store.
+struct Region {
+    index: usize,
+    life: u16,
+    offset: Offset,
+    store: Store,
+    born: Time,
+    admission: Admission,
+    refill: Refill,
+    senders: BTreeMap<usize, Outgoing>,
+    /// The stamps of this life's writes to lasting keys.
+    written: Vec<(u32, Stamp)>,
+}
+
+struct Outgoing {
+    sender: Sender,
+    feed: Option<Feed>,
+    wire: Option<usize>,
+    inbox: Inbox,
+}
+
+/// A connection: both directions, and the receiving end.
+struct Wire {
+    from: usize,
+    to: usize,
+    there: VecDeque<(Duration, Vec<u8>)>,
+    back: VecDeque<(Duration, Vec<u8>)>,
+    receiver: Receiver,
+    inbox: Inbox,
+    intake: Intake,
+    id: Option<LinkId>,
+    wish: Option<Wish>,
+    is_open: bool,
+}
+
+struct World {
+    random: Pcg64Mcg,
+    now: Duration,
+    regions: Vec<Region>,
+    wires: Vec<Wire>,
+    cut: Vec<(usize, usize)>,
+    log_records: usize,
+}
+
+fn region_id(index: usize) -> RegionId {
+    RegionId::new(index as u8 + 1).unwrap()
+}
+
+impl Region {
+    fn new(index: usize, life: u16, offset: Offset, count: usize, log_records: usize, now: Duration) -> Self {
+        let born = wall(now, offset);
+        let origin = Origin::new(region_id(index), Incarnation::new(life));
+        let others = (0..count).filter(|other| *other != index);
+        let store = Store::new(&StoreOptions {
+            origin,
+            start: born,
+            peers: others.clone().map(region_id).collect(),
+            stripes: 2,
+            log_records,
+            hash_seed: 1,
+        });
+        let outgoing = |_| Outgoing {
+            sender: Sender::new(SenderOptions::new(NAMES[index], origin, born)),
+            feed: None,
+            wire: None,
+            inbox: Inbox::new(FRAME_BYTES_MAX),
+        };
+        Self {
+            index,
+            life,
+            offset,
+            store,
+            born,
+            admission: Admission::new(),
+            refill: Refill::new(count - 1, RefillOptions::default()),
+            senders: others.map(|other| (other, outgoing(other))).collect(),
+            written: Vec::new(),
+        }
+    }
+
+    fn now(&self, now: Duration) -> Now {
+        Now { wall: wall(now, self.offset), monotonic: now }
+    }
+
+    fn write(&mut self, key: u32, delete: bool, value: u32, now: Duration) {
+        let (name, now) = (key.to_string(), self.now(now).wall);
+        let at = self.store.address(name.as_bytes());
+        let mut stripe = self.store.lock(self.store.stripe_of(at.slot));
+        if delete && key >= LASTING {
+            stripe.delete(at, name.as_bytes(), now).unwrap();
+        } else {
+            let stamp = stripe.write(at, name.as_bytes(), value.to_string().as_bytes(), None, now).unwrap();
+            if key < LASTING {
+                self.written.push((key, stamp));
+            }
+        }
+    }
+
+    fn read(&self, key: u32, now: Duration) -> Option<(Stamp, Vec<u8>)> {
+        let name = key.to_string();
+        let at = self.store.address(name.as_bytes());
+        let mut stripe = self.store.lock(self.store.stripe_of(at.slot));
+        stripe.peek(at, name.as_bytes(), self.now(now).wall).map(|found| (found.stamp, found.value.to_vec()))
+    }
+}
+
+fn wall(now: Duration, offset: Offset) -> Time {
+    Time::from_unix_ms(1_800_000_000_000).after(now).shifted(offset)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let count = random.random_range(2..=3);
+        let log_records = [64, 100_000][random.random_range(0..2)];
+        let now = Duration::from_secs(1);
+        let regions = (0..count)
+            .map(|index| {
+                let offset = Offset::from_nanos(random.random_range(-100_000_000..100_000_000));
+                Region::new(index, 0, offset, count, log_records, now)
+            })
+            .collect();
+        Self { random, now, regions, wires: Vec::new(), cut: Vec::new(), log_records }
+    }
+
+    fn step(&mut self) {
+        self.now += STEP;
+        for index in 0..self.regions.len() {
+            for to in 0..self.regions.len() {
+                if index != to {
+                    self.drive_sender(index, to);
+                }
+            }
+        }
+        for wire in 0..self.wires.len() {
+            if self.wires[wire].is_open {
+                self.drive_receiver(wire);
+            }
+        }
+    }
+
+    /// The loop of an outgoing link, one turn.
+    fn drive_sender(&mut self, from: usize, to: usize) {
+        let is_cut = self.cut.contains(&(from, to));
+        let region = &mut self.regions[from];
+        let now = region.now(self.now);
+        let link = region.senders.get_mut(&to).unwrap();
+        if link.sender.poll_dial(now) {
+            link.sender.dial(now);
+            if is_cut {
+                return link.sender.handle_lost(now, self.random.next_u64());
+            }
+            link.sender.set_complete(region.refill.is_complete());
+            link.sender.handle_connected(now);
+            link.inbox = Inbox::new(FRAME_BYTES_MAX);
+            link.wire = Some(self.wires.len());
+            let peer = &self.regions[to];
+            let options = ReceiverOptions::new(peer.store.origin(), peer.born);
+            self.wires.push(Wire {
+                from,
+                to,
+                there: VecDeque::new(),
+                back: VecDeque::new(),
+                receiver: Receiver::new(options, peer.now(self.now)),
+                inbox: Inbox::new(FRAME_BYTES_MAX),
+                intake: Intake::default(),
+                id: None,
+                wish: None,
+                is_open: true,
+            });
+        }
+        let region = &mut self.regions[from];
+        let link = region.senders.get_mut(&to).unwrap();
+        let Some(wire) = link.wire.map(|wire| &mut self.wires[wire]) else { return };
+        take_due(&mut wire.back, self.now, link.inbox.buffer());
+        while let Some((kind, payload)) = link.inbox.next_frame().unwrap() {
+            link.sender.handle_frame(now, kind, payload).unwrap();
+        }
+        link.sender.handle_timeout(now);
+        let mut has_ended = !wire.is_open;
+        while let Some(event) = link.sender.poll_event() {
+            match event {
+                SenderEvent::Greeted { origin, birth } => {
+                    if let Err(refusal) = region.store.update_matrix(|matrix| announce(matrix, origin, birth)) {
+                        link.sender.refuse(refusal);
+                    }
+                }
+                SenderEvent::Wanted(want) => {
+                    let (scope, peer) = (Scope::Region(region_id(from)), link.sender.peer().unwrap());
+                    link.feed = match want {
+                        Want::Clone => Some(Feed::clone_all(&region.store, scope, peer)),
+                        Want::Resume(seen) => Some(Feed::resume(&region.store, scope, peer, seen)),
+                        Want::Later => None,
+                    };
+                }
+                SenderEvent::Reported { origin, seen } => {
+                    region.store.update_matrix(|matrix| matrix.report(origin, &seen));
+                }
+                SenderEvent::Ended(_) => has_ended = true,
+                SenderEvent::Held(_) | SenderEvent::Refused(_) => {}
+            }
+        }
+        if has_ended {
+            link.wire = None;
+            link.feed = None;
+            wire.is_open = false;
+            return link.sender.handle_lost(now, self.random.next_u64());
+        }
+        if let Some(feed) = &mut link.feed {
+            if link.sender.wants_news() && feed.has_news(&region.store) {
+                link.sender.handle_news(now);
+            }
+            if link.sender.poll_items(now) {
+                feed.queue_orphans(&region.store);
+                let room = link.sender.room();
+                let polled = feed.poll(&region.store, now, room, |item| link.sender.push(item));
+                link.sender.fed(now, polled);
+            }
+        }
+        if self.random.random_ratio(1, 20) {
+            link.sender.set_row(region.store.seen_minima(now));
+        }
+        let mut bytes = Vec::new();
+        link.sender.poll_transmit(now, &mut bytes);
+        if !bytes.is_empty() {
+            wire.there.push_back((self.now + WAY, bytes));
+        }
+    }
+
+    /// The loop of an incoming link, one turn.
+    fn drive_receiver(&mut self, index: usize) {
+        let wire = &mut self.wires[index];
+        let region = &mut self.regions[wire.to];
+        let now = region.now(self.now);
+        take_due(&mut wire.there, self.now, wire.inbox.buffer());
+        loop {
+            while let Some(event) = wire.receiver.poll_event() {
+                match event {
+                    ReceiverEvent::Greeted(hello) => {
+                        assert_eq!(hello.version, PROTOCOL_VERSION);
+                        let peer = (NAMES[wire.from], region_id(wire.from));
+                        let admission = &mut region.admission;
+                        match region.store.update_matrix(|matrix| admission.admit(matrix, peer, &hello)) {
+                            Ok(id) => {
+                                let wish = region.refill.greeted(id, hello.complete, now.monotonic);
+                                (wire.id, wire.wish) = (Some(id), Some(wish));
+                                wire.receiver.welcome(now, want(&region.store, wish, now));
+                            }
+                            Err(refusal) => wire.receiver.refuse(refusal),
+                        }
+                    }
+                    ReceiverEvent::Reported { origin, seen } => {
+                        region.store.update_matrix(|matrix| matrix.report(origin, &seen));
+                    }
+                    ReceiverEvent::Ended(_) => wire.is_open = false,
+                    ReceiverEvent::Held(_) | ReceiverEvent::Resumed | ReceiverEvent::Refused(_) => {}
+                }
+            }
+            if let Some(batch) = wire.receiver.poll_batch(now) {
+                let sender_saw = wire.receiver.sender_saw().clone();
+                for item in batch.items() {
+                    let item = item.unwrap();
+                    wire.receiver.check(&item).unwrap();
+                    wire.intake.take(&region.store, &item, &sender_saw, now).unwrap();
+                }
+                if wire.receiver.applied(now, batch).has_watermark {
+                    region.refill.watermark(wire.id.unwrap());
+                }
+            }
+            if !wire.receiver.wants_frames() {
+                break;
+            }
+            let Some((kind, payload)) = wire.inbox.next_frame().unwrap() else { break };
+            wire.receiver.handle_frame(now, kind, payload).unwrap();
+        }
+        wire.receiver.handle_timeout(now);
+        let is_replaced = wire.id.is_some_and(|id| !region.admission.is_current(id));
+        if let Some(id) = wire.id.filter(|_| wire.wish == Some(Wish::Later))
+            && let Some(wish) = region.refill.poll_wish(id, now.monotonic)
+        {
+            wire.wish = Some(wish);
+            wire.receiver.welcome(now, want(&region.store, wish, now));
+        }
+        if self.random.random_ratio(1, 20) {
+            wire.receiver.set_row(region.store.seen_minima(now));
+        }
+        let mut bytes = Vec::new();
+        wire.receiver.poll_transmit(now, &mut bytes);
+        if !bytes.is_empty() {
+            wire.back.push_back((self.now + WAY, bytes));
+        }
+        if is_replaced {
+            wire.is_open = false;
+        }
+        if !wire.is_open
+            && let Some(id) = wire.id
+        {
+            region.refill.lost(id);
+        }
+    }
+
+    fn lose(&mut self, index: usize) {
+        let wire = &mut self.wires[index];
+        if std::mem::take(&mut wire.is_open)
+            && let Some(id) = wire.id
+        {
+            self.regions[wire.to].refill.lost(id);
+        }
+    }
+
+    /// Something happens.
+    fn chaos(&mut self) {
+        let count = self.regions.len();
+        let from = self.random.random_range(0..count);
+        let to = (from + self.random.random_range(1..count)) % count;
+        match self.random.random_range(0..100) {
+            // The log is overrun while a link is cut.
+            0..4 => {
+                for key in 0..KEYS {
+                    let value = self.random.random();
+                    self.regions[from].write(key, false, value, self.now);
+                }
+            }
+            4..10 => {
+                self.cut.push((from, to));
+                for wire in 0..self.wires.len() {
+                    if (self.wires[wire].from, self.wires[wire].to) == (from, to) {
+                        self.lose(wire);
+                    }
+                }
+            }
+            10..18 => self.cut.clear(),
+            // Half open: the sender knows, the receiver does not.
+            18..20 => {
+                let link = self.regions[from].senders.get_mut(&to).unwrap();
+                if link.wire.take().is_some() {
+                    link.feed = None;
+                    let now = self.regions[from].now(self.now);
+                    let entropy = self.random.next_u64();
+                    self.regions[from].senders.get_mut(&to).unwrap().sender.handle_lost(now, entropy);
+                }
+            }
+            20 => self.restart(from),
+            _ => {
+                for _ in 0..self.random.random_range(1..20) {
+                    let (key, value) = (self.random.random_range(0..KEYS), self.random.random());
+                    let delete = self.random.random_ratio(1, 4);
+                    self.regions[from].write(key, delete, value, self.now);
+                }
+            }
+        }
+    }
+
+    /// A region loses its memory and comes back in its next life.
+    fn restart(&mut self, index: usize) {
+        for wire in 0..self.wires.len() {
+            if self.wires[wire].from == index || self.wires[wire].to == index {
+                self.lose(wire);
+            }
+        }
+        let Region { life, offset, .. } = self.regions[index];
+        // Not before everything it stamped lies in the past.
+        self.now += Duration::from_millis(10);
+        self.regions[index] = Region::new(index, life + 1, offset, self.regions.len(), self.log_records, self.now);
+    }
+
+    /// What a region says that it has seen, it has.
+    fn check_seen(&self) {
+        for region in &self.regions {
+            let minima = region.store.seen_minima(region.now(self.now));
+            for other in &self.regions {
+                let seen = minima.at(other.store.origin());
+                for (key, stamp) in other.written.iter().filter(|(_, stamp)| stamp.time <= seen) {
+                    let held = region.read(*key, self.now).map(|(stamp, _)| stamp);
+                    assert!(held >= Some(*stamp), "{} has not seen key {key} of {}", region.index, other.index);
+                }
+            }
+        }
+    }
+
+    fn differences(&self) -> usize {
+        let same = |key: &u32| {
+            let first = self.regions[0].read(*key, self.now);
+            self.regions[1..].iter().all(|region| region.read(*key, self.now) == first)
+        };
+        (0..KEYS).filter(|key| !same(key)).count()
+    }
+
+    fn is_settled(&self) -> bool {
+        let is_near = |region: &Region| {
+            let now = region.now(self.now);
+            let (matrix, minima) = (region.store.matrix(), region.store.seen_minima(now));
+            // A heartbeat, the way, a step, and what the clocks differ by.
+            let most = Duration::from_millis(50) + WAY + 5 * STEP + Duration::from_millis(200);
+            let others = (0..self.regions.len()).filter(|other| *other != region.index);
+            others.map(|other| lag(&matrix, &minima, region_id(other), region.born, now.wall)).all(|lag| lag <= most)
+        };
+        self.regions.iter().all(|region| region.refill.is_complete() && is_near(region)) && self.differences() == 0
+    }
+
+    /// A digest of everything that clients can see.
+    fn digest(&self) -> Vec<Option<(Stamp, Vec<u8>)>> {
+        self.regions.iter().flat_map(|region| (0..KEYS).map(|key| region.read(key, self.now))).collect()
+    }
+}
+
+fn want(store: &Store, wish: Wish, now: Now) -> Want {
+    match wish {
+        Wish::Clone => Want::Clone,
+        Wish::Resume => Want::Resume(store.seen_table(now)),
+        Wish::Later => Want::Later,
+    }
+}
+
+fn take_due(queue: &mut VecDeque<(Duration, Vec<u8>)>, now: Duration, buffer: &mut Vec<u8>) {
+    while let Some((_, bytes)) = queue.pop_front_if(|(due, _)| *due <= now) {
+        buffer.extend_from_slice(&bytes);
+    }
+}
+
+/// Runs a seed and returns what clients see in the end.
+fn run(seed: u64) -> Vec<Option<(Stamp, Vec<u8>)>> {
+    let mut world = World::new(seed);
+    for turn in 0..1_500 {
+        if world.random.random_ratio(1, 5) {
+            world.chaos();
+        }
+        world.step();
+        if turn % 250 == 0 {
+            world.check_seen();
+        }
+    }
+    world.cut.clear();
+    // The longest back-off, a silent half-open connection, patience.
+    let mut left = 20_000;
+    while !world.is_settled() {
+        for _ in 0..50 {
+            world.step();
+        }
+        left -= 50;
+        assert!(left > 0, "not settled: {} keys differ", world.differences());
+    }
+    world.check_seen();
+    world.digest()
+}
+
+#[test]
+fn regions_converge_whatever_happens_to_links_and_regions() {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().unwrap()],
+        Err(_) => (0..24).collect(),
+    };
+    for seed in seeds {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        if let Err(panic) = outcome {
+            eprintln!("seed {seed}; SEED={seed} cargo test -p meridian-geo-link-core --test simulation");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn a_run_is_determined_by_its_seed() {
+    assert!(run(7) == run(7), "two runs of one seed differ");
+}

@@ -1,0 +1,142 @@
+//! A peer with a good certificate and bad manners: its connection ends, and nothing else does.
+
+mod common;
+
+use std::sync::Arc;
+
+use clock::{Incarnation, Origin, Time};
+use common::{Lab, TestRegion, log, runtime, wait_until};
+use geo_link::TlsMaterial;
+use geo_link_core::{
+    BodyWriter, Envelope, Hello, Packer, TimeRange,
+    limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Connects as the region that `material` is for, and speaks TLS but not yet the protocol.
+async fn connect(victim: &TestRegion, material: &TlsMaterial) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&material.ca_pem).unwrap()).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(&material.cert_pem).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&material.key_pem).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    config.alpn_protocols = vec![b"meridian-link/1".to_vec()];
+    let stream = TcpStream::connect(victim.gateway.local_addr()).await.unwrap();
+    let name = ServerName::try_from(format!("{}.region.meridian", victim.name)).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+}
+
+/// Sends `bytes` and returns when the other side has closed the connection.
+fn send_and_be_closed(victim: &TestRegion, material: &TlsMaterial, bytes: &[u8]) {
+    runtime().block_on(async {
+        let mut stream = connect(victim, material).await;
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // However it is closed.
+        let _ = stream.read_to_end(&mut answer).await;
+    });
+}
+
+fn hello(origin: Origin, epoch: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let hello = Hello {
+        version: PROTOCOL_VERSION,
+        name: "mallory".into(),
+        origin,
+        birth: Time::from_ntp64(1),
+        epoch,
+        complete: false,
+        frame_bytes_max: FRAME_BYTES_MAX,
+    };
+    hello.put(&mut out);
+    out
+}
+
+fn batch(origin: Origin, epoch: u64, sequence: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let sent = Time::from_ntp64(1);
+    let envelope = Envelope { origin, epoch, sequence, sent, range: TimeRange::EMPTY, seen: None };
+    Packer::new().pack(&envelope, &mut BodyWriter::new(), &mut out);
+    out
+}
+
+/// A batch that says of its body what it likes.
+fn lie(origin: Origin, epoch: u64, codec: u8, raw_bytes: u32, body: &[u8]) -> Vec<u8> {
+    let (version, count, range, hash, row) = (PROTOCOL_VERSION, 0_u32, (u64::MAX, 0_u64), 0_u64, [(); 0]);
+    let payload = rmp_serde::to_vec(&(
+        version,
+        origin.bits(),
+        epoch,
+        1_u64,
+        count,
+        range.0,
+        range.1,
+        codec,
+        raw_bytes,
+        hash,
+        1_u64,
+        row,
+        serde_bytes::Bytes::new(body),
+    ));
+    let payload = payload.unwrap();
+    let mut out = (payload.len() as u32 + 1).to_be_bytes().to_vec();
+    out.push(4);
+    out.extend_from_slice(&payload);
+    out
+}
+
+#[test]
+fn hostile_frames_end_their_own_connection_and_harm_no_other() {
+    let lab = Lab::new(["alice", "bob", "mallory"]);
+    let (alice, bob) = (lab.start("alice"), lab.start("bob"));
+    wait_until("the good link is up", || bob.out("alice").up && alice.out("bob").up);
+    let connects = bob.out("alice").connects;
+    let material = lab.authority.issue("mallory");
+    let origin = Origin::new(lab.id("mallory"), Incarnation::FIRST);
+    let mut epoch = 0;
+    let mut greeted = |rest: &dyn Fn(u64) -> Vec<u8>| {
+        epoch += 1;
+        [hello(origin, epoch), rest(epoch)].concat()
+    };
+    let mut damaged = batch(origin, 1, 1);
+    let end = damaged.len() - 1;
+    damaged[end] ^= 1;
+    let attacks = [
+        ("a frame of four gigabytes", vec![0xff; 9]),
+        ("noise", (0..2_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
+        ("an empty frame", vec![0; 8]),
+        ("a batch without a greeting", batch(origin, 1, 1)),
+        ("a greeting as somebody else", hello(Origin::new(lab.id("bob"), Incarnation::new(9)), 1)),
+        ("a greeting and noise", greeted(&|_| vec![0x77; 50])),
+        ("a damaged body", greeted(&|_| damaged.clone())),
+        ("a bomb", greeted(&|epoch| lie(origin, epoch, 1, 1 << 29, &[0; 64]))),
+        ("a wrong checksum", greeted(&|epoch| lie(origin, epoch, 0, 9, &[0; 9]))),
+        ("an unknown codec", greeted(&|epoch| lie(origin, epoch, 9, 9, &[0; 9]))),
+        ("a batch out of turn", greeted(&|epoch| batch(origin, epoch, 5))),
+        ("a batch of another connection", greeted(&|epoch| batch(origin, epoch + 1, 1))),
+        ("two greetings", greeted(&|epoch| hello(origin, epoch))),
+    ];
+    for (number, (what, bytes)) in attacks.iter().enumerate() {
+        send_and_be_closed(&alice, &material, bytes);
+        bob.set("key", &number.to_string());
+        alice.wait_for("key", Some(&number.to_string()));
+        assert_eq!(bob.out("alice").connects, connects, "{what} has cost a good link");
+    }
+    wait_until("it shows in the status", || alice.incoming("mallory").last_error.is_some());
+    assert!(!alice.incoming("mallory").up);
+    wait_until("it is in the log", || log().contains("fails its checksum"));
+}
