@@ -1,10 +1,10 @@
-//! What a region holds, and whether two regions hold the same.
+//! Many keys at once: writing them, reading them, and whether all regions hold the same.
 
 use anyhow::{Result, ensure};
 
 use crate::{Region, until};
 
-/// How many keys are asked for at once.
+/// How many keys are written or asked for at once.
 const PIPELINE: usize = 500;
 
 /// What stands at a key. Expiry is an absolute time and part of the record, so it is equal everywhere or wrong.
@@ -14,6 +14,31 @@ pub struct Entry {
     pub value: Option<String>,
     /// When it expires, in milliseconds since 1970; negative if it does not, or is absent.
     pub expires_ms: i64,
+}
+
+/// Writes these keys with these values, many at once.
+///
+/// # Errors
+/// If the region refuses one, or does not answer.
+pub fn set<K: AsRef<str>, V: AsRef<str>>(region: &Region, entries: impl IntoIterator<Item = (K, V)>) -> Result<()> {
+    let mut connection = region.connect()?;
+    let mut entries = entries.into_iter().peekable();
+    while entries.peek().is_some() {
+        let mut pipeline = redis::Pipeline::new();
+        for (key, value) in entries.by_ref().take(PIPELINE) {
+            pipeline.cmd("SET").arg(key.as_ref()).arg(value.as_ref()).ignore();
+        }
+        pipeline.exec(&mut connection)?;
+    }
+    Ok(())
+}
+
+/// Deletes these keys in one command.
+///
+/// # Errors
+/// If the region refuses, or does not answer.
+pub fn delete(region: &Region, keys: &[String]) -> Result<()> {
+    Ok(redis::cmd("DEL").arg(keys).exec(&mut region.connect()?)?)
 }
 
 /// What stands at each of these keys.

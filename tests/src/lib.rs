@@ -25,7 +25,7 @@ mod wait;
 mod wan;
 
 pub use binary::meridian;
-pub use entries::{Entry, entries, until_same_entries};
+pub use entries::{Entry, delete, entries, set, until_same_entries};
 pub use http::read_json;
 pub use lab::{Lab, with_lab};
 pub use process::{Leashed, is_running, kill, terminate, until_gone};

@@ -79,6 +79,8 @@ pub struct LinkIn {
     pub state: String,
     /// How far behind this region is.
     pub lag_seconds: Option<f64>,
+    /// Records that won here.
+    pub applied: u64,
 }
 
 impl Region {
@@ -168,7 +170,8 @@ impl Region {
         process::kill(self.pid)
     }
 
-    /// Starts its node again, by the command that the lab wrote down, and waits until it serves clients.
+    /// Starts its node again, by the command that the lab wrote down, and waits until it serves clients
+    /// and says how it is.
     ///
     /// # Errors
     /// If it does not come up.
@@ -180,7 +183,10 @@ impl Region {
         let restarted = Leashed::start(&mut command, &self.dir.join(format!("{}.restarted.log", self.name)))?;
         self.pid = restarted.pid();
         self.restarted = Some(restarted);
-        self.until_result(&["PING"], &"PONG".to_owned())
+        until(&format!("{} serves again", self.name), || {
+            self.run::<()>(&["PING"])?;
+            self.status().map(|_| Some(()))
+        })
     }
 }
 

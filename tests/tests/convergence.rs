@@ -9,7 +9,7 @@
 use std::{collections::HashMap, env, sync::Barrier, thread};
 
 use anyhow::{Context, Result, ensure};
-use meridian_tests::{Lab, Region, Seed, note, until_same_entries, with_lab};
+use meridian_tests::{Lab, Links, Region, Seed, note, until, until_same_entries, with_lab};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -60,34 +60,47 @@ fn three_regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
 /// The value that a region wrote last to each key, and did not delete since.
 type Last = HashMap<usize, String>;
 
-/// Writes in all regions at once; the one that is cut off is so for the second of the phases.
+/// Writes in all regions at once, in phases. One region is cut off between the first and the second, while much of the
+/// first is still on its way, and for as long after the second as its links take to be given up. It is healed when the
+/// third begins.
 fn write_through_a_cut(lab: &Lab, seed: Seed, writes: usize, cut_off: &str) -> Result<HashMap<String, Last>> {
-    let phase = Barrier::new(lab.regions.len() + 1);
+    let barrier = Barrier::new(lab.regions.len() + 1);
     thread::scope(|scope| {
         let writers = lab.regions.iter().map(|region| {
-            let phase = &phase;
+            let barrier = &barrier;
             scope.spawn(move || {
                 let mut writer = Writer::new(region, seed);
-                let wrote = (0..PHASES).map(|_| {
-                    let wrote = writer.write(writes / PHASES);
-                    // Also after a failure, since the others wait for everybody.
-                    phase.wait();
-                    wrote
-                });
-                // All phases, whatever becomes of the first: see above.
-                let wrote: Vec<Result<()>> = wrote.collect();
-                wrote.into_iter().collect::<Result<()>>()?;
+                // Whoever fails goes through all phases nevertheless, since the others wait for everybody.
+                let phases: Vec<_> = (0..PHASES).map(|_| phase(barrier, || writer.write(writes / PHASES))).collect();
+                phases.into_iter().collect::<Result<()>>()?;
                 Ok((region.name.clone(), writer.last))
             })
         });
         let writers: Vec<_> = writers.collect();
-        phase.wait();
+        phase(&barrier, || Ok(()))?;
         let cut = lab.wan.partition(&[cut_off]);
-        phase.wait();
+        let written = phase(&barrier, || Ok(()));
+        let given_up = until_unlinked(lab.region(cut_off));
         let healed = lab.wan.heal();
-        phase.wait();
-        cut.and(healed)?;
+        let written_again = phase(&barrier, || Ok(()));
+        cut.and(written).and(given_up).and(healed).and(written_again)?;
         writers.into_iter().map(|writer| writer.join().expect("a writer does not panic")).collect()
+    })
+}
+
+/// Begins when all others begin, and ends when all have ended.
+fn phase(barrier: &Barrier, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    barrier.wait();
+    let written = write();
+    barrier.wait();
+    written
+}
+
+/// Waits until a region has given up all its links.
+fn until_unlinked(region: &Region) -> Result<()> {
+    until(&format!("all links of {} are down", region.name), || {
+        let Links { out, incoming } = region.status()?.links;
+        Ok((!out.iter().any(|link| link.up) && !incoming.iter().any(|link| link.up)).then_some(()))
     })
 }
 

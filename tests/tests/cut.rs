@@ -1,7 +1,7 @@
 //! A region that is cut off goes on, and finds together with the others when the cut is healed.
 
 use anyhow::{Result, ensure};
-use meridian_tests::{Lab, Region, until, until_same_entries, with_lab};
+use meridian_tests::{Lab, Region, delete, set, until, until_same_entries, with_lab};
 
 /// Keys that are there before the cut.
 const BEFORE: usize = 200;
@@ -14,7 +14,7 @@ fn both_sides_of_a_cut_go_on_and_find_together() {
         let lab: &Lab = lab;
         let [us, eu, ap] = ["us-east", "eu-west", "ap-south"].map(|name| lab.region(name));
         let before: Vec<_> = (0..BEFORE).map(|index| format!("before:{index}")).collect();
-        write(us, &before, "before")?;
+        set(us, before.iter().map(|key| (key, "before")))?;
         lab.until_settled("before")?;
 
         lab.wan.partition(&["ap-south"])?;
@@ -95,31 +95,19 @@ fn clock_that_is_ahead_holds_its_own_links_and_no_other() {
     });
 }
 
-fn write(region: &Region, keys: &[String], value: &str) -> Result<()> {
-    let mut pipeline = redis::Pipeline::new();
-    for key in keys {
-        pipeline.cmd("SET").arg(key).arg(value).ignore();
-    }
-    Ok(pipeline.exec(&mut region.connect()?)?)
-}
-
-fn delete(region: &Region, keys: &[String]) -> Result<()> {
-    Ok(redis::cmd("DEL").arg(keys).exec(&mut region.connect()?)?)
-}
-
 /// Writes the same keys on both sides, one half last here and one half last there, and returns the two halves. Between
 /// the first writes and the last the clocks of both regions have moved on, so that there is no doubt which are the last.
 fn write_contested(here: &Region, there: &Region) -> Result<(Vec<String>, Vec<String>)> {
     let keys: Vec<_> = (0..CONTESTED).map(|index| format!("contested:{index}")).collect();
     let (later_here, later_there) = keys.split_at(CONTESTED / 2);
-    write(here, later_there, "us")?;
-    write(there, later_here, "ap")?;
+    set(here, later_there.iter().map(|key| (key, "us")))?;
+    set(there, later_here.iter().map(|key| (key, "ap")))?;
     let reached = clock_ms(here)?.max(clock_ms(there)?);
     for region in [here, there] {
         until("the clock moves on", || Ok((clock_ms(region)? > reached + 20).then_some(())))?;
     }
-    write(here, later_here, "us")?;
-    write(there, later_there, "ap")?;
+    set(here, later_here.iter().map(|key| (key, "us")))?;
+    set(there, later_there.iter().map(|key| (key, "ap")))?;
     Ok((later_here.to_vec(), later_there.to_vec()))
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of a region that loses everything, and of deletes that had to be forgotten.
 
-use anyhow::{Result, ensure};
-use meridian_tests::{Lab, Region, until, until_same_entries, with_lab};
+use anyhow::ensure;
+use meridian_tests::{Lab, delete, set, until, until_same_entries, with_lab};
 
 const KEYS: usize = 500;
 
@@ -11,14 +11,14 @@ fn region_that_restarts_empty_serves_at_once_and_is_refilled() {
         let keys: Vec<_> = (0..KEYS).map(|index| format!("key:{index}")).collect();
         // A third from each region: what the lost one wrote itself has to come home as well.
         for (region, keys) in lab.regions.iter().zip(keys.chunks(KEYS.div_ceil(3))) {
-            set_all(region, keys, "before")?;
+            set(region, keys.iter().map(|key| (key, "before")))?;
         }
         lab.until_settled("before")?;
         lab.regions[2].kill()?;
         // It misses deletes and writes while it is gone.
         let us = lab.region("us-east");
-        redis::cmd("DEL").arg(&keys[..50]).exec(&mut us.connect()?)?;
-        set_all(us, &keys[50..100], "meanwhile")?;
+        delete(us, &keys[..50])?;
+        set(us, keys[50..100].iter().map(|key| (key, "meanwhile")))?;
         // It comes back cut off, so that it cannot be refilled before anybody looks.
         lab.wan.partition(&["ap-south"])?;
         lab.regions[2].restart()?;
@@ -53,10 +53,10 @@ fn deleted_key_stays_deleted_when_its_tombstone_had_to_be_forgotten() {
         let lab: &Lab = lab;
         let [us, ap] = ["us-east", "ap-south"].map(|name| lab.region(name));
         let keys: Vec<_> = (0..4 * KEYS).map(|index| format!("key:{index}")).collect();
-        set_all(us, &keys, "to be deleted")?;
+        set(us, keys.iter().map(|key| (key, "to be deleted")))?;
         lab.until_settled("before")?;
         lab.wan.partition(&["ap-south"])?;
-        redis::cmd("DEL").arg(&keys).exec(&mut us.connect()?)?;
+        delete(us, &keys)?;
         until("stamps are forgotten early", || Ok((us.metric("meridian_forgotten_early_total")? > 0.0).then_some(())))?;
         ensure!(ap.run::<i64>(&["EXISTS", &keys[0]])? == 1, "the cut region has heard of a delete");
 
@@ -69,12 +69,4 @@ fn deleted_key_stays_deleted_when_its_tombstone_had_to_be_forgotten() {
         ap.run::<()>(&["SET", &keys[0], "again"])?;
         us.until_result(&["GET", &keys[0]], &Some("again".to_owned()))
     });
-}
-
-fn set_all(region: &Region, keys: &[String], value: &str) -> Result<()> {
-    let mut pipeline = redis::Pipeline::new();
-    for key in keys {
-        pipeline.cmd("SET").arg(key).arg(value).ignore();
-    }
-    Ok(pipeline.exec(&mut region.connect()?)?)
 }
