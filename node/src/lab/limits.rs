@@ -23,6 +23,9 @@ pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// The greatest answer to such a look, in bytes. Policy: it counts as not answering.
 pub(super) const ANSWER_LEN: usize = 4 << 20;
 
+/// A lag that no lab can reach by running. Policy: it is shown as none.
+pub(super) const LAG_OF_A_STRANGER: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 /// Between two looks while the lab starts.
 pub(super) const READY_POLL: Duration = Duration::from_millis(50);
 

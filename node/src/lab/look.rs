@@ -69,10 +69,18 @@ pub(super) struct LinkIn {
     pub(super) up: bool,
     /// What it does.
     pub(super) state: String,
-    /// How far behind the other region this one is; none if it never heard from it.
-    pub(super) lag_seconds: Option<f64>,
+    /// How far behind the other region this one is; decades if it never heard from it.
+    lag_seconds: Option<f64>,
     /// What went wrong last.
     pub(super) last_error: Option<String>,
+}
+
+impl LinkIn {
+    /// How far behind the other region this one is, in seconds; none if it never heard from it.
+    pub(super) fn lag(&self) -> Option<f64> {
+        // Who has seen nothing has seen everything up to 1970.
+        self.lag_seconds.filter(|&seconds| seconds < limits::LAG_OF_A_STRANGER.as_secs_f64())
+    }
 }
 
 /// A link of the WAN.

@@ -96,7 +96,7 @@ pub(super) fn summary(plan: &Plan, snapshot: &Snapshot, uptime: Duration) -> Str
         links.into_iter().map(link).collect()
     } else {
         let up = |&&(from, to): &&(usize, usize)| link_state(plan, snapshot, from, to).0 == Style::Good;
-        let seconds = |&(from, to): &(usize, usize)| snapshot.link_in(plan, from, to)?.lag_seconds;
+        let seconds = |&(from, to): &(usize, usize)| snapshot.link_in(plan, from, to)?.lag();
         let worst = links.iter().filter_map(seconds).fold(0.0, f64::max);
         vec![format!("{} of {} links up, worst lag {}", links.iter().filter(up).count(), links.len(), time(worst))]
     };
@@ -118,7 +118,8 @@ fn link_state(plan: &Plan, snapshot: &Snapshot, from: usize, to: usize) -> (Styl
         _ if held => (Style::Warn, because("held")),
         _ if !link.up => (Style::Bad, because("down")),
         "streaming" => (Style::Good, "up".to_owned()),
-        other => (Style::Warn, other.to_owned()),
+        // It is being refilled, by this link or by another.
+        other => (Style::Warn, format!("up, {other}")),
     }
 }
 
@@ -130,7 +131,7 @@ fn one_way(plan: &Plan, snapshot: &Snapshot, from: usize, to: usize) -> String {
 }
 
 fn lag(link: Option<&LinkIn>) -> String {
-    link.and_then(|link| link.lag_seconds).map_or_else(|| "-".to_owned(), time)
+    link.and_then(LinkIn::lag).map_or_else(|| "-".to_owned(), time)
 }
 
 fn time(seconds: f64) -> String {
@@ -233,6 +234,16 @@ mod tests {
         assert_eq!(lines[1], "  us-east -> eu-west      50 ms          -   unknown");
         assert_eq!(lines[2], "  eu-west -> us-east      50 ms     12.3 s   down: timed out");
         assert_eq!(lines[6], "  eu-west       does not answer");
+    }
+
+    #[test]
+    fn region_that_has_heard_nothing_yet_has_no_lag() {
+        let (plan, mut snapshot) = example();
+        let links = r#"{"from": "us-east", "up": true, "state": "cloning", "lag_seconds": 1795457221.5}"#;
+        let status = snapshot.nodes[1].as_mut().unwrap();
+        status.links.incoming = vec![serde_json::from_str(links).unwrap()];
+        let lines = print(&live(&plan, &snapshot));
+        assert_eq!(lines[1], "  us-east -> eu-west      50 ms          -   up, cloning");
     }
 
     #[test]
