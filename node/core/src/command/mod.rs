@@ -64,7 +64,7 @@ pub struct Call<'c, 's, 'r> {
 /// What a command comes to: the reply is written, or this error is the reply and nothing was changed.
 ///
 /// The one exception is [`CommandError::HeapFull`] of a command on several keys, whose first ones may have been written.
-/// It means that a stripe holds a billion entries or 16 GiB of small ones.
+/// It means that a stripe holds all that its heap can name, 16 GiB of small entries.
 pub type Done = Result<(), CommandError>;
 
 /// Executes a command on keys. `None`, and nothing was done, if it is another, which the shell has to see to.
@@ -147,4 +147,67 @@ pub const fn is_of_whole_keyspace(id: CommandId) -> bool {
 
 fn integer(text: &[u8]) -> Result<i64, CommandError> {
     number::parse_i64(text).ok_or(CommandError::NotAnInteger)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop_assert, prop_oneof, proptest};
+
+    use super::{is_of_whole_keyspace, testing::Server};
+    use crate::{
+        command_table::{Command, CommandId, Flags, TABLE},
+        resp::ArgsBuf,
+    };
+
+    /// The commands that [`execute`](super::execute) executes: those on keys and on all keys.
+    fn is_ours(command: &Command) -> bool {
+        let other = [CommandId::Watch, CommandId::DebugObject, CommandId::ObjectHelp];
+        !command.is_container()
+            && !other.contains(&command.id)
+            && (!command.keys.is_empty() || is_of_whole_keyspace(command.id))
+    }
+
+    fn argument() -> impl Strategy<Value = Vec<u8>> {
+        let options = "a b {a} 0 1 -1 10 ex px nx xx gt get keepttl persist match count type replace samples * inf 1.5";
+        let options: Vec<_> = options.split(' ').map(|option| option.as_bytes().to_vec()).collect();
+        prop_oneof![
+            8 => proptest::sample::select(options),
+            1 => any::<i64>().prop_map(|number| number.to_string().into_bytes()),
+            1 => proptest::collection::vec(any::<u8>(), 0..10),
+        ]
+    }
+
+    fn request() -> impl Strategy<Value = (&'static Command, ArgsBuf)> {
+        let ours: Vec<_> = TABLE.iter().filter(|command| is_ours(command)).collect();
+        let arguments = proptest::collection::vec(argument(), 0..6);
+        (proptest::sample::select(ours), arguments).prop_map(|(command, arguments)| {
+            let words = command.name.split('|').map(|word| word.as_bytes().to_vec());
+            (command, words.chain(arguments).collect())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_has_one_reply_and_only_writes_write(
+            requests in proptest::collection::vec((request(), 0..2_u64), 1..50),
+        ) {
+            let mut server = Server::new();
+            // Else a single SETRANGE could ask for half a gigabyte.
+            server.value_bytes_max = 1_000;
+            for ((command, args), pause_ms) in requests {
+                let before = server.writes();
+                let reply = server.answer(&args);
+                let may_write = command.is(Flags::WRITE) && !reply.starts_with("-ERR");
+                prop_assert!(may_write || server.writes() == before, "{args:?} writes");
+                server.wait_ms(pause_ms);
+            }
+        }
+    }
+
+    #[test]
+    fn what_touches_all_keys_names_none() {
+        for command in TABLE.iter().filter(|command| is_of_whole_keyspace(command.id)) {
+            assert!(command.keys.is_empty(), "{}", command.name);
+        }
+    }
 }

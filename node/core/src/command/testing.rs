@@ -1,18 +1,19 @@
 //! A server without sockets, for the tests of the commands: given these commands, these replies.
 //!
-//! It keeps two stores and executes every command on both: on one as a command for itself, on the other as part of a
-//! transaction, with all stripes held. So every test of a command also tests that it works both ways.
+//! It keeps two stores and executes every command on both: on one as a command for itself, on the other as a transaction
+//! would, with the stripes held that the table and [`is_of_whole_keyspace`] say it touches. So every test of a command
+//! also tests that it works both ways, and that it touches nothing else.
 
 use std::time::Duration;
 
 use clock::{Incarnation, Now, Origin, RegionId, Time};
 
-use super::{Call, execute};
+use super::{Call, execute, is_of_whole_keyspace};
 use crate::{
     command_table::resolve,
     keyspace::Keyspace,
     limits::VALUE_BYTES_MAX,
-    resp::{ArgsBuf, Protocol, Reply, Value, value::Decoder},
+    resp::{Args, ArgsBuf, Protocol, Reply, Value, value::Decoder},
     store::{EvictionPolicy, Store, StoreOptions},
 };
 
@@ -57,18 +58,23 @@ impl Server {
     /// null is `nil`.
     #[track_caller]
     pub(super) fn send(&mut self, command: &str) -> String {
-        let args: ArgsBuf = command.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
+        self.answer(&command.split(' ').map(|word| if word == "''" { "" } else { word }).collect())
+    }
+
+    /// The reply to a request of any bytes.
+    #[track_caller]
+    pub(super) fn answer(&mut self, args: &ArgsBuf) -> String {
         // Steele and Vigna's splitmix64.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let now = Now { wall: Time::from_unix_ms(self.now_ms), monotonic: Duration::from_millis(self.now_ms) };
         let replies = [(&self.single, false), (&self.held, true)].map(|(store, in_transaction)| {
             let mut keyspace = Keyspace::new(store, now);
             if in_transaction {
-                keyspace.hold_all();
+                hold(args.as_args(), &mut keyspace);
             }
-            self.reply(&args, &mut keyspace)
+            self.reply(args, &mut keyspace)
         });
-        assert_eq!(replies[0], replies[1], "in a transaction {command} gives the same");
+        assert_eq!(replies[0], replies[1], "in a transaction {args:?} gives the same");
         replies[0].clone()
     }
 
@@ -105,6 +111,15 @@ impl Server {
         let decoded = Decoder::default().decode(&out).expect("a reply is well formed");
         assert_eq!(decoded.consumed, out.len(), "a command has one reply");
         show(&decoded.value.expect("a reply is complete"))
+    }
+}
+
+/// Holds what a transaction with this one request in it does.
+fn hold(args: Args<'_>, keyspace: &mut Keyspace<'_>) {
+    match resolve(args) {
+        Ok(command) if is_of_whole_keyspace(command.id) => keyspace.hold_all(),
+        Ok(command) => keyspace.hold(command.keys_of(args)),
+        Err(_) => {}
     }
 }
 
