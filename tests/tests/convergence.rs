@@ -1,15 +1,16 @@
 //! The promise that everything else is for: when the links are up and writes stop, all regions hold the same.
 //!
 //! Three regions write onto the same thousand keys at the same time, as fast as they can: values with and without
-//! expiry, deletes, expiries on what they find. In the middle one of them is cut off, goes on alone, and comes back while
-//! all three still write. Then every key must have the same value, the same expiry or the same absence in all three.
-//! Same is not enough, it must also be right: each value was written to that very key, and on the keys that nobody
-//! gave an expiry to, a region's value that stands is the last that this region wrote there.
+//! expiry, deletes, expiries on what they find. Then something happens to one of them, while much of what was written is
+//! still on its way; the others go on, it comes back, and all three write on while it catches up. In the end every key
+//! must have the same value, the same expiry or the same absence in all three. Same is not enough, it must also be
+//! right: each value was written to that very key, and on the keys that nobody gave an expiry to, a region's value that
+//! stands is the last that this region wrote there.
 
-use std::{collections::HashMap, env, sync::Barrier, thread};
+use std::{collections::HashMap, env, thread};
 
 use anyhow::{Context, Result, ensure};
-use meridian_tests::{Lab, Links, Region, Seed, note, until, until_same_entries, with_lab};
+use meridian_tests::{Entry, Lab, Links, Region, Seed, note, until, until_same_entries, with_lab};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -19,81 +20,64 @@ const KEYS: usize = 1_000;
 const WRITES: usize = 10_000;
 /// Commands that are sent at once.
 const PIPELINE: usize = 100;
-/// Before the cut, during it, and after it.
+/// Before, during and after what happens to one of them.
 const PHASES: usize = 3;
 
 #[test]
-fn three_regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
+fn regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
     with_lab(&[], |lab| {
-        let lab: &Lab = lab;
-        let seed = Seed::choose()?;
-        seed.announce("convergence");
-        let writes = match env::var("MERIDIAN_TEST_WRITES") {
-            Ok(text) => text.parse().context("MERIDIAN_TEST_WRITES is no number")?,
-            Err(_) => WRITES,
-        };
-        let cut_off = &lab.regions[(seed.0 % lab.regions.len() as u64) as usize].name;
-        note(&format!("{writes} writes in each region, {cut_off} is cut off for the second third"));
-        let last = write_through_a_cut(lab, seed, writes, cut_off)?;
-        lab.until_settled("after")?;
-        let keys: Vec<_> = (0..KEYS).map(key).collect();
-        let entries = until_same_entries(&lab.regions, &keys)?;
-        let mut present = 0;
-        for (index, entry) in entries.iter().enumerate() {
+        let mut writers = Writers::new(lab)?;
+        let unlucky = writers.unlucky;
+        note(&format!("{} is cut off", lab.regions[unlucky].name));
+        writers.write(lab, |_| true)?;
+        lab.wan.partition(&[&lab.regions[unlucky].name])?;
+        writers.write(lab, |_| true)?;
+        // The cut outlasts the links, which have to be made anew.
+        until_unlinked(&lab.regions[unlucky])?;
+        lab.wan.heal()?;
+        writers.write(lab, |_| true)?;
+        let entries = until_settled(lab)?;
+        for (index, entry) in entries.iter().enumerate().step_by(2) {
+            ensure!(entry.expires_ms < 0, "{} expires, and nobody asked for that", key(index));
             let Some(value) = &entry.value else { continue };
-            present += 1;
-            let (region, rest) = value.split_once(':').context("a value that nobody wrote")?;
-            let of_key = rest.split(':').next().and_then(|of_key| of_key.parse().ok());
-            ensure!(of_key == Some(index), "{} has {value}, which was written to another key", keys[index]);
-            if index.is_multiple_of(2) {
-                let expected = last[region].get(&index);
-                ensure!(expected == Some(value), "{} has {value}, {region} wrote {expected:?} last", keys[index]);
-                ensure!(entry.expires_ms < 0, "{} expires, and nobody asked for that", keys[index]);
-            }
+            let last = writers.of_region(value)?.last.get(&index);
+            ensure!(last == Some(value), "{} has {value}, and {last:?} was written there later", key(index));
         }
-        note(&format!("{present} of {KEYS} keys are present, all alike in {} regions", lab.regions.len()));
-        ensure!(present > 0, "nothing is left to compare");
         Ok(())
     });
 }
 
-/// The value that a region wrote last to each key, and did not delete since.
-type Last = HashMap<usize, String>;
-
-/// Writes in all regions at once, in phases. One region is cut off between the first and the second, while much of the
-/// first is still on its way, and for as long after the second as its links take to be given up. It is healed when the
-/// third begins.
-fn write_through_a_cut(lab: &Lab, seed: Seed, writes: usize, cut_off: &str) -> Result<HashMap<String, Last>> {
-    let barrier = Barrier::new(lab.regions.len() + 1);
-    thread::scope(|scope| {
-        let writers = lab.regions.iter().map(|region| {
-            let barrier = &barrier;
-            scope.spawn(move || {
-                let mut writer = Writer::new(region, seed);
-                // Whoever fails goes through all phases nevertheless, since the others wait for everybody.
-                let phases: Vec<_> = (0..PHASES).map(|_| phase(barrier, || writer.write(writes / PHASES))).collect();
-                phases.into_iter().collect::<Result<()>>()?;
-                Ok((region.name.clone(), writer.last))
-            })
-        });
-        let writers: Vec<_> = writers.collect();
-        phase(&barrier, || Ok(()))?;
-        let cut = lab.wan.partition(&[cut_off]);
-        let written = phase(&barrier, || Ok(()));
-        let given_up = until_unlinked(lab.region(cut_off));
-        let healed = lab.wan.heal();
-        let written_again = phase(&barrier, || Ok(()));
-        cut.and(written).and(given_up).and(healed).and(written_again)?;
-        writers.into_iter().map(|writer| writer.join().expect("a writer does not panic")).collect()
-    })
+#[test]
+fn regions_end_up_the_same_when_one_loses_its_memory_while_all_write() {
+    with_lab(&[], |lab| {
+        let mut writers = Writers::new(lab)?;
+        let unlucky = writers.unlucky;
+        note(&format!("{} is killed and started empty", lab.regions[unlucky].name));
+        writers.write(lab, |_| true)?;
+        lab.regions[unlucky].kill()?;
+        writers.write(lab, |region| region != unlucky)?;
+        lab.regions[unlucky].restart()?;
+        writers.write(lab, |_| true)?;
+        until("it is complete", || Ok(lab.regions[unlucky].status()?.complete.then_some(())))?;
+        // What it had acknowledged and not sent yet is lost with it, so which write was the last nobody can say.
+        until_settled(lab).map(drop)
+    });
 }
 
-/// Begins when all others begin, and ends when all have ended.
-fn phase(barrier: &Barrier, write: impl FnOnce() -> Result<()>) -> Result<()> {
-    barrier.wait();
-    let written = write();
-    barrier.wait();
-    written
+/// Waits until all regions hold the same, and demands that it was written there.
+fn until_settled(lab: &Lab) -> Result<Vec<Entry>> {
+    lab.until_settled("after")?;
+    let keys: Vec<_> = (0..KEYS).map(key).collect();
+    let entries = until_same_entries(&lab.regions, &keys)?;
+    for (index, entry) in entries.iter().enumerate() {
+        let Some(value) = &entry.value else { continue };
+        let of_key = value.split(':').nth(1).and_then(|of_key| of_key.parse().ok());
+        ensure!(of_key == Some(index), "{} has {value}, which was not written there", keys[index]);
+    }
+    let present = entries.iter().filter(|entry| entry.value.is_some()).count();
+    note(&format!("{present} of {KEYS} keys are present, all alike in {} regions", lab.regions.len()));
+    ensure!(present > 0, "nothing is left to compare");
+    Ok(entries)
 }
 
 /// Waits until a region has given up all its links.
@@ -104,22 +88,64 @@ fn until_unlinked(region: &Region) -> Result<()> {
     })
 }
 
-/// Writes in one region, and remembers what it wrote last.
-struct Writer<'a> {
-    region: &'a Region,
-    random: Pcg64Mcg,
-    written: usize,
-    last: Last,
+/// One writer in each region.
+struct Writers {
+    writers: Vec<Writer>,
+    /// The region to which something happens, by its index.
+    unlucky: usize,
+    /// Writes of each region in each phase.
+    writes: usize,
 }
 
-impl<'a> Writer<'a> {
-    fn new(region: &'a Region, seed: Seed) -> Self {
-        let random = Pcg64Mcg::seed_from_u64(seed.0.wrapping_mul(64).wrapping_add(region.id.into()));
-        Self { region, random, written: 0, last: Last::new() }
+impl Writers {
+    fn new(lab: &Lab) -> Result<Self> {
+        let seed = Seed::choose()?;
+        seed.announce("convergence");
+        let writes = match env::var("MERIDIAN_TEST_WRITES") {
+            Ok(text) => text.parse().context("MERIDIAN_TEST_WRITES is no number")?,
+            Err(_) => WRITES,
+        };
+        note(&format!("{writes} writes in each of {} regions", lab.regions.len()));
+        let mut random = Pcg64Mcg::seed_from_u64(seed.0);
+        let writers = lab.regions.iter().map(|region| Writer::new(&region.name, random.random()));
+        let writers = writers.collect();
+        Ok(Self { writers, unlucky: random.random_range(0..lab.regions.len()), writes: writes / PHASES })
     }
 
-    fn write(&mut self, writes: usize) -> Result<()> {
-        let mut connection = self.region.connect()?;
+    /// One phase: all these regions write at once.
+    fn write(&mut self, lab: &Lab, takes_part: impl Fn(usize) -> bool) -> Result<()> {
+        let writes = self.writes;
+        thread::scope(|scope| {
+            let pairs = lab.regions.iter().zip(&mut self.writers).enumerate().filter(|(index, _)| takes_part(*index));
+            let threads = pairs.map(|(_, (region, writer))| scope.spawn(move || writer.write(region, writes)));
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a writer does not panic"))
+        })
+    }
+
+    /// Who wrote a value.
+    fn of_region(&self, value: &str) -> Result<&Writer> {
+        let by = |writer: &&Writer| value.split(':').next() == Some(&writer.name);
+        self.writers.iter().find(by).with_context(|| format!("nobody wrote {value}"))
+    }
+}
+
+/// Writes in one region, and remembers what it wrote last.
+struct Writer {
+    name: String,
+    random: Pcg64Mcg,
+    written: usize,
+    /// The value that it wrote last to each key, and did not delete since.
+    last: HashMap<usize, String>,
+}
+
+impl Writer {
+    fn new(name: &str, seed: u64) -> Self {
+        Self { name: name.to_owned(), random: Pcg64Mcg::seed_from_u64(seed), written: 0, last: HashMap::new() }
+    }
+
+    fn write(&mut self, region: &Region, writes: usize) -> Result<()> {
+        let mut connection = region.connect()?;
         let mut left = writes;
         while left > 0 {
             let count = left.min(PIPELINE);
@@ -127,13 +153,13 @@ impl<'a> Writer<'a> {
             for _ in 0..count {
                 pipeline.add_command(self.command()).ignore();
             }
-            pipeline.exec(&mut connection).with_context(|| format!("in {}", self.region.name))?;
+            pipeline.exec(&mut connection).with_context(|| format!("in {}", region.name))?;
             left -= count;
         }
         Ok(())
     }
 
-    /// The next command: of ten, six set, two delete, two give an expiry, most of them far away.
+    /// The next command: of ten, two delete, two give an expiry where that may be, most of them far away, the rest set.
     fn command(&mut self) -> redis::Cmd {
         let index = self.random.random_range(0..KEYS);
         let may_expire = !index.is_multiple_of(2);
@@ -152,7 +178,7 @@ impl<'a> Writer<'a> {
                 command.arg("PEXPIRE").arg(key(index)).arg(expires_ms);
             }
             choice => {
-                let value = format!("{}:{index}:{}", self.region.name, self.written);
+                let value = format!("{}:{index}:{}", self.name, self.written);
                 command.arg("SET").arg(key(index)).arg(&value);
                 if may_expire && choice == 4 {
                     command.arg("PX").arg(expires_ms);
