@@ -43,6 +43,12 @@ enum Step {
     Pass(u64),
 }
 
+impl Step {
+    const fn is_from_elsewhere(&self) -> bool {
+        matches!(self, Self::Apply { .. } | Self::ApplyFlush { .. })
+    }
+}
+
 fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let size = || prop_oneof![8 => 0..300_usize, 1 => 0..6_000_usize];
     let step = prop_oneof![
@@ -77,6 +83,18 @@ impl Subject {
         let store = Store::new(&options(stripes, log_records));
         store.settings().set_policy(EvictionPolicy::AllKeysRandom);
         Self { store, now: at_ms(100) }
+    }
+
+    /// The same, among the regions whose records the steps bring. They never report, so the frontier stays at zero.
+    fn among_peers(stripes: usize, log_records: usize) -> Self {
+        let subject = Self::new(stripes, log_records);
+        subject.store.update_matrix(|matrix| {
+            for id in 2..5 {
+                matrix.set_member(region(id), true);
+                matrix.announce(origin(id, 0), Time::ZERO);
+            }
+        });
+        subject
     }
 
     fn expiry(&self, expires_ms: Option<u64>) -> Option<Expiry> {
@@ -218,10 +236,12 @@ proptest! {
         steps in steps(150),
         polls in proptest::collection::vec((1..600_usize, 0..6_usize), 1..150),
         clones in any::<bool>(),
+        alone in any::<bool>(),
         rings in 2..30_usize,
         consumer_stripes in 0..3_u32,
     ) {
-        let mut subject = Subject::new(2, rings);
+        let mut subject = if alone { Subject::new(2, rings) } else { Subject::among_peers(2, rings) };
+        let steps: Vec<_> = steps.into_iter().filter(|step| !alone || !step.is_from_elsewhere()).collect();
         let consumer = Consumer::new(1 << consumer_stripes);
         let before = polls.len().min(steps.len() / 4);
         steps[..before].iter().for_each(|step| subject.take(step));
@@ -375,5 +395,43 @@ fn nothing_is_stamped_under_a_watermark_that_was_given_out() {
         let given: Time = subject.store.seen_minima(subject.now).at(own);
         let stamp = write(&subject.store, &number.to_le_bytes(), b"v", None, subject.now);
         assert!(stamp.time > given, "{stamp} was issued under {given:?}");
+    }
+}
+
+/// Region 1 dies after a record or a flush of it reached region 2, and before the watermark that would have covered it did:
+/// region 2 alone can tell region 3, whether its feed begins afterwards or was under way.
+#[test]
+fn what_a_dead_origin_had_sent_ahead_of_its_watermark_reaches_everyone() {
+    for (flushes, under_way) in [(false, false), (false, true), (true, false), (true, true)] {
+        let [dead, second, third] = [1, 2, 3].map(|id| {
+            let peers = (1..=3).filter(|peer| *peer != id).map(region).collect();
+            let store = Store::new(&StoreOptions { origin: origin(id, 0), peers, ..options(1, 8) });
+            (1..=3).for_each(|peer| _ = store.update_matrix(|matrix| matrix.announce(origin(peer, 0), Time::ZERO)));
+            Subject { store, now: at_ms(0) }
+        });
+        let (second_seen, third_seen) = (SeenTable::new(SlotRange::ALL), SeenTable::new(SlotRange::ALL));
+        let mut first_feed = Feed::resume(&dead.store, Scope::Region(region(1)), origin(2, 0), second_seen);
+        let mut feed = Feed::resume(&second.store, Scope::Region(region(2)), origin(3, 0), third_seen);
+        let (second, third) = (Consumer { store: second.store }, Consumer { store: third.store });
+        write(&third.store, b"key", b"old", None, at_ms(0));
+        write(&dead.store, b"key", b"new", None, at_ms(1));
+        if flushes {
+            dead.store.flush(at_ms(2).wall);
+        }
+        // One byte at a time: the watermark would come last, and does not come.
+        assert_eq!(second.poll(&dead, &mut first_feed, &mut Intake::default(), 1), Polled::More);
+        let source = Subject { store: second.store, now: at_ms(3) };
+        let mut intake = Intake::default();
+        while under_way && third.poll(&source, &mut feed, &mut intake, 1_000) == Polled::More {}
+        source.store.update_matrix(|matrix| matrix.announce(origin(1, 1), at_ms(3).wall));
+        if under_way {
+            feed.queue_orphans(&source.store);
+        } else {
+            let seen = third.store.seen_table(at_ms(3));
+            feed = Feed::resume(&source.store, Scope::Region(region(2)), origin(3, 0), seen);
+        }
+        while third.poll(&source, &mut feed, &mut intake, 1_000) == Polled::More {}
+        assert_eq!(held(&third.store, b"key"), held(&source.store, b"key"), "flushes {flushes}, under way {under_way}");
+        assert_eq!(held(&third.store, b"key").is_none(), flushes);
     }
 }

@@ -94,6 +94,9 @@ impl Stripe {
             table.newest = table.newest.max(stamp.time);
         }
         self.hlc_observe_own(stamp);
+        if stamp.origin != self.hlc.origin() {
+            self.heard.advance(&slots, stamp.origin, stamp.time);
+        }
         self.append(Item::flush(stamp));
         self.publish();
     }

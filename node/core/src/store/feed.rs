@@ -113,6 +113,8 @@ pub struct Feed {
     consumer: Origin,
     /// What the consumer had seen, and what it was sent since.
     seen: SeenTable,
+    /// Origins that are known to speak no more, and of which all that was here was queued.
+    silent: BTreeSet<Origin>,
     lanes: Vec<Lane>,
     /// The lane whose turn it is.
     turn: usize,
@@ -135,8 +137,20 @@ struct Lane {
 /// What a turn of the feed goes by.
 struct Context<'a> {
     matrix: &'a Matrix,
+    scope: Scope,
     consumer: Origin,
     now: Now,
+}
+
+impl Context<'_> {
+    /// Whether the tail carries what `origin` stamped: what is in scope, and what nobody else will bring.
+    fn carries(&self, origin: Origin) -> bool {
+        self.scope.contains(origin) || self.is_silent(origin)
+    }
+
+    fn is_silent(&self, origin: Origin) -> bool {
+        origin != self.consumer && !self.matrix.is_live(origin)
+    }
 }
 
 /// A scan of one slot that is under way.
@@ -157,13 +171,15 @@ impl Feed {
     /// Goes on where the consumer stands: from the log if it still holds what the consumer lacks, else by a scan.
     /// `consumer` is the origin that the consumer writes under, `seen` what it has.
     pub fn resume(store: &Store, scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
-        let mut feed = Self { scope, consumer, seen, lanes: Vec::new(), turn: 0, slots_scanned: 0 };
+        let silent = BTreeSet::new();
+        let mut feed = Self { scope, consumer, seen, silent, lanes: Vec::new(), turn: 0, slots_scanned: 0 };
         for index in 0..store.stripes() {
             let stripe = store.lock(index);
             let mut lane = Lane::new(stripe.log.start());
             lane.queue_lost(&stripe, scope, &feed.seen);
             feed.lanes.push(lane);
         }
+        feed.queue_orphans(store);
         feed
     }
 
@@ -179,24 +195,26 @@ impl Feed {
     }
 
     /// Queues scans of the slots in which the consumer lacks records of origins that speak no more: nobody but
-    /// those who heard them can send them.
+    /// those who heard them can send them. From then on the tail carries what still arrives of them.
+    ///
+    /// What this node has of such an origin beyond its own `seen`, because the watermark that would have covered it
+    /// never came, is queued once: when the feed begins, or learns that the origin is silent.
     pub fn queue_orphans(&mut self, store: &Store) {
         let matrix = store.matrix();
+        let mut silent = BTreeSet::new();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let stripe = store.lock(index);
             let minima = self.seen.minima_in(stripe.slots());
-            let silent: Vec<Origin> = stripe.seen().origins().filter(|origin| !matrix.is_live(*origin)).collect();
-            for origin in silent {
-                if stripe.seen().maximum(origin) <= minima.at(origin) {
-                    continue;
-                }
-                for slot in stripe.slots().iter() {
-                    if self.seen.at(slot, origin) < stripe.seen().at(slot, origin) {
-                        lane.queue(slot);
-                    }
+            let origins = stripe.seen().origins().chain(stripe.heard.origins());
+            for origin in origins.filter(|origin| *origin != self.consumer && !matrix.is_live(*origin)) {
+                lane.queue_newer(stripe.seen(), &self.seen, &minima, origin);
+                if !self.silent.contains(&origin) {
+                    lane.queue_newer(&stripe.heard, &self.seen, &minima, origin);
+                    silent.insert(origin);
                 }
             }
         }
+        self.silent.append(&mut silent);
     }
 
     /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent.
@@ -211,7 +229,7 @@ impl Feed {
         mut emit: impl FnMut(&FeedItem<'_>) -> usize,
     ) -> Polled {
         let matrix = store.matrix();
-        let context = Context { matrix: &matrix, consumer: self.consumer, now };
+        let context = Context { matrix: &matrix, scope: self.scope, consumer: self.consumer, now };
         let (mut bytes, mut idle) = (0, 0);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
@@ -221,7 +239,7 @@ impl Feed {
                 bytes += taken;
                 taken
             };
-            let read = lane.tail(stripe, self.scope, &self.seen, &mut emit);
+            let read = lane.tail(stripe, &context, &self.seen, &mut emit);
             let scanned = lane.scan(stripe, &context, &mut self.seen, &mut emit);
             if !read && !scanned {
                 lane.settled = stripe.watermark(now.wall);
@@ -275,6 +293,18 @@ impl Lane {
         }
     }
 
+    /// Queues the slots in which `here` reaches beyond what the consumer has seen of `origin`.
+    fn queue_newer(&mut self, here: &SeenTable, seen: &SeenTable, minima: &Seen, origin: Origin) {
+        if here.maximum(origin) <= minima.at(origin) {
+            return;
+        }
+        for slot in here.slots().iter() {
+            if seen.at(slot, origin) < here.at(slot, origin) {
+                self.queue(slot);
+            }
+        }
+    }
+
     /// Queues the slots of which the ring has lost something that the consumer lacks.
     fn queue_lost(&mut self, stripe: &Stripe, scope: Scope, seen: &SeenTable) {
         for (origin, lost) in stripe.log.lost().iter().filter(|(origin, _)| scope.contains(*origin)) {
@@ -291,18 +321,23 @@ impl Lane {
     fn tail(
         &mut self,
         stripe: &Stripe,
-        scope: Scope,
+        context: &Context<'_>,
         seen: &SeenTable,
         emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
     ) -> bool {
         if self.position < stripe.log.start() {
             self.position = stripe.log.start();
-            self.queue_lost(stripe, scope, seen);
+            self.queue_lost(stripe, context.scope, seen);
+            let minima = seen.minima_in(stripe.slots());
+            for origin in stripe.log.lost().iter().map(|(origin, _)| origin).filter(|origin| context.is_silent(*origin))
+            {
+                self.queue_newer(&stripe.heard, seen, &minima, origin);
+            }
         }
         let (from, mut gone) = (self.position, Vec::new());
         let queued = &self.queued;
         self.position = stripe.read_log(from, |item| {
-            tail_item(stripe, item, scope, seen, queued, emit).unwrap_or_else(|slot| {
+            tail_item(stripe, item, context, seen, queued, emit).unwrap_or_else(|slot| {
                 gone.push(slot);
                 0
             })
@@ -367,8 +402,11 @@ impl Scan {
         since.advance(context.consumer, Time::MAX);
         let mut seen = stripe.seen().of(slot);
         seen.advance(stripe.hlc.origin(), stripe.watermark(context.now.wall));
-        let origins = since.iter().chain(seen.iter()).map(|(origin, _)| origin);
-        let counts = |origin: &Origin| context.matrix.is_live(*origin) || since.at(*origin) < seen.at(*origin);
+        // Of a silent origin counts what was heard ahead of its last watermark, too: it may be forgotten here by now.
+        let mut reached = stripe.heard.of(slot);
+        reached.join(&seen);
+        let origins = since.iter().chain(reached.iter()).map(|(origin, _)| origin);
+        let counts = |origin: &Origin| context.matrix.is_live(*origin) || since.at(*origin) < reached.at(*origin);
         let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
         let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since, low, seen };
         scan.whole = scan.must_be_whole(stripe);
@@ -389,19 +427,19 @@ impl Scan {
 fn tail_item(
     stripe: &Stripe,
     item: &Item,
-    scope: Scope,
+    context: &Context<'_>,
     seen: &SeenTable,
     queued: &BTreeSet<Slot>,
     emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
 ) -> Result<usize, Slot> {
     let stamp = item.stamp();
-    if !scope.contains(stamp.origin) || item.slot().is_some_and(|slot| is_known(slot, stamp, seen, queued)) {
+    if !context.carries(stamp.origin) || item.slot().is_some_and(|slot| is_known(slot, stamp, seen, queued)) {
         return Ok(0);
     }
     let mut bytes = 0;
     let change = stripe.resolve(
         item,
-        |stamp| scope.contains(stamp.origin),
+        |stamp| context.carries(stamp.origin),
         |slot, record| {
             bytes += emit(&FeedItem::Record { slot, record: *record });
         },

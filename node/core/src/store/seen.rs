@@ -112,6 +112,13 @@ impl SeenTable {
         }
     }
 
+    /// Says that `origin` is seen up to `time` in one slot.
+    pub(super) fn advance_slot(&mut self, slot: Slot, origin: Origin, time: Time) {
+        let index = self.index(slot);
+        let entry = &mut self.column(origin)[index];
+        *entry = (*entry).max(time);
+    }
+
     /// Takes in what was seen in those slots of another table that are in this one.
     pub fn join_table(&mut self, other: &Self) {
         let Some(slots) = self.slots.intersection(&other.slots) else { return };

@@ -133,6 +133,9 @@ pub struct Stripe {
     pub(super) hlc: Hlc,
     pub(super) log: Log,
     pub(super) seen: SeenTable,
+    /// Per slot and origin, the latest that was installed here. What lies beyond `seen` arrived ahead of the watermark that
+    /// would have covered it, which never comes if its origin speaks no more.
+    pub(super) heard: SeenTable,
     pub(super) graveyard: Graveyard,
     pub(super) pool: Pool,
     pub(super) census: Census,
@@ -162,6 +165,7 @@ impl Stripe {
             hlc,
             log: Log::new(log_records),
             seen: SeenTable::new(slots.clone()),
+            heard: SeenTable::new(slots.clone()),
             graveyard: Graveyard::new(),
             pool: Pool::new(u64::from(slots.first.number()) + 1),
             census: Census::default(),
@@ -444,6 +448,9 @@ impl Stripe {
     fn installed(&mut self, at: Address, stamp: Stamp) {
         let table = self.table_mut(at.slot);
         table.newest = table.newest.max(stamp.time);
+        if stamp.origin != self.hlc.origin() {
+            self.heard.advance_slot(at.slot, stamp.origin, stamp.time);
+        }
         self.append(Item::key(at.slot, at.hash, stamp));
         self.publish();
     }
