@@ -93,3 +93,82 @@ impl<'s> Keyspace<'s> {
         self.held.extend(indexes.map(|index| (index, self.store.lock(index))));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use clock::{Incarnation, Now, Origin, RegionId, Time};
+
+    use super::Keyspace;
+    use crate::store::{Store, StoreOptions};
+
+    const NOW: Now = Now { wall: Time::from_unix_ms(1_700_000_000_000), monotonic: Duration::ZERO };
+
+    fn store() -> Store {
+        Store::new(&StoreOptions {
+            origin: Origin::new(RegionId::MIN, Incarnation::FIRST),
+            start: Time::ZERO,
+            peers: vec![],
+            stripes: 64,
+            log_records: 1024,
+            hash_seed: 1,
+        })
+    }
+
+    fn value(keyspace: &mut Keyspace<'_>, key: &[u8]) -> Option<Vec<u8>> {
+        keyspace.on(key, |stripe, at| stripe.read(at, key, NOW.wall).map(|found| found.value.to_vec()))
+    }
+
+    fn write(keyspace: &mut Keyspace<'_>, key: &[u8], value: &[u8]) {
+        keyspace.on(key, |stripe, at| stripe.write(at, key, value, None, NOW.wall)).unwrap();
+    }
+
+    #[test]
+    fn what_is_held_changes_at_once_in_whatever_order_it_is_named() {
+        let keys: Vec<Vec<u8>> = (0..20_u8).map(|key| vec![key]).collect();
+        let store = store();
+        thread::scope(|scope| {
+            for worker in 0..4_u8 {
+                let (store, mut keys) = (&store, keys.clone());
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        keys.rotate_left(usize::from(worker) + 1);
+                        let mut keyspace = Keyspace::new(store, NOW);
+                        keyspace.hold(keys.iter().map(Vec::as_slice));
+                        let first = value(&mut keyspace, &keys[0]);
+                        assert!(keys.iter().all(|key| value(&mut keyspace, key) == first));
+                        let new = format!("{worker}:{round}");
+                        keys.iter().for_each(|key| write(&mut keyspace, key, new.as_bytes()));
+                        if round % 100 == 0 {
+                            drop(keyspace);
+                            Keyspace::new(store, NOW).flush();
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_held_is_let_go_in_the_end() {
+        let store = store();
+        let mut keyspace = Keyspace::new(&store, NOW);
+        keyspace.flush();
+        write(&mut keyspace, b"a", b"1");
+        keyspace.hold([&b"a"[..], b"b"]);
+        drop(keyspace);
+        let mut keyspace = Keyspace::new(&store, NOW);
+        assert_eq!(value(&mut keyspace, b"a").as_deref(), Some(&b"1"[..]));
+        assert_eq!(value(&mut keyspace, b"b"), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "holds all of those that it touches")]
+    fn what_is_not_held_beside_what_is_held_is_out_of_reach() {
+        let store = store();
+        let mut keyspace = Keyspace::new(&store, NOW);
+        keyspace.hold([&b"a"[..]]);
+        value(&mut keyspace, b"b");
+    }
+}
