@@ -23,7 +23,7 @@ use tracing::Instrument;
 
 use crate::{
     incoming,
-    limits::LAG_INTERVAL,
+    limits::{FAREWELL, LAG_INTERVAL},
     options::{GatewayOptions, TlsMaterial},
     outgoing,
     region::Region,
@@ -179,6 +179,8 @@ fn run(
         let _ = started.send(Ok(()));
         serve(region, listener, shutdown).await;
     });
+    // A look-up of a name may hang for longer than anybody wants to wait.
+    runtime.shutdown_timeout(FAREWELL);
 }
 
 /// Serves all links until `shutdown`.

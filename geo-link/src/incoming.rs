@@ -14,7 +14,7 @@ use std::{
 use clock::Now;
 use geo_link_core::{
     Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish,
-    limits::GREETING_BYTES_MAX,
+    limits::SMALL_FRAME_BYTES_MAX,
 };
 use node_core::store::{HeapFull, Intake, Tally};
 use tokio::{
@@ -171,7 +171,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             ..ReceiverOptions::new(origin, birth)
         };
         let receiver = Receiver::new(options, region.now());
-        let pipe = Pipe::new(stream, GREETING_BYTES_MAX);
+        let pipe = Pipe::new(stream, SMALL_FRAME_BYTES_MAX);
         Self { region, names, receiver, pipe, intake: Intake::default(), admitted: None, rowed: None, shown: None }
     }
 

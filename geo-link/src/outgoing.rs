@@ -8,7 +8,8 @@ use std::{io, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want,
+    limits::{GREETING_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::store::{Feed, Scope};
 use rustls::pki_types::InvalidDnsNameError;
@@ -257,6 +258,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let (store, peer) = (&self.region.store, self.sender.peer());
         let Some(consumer) = peer else { return };
         let scope = Scope::Region(store.origin().region());
+        // No more tables from here on.
+        self.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
         self.feed = match want {
             Want::Clone => Some(Feed::clone_all(store, scope, consumer)),
             Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),

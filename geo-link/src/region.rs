@@ -1,7 +1,7 @@
 //! What all links of a region share: the store, the clock, who is let in, the refill, and what is known of each peer.
 //!
-//! Everything here is locked for moments and never across an await. Locks are taken one at a time, so there is no
-//! order among them to keep.
+//! Everything here is locked for moments and never across an await. Where two locks are held, that of `inbound` was
+//! taken first.
 
 use std::{
     fmt,

@@ -54,8 +54,7 @@ fn a_cut_that_the_log_outlasts_is_resumed_from_it() {
     wait_until("all arrived", || lima.incoming("quito").applied == applied + 100);
     let resumed = log()
         .lines()
-        .filter(|line| line.contains("to=\"lima\"") && line.contains("what the peer lacks"))
-        .last()
+        .rfind(|line| line.contains("to=\"lima\"") && line.contains("what the peer lacks"))
         .map(str::to_owned);
     assert!(resumed.as_ref().is_some_and(|line| line.contains("slots=0")), "{resumed:?}");
 }

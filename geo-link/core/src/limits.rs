@@ -27,8 +27,11 @@ pub const FRAME_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + FRAME_OVERH
 /// Policy: the link ends. A region in that state is refilled by whoever dials it with less to say.
 pub const GREETING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The longest frame that a receiver sends back after its welcome, in bytes: an acknowledgement with one row of times.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The longest frame of those that carry no records and no table, in bytes: what a sender says before it is let in, and
+/// what a receiver says after it was asked for items. An acknowledgement carries one row of times.
+///
+/// Policy: as above.
+pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// How many origins a row or a table of `seen` may name: more than all regions in four lives each.
 ///
@@ -74,6 +77,6 @@ pub const HOLD_NOTICE: Duration = Duration::from_millis(250);
 pub const BATCHES_IN_FLIGHT_MAX: usize = 16_384;
 
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(GREETING_BYTES_MAX < FRAME_BYTES_MAX && ANSWER_BYTES_MAX < GREETING_BYTES_MAX);
+const _: () = assert!(GREETING_BYTES_MAX < FRAME_BYTES_MAX && SMALL_FRAME_BYTES_MAX < GREETING_BYTES_MAX);
 const _: () = assert!(COMPRESS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(HOLD_RECHECK.as_millis() < HOLD_NOTICE.as_millis());
