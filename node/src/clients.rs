@@ -36,7 +36,7 @@ impl Clients {
         self: &Arc<Self>,
         address: SocketAddr,
         local: SocketAddr,
-        tls: bool,
+        fd: i32,
         now: Duration,
         max: usize,
     ) -> Option<Admission> {
@@ -47,7 +47,7 @@ impl Clients {
         }
         self.accepted.fetch_add(1, Relaxed);
         let id = self.last_id.fetch_add(1, Relaxed) + 1;
-        let client = Arc::new(Client::new(id, address, local, tls, now));
+        let client = Arc::new(Client::new(id, address, local, fd, now));
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner).insert(id, client.clone());
         Some(Admission { client, clients: self.clone() })
     }
@@ -105,7 +105,8 @@ pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) address: SocketAddr,
     pub(crate) local: SocketAddr,
-    pub(crate) tls: bool,
+    /// The number of the socket, for those who look for it from outside.
+    pub(crate) fd: i32,
     /// When it came, on the monotonic clock.
     pub(crate) since: Duration,
     /// When it last said something, in nanoseconds on the monotonic clock.
@@ -139,12 +140,12 @@ pub(crate) struct Labels {
 }
 
 impl Client {
-    fn new(id: u64, address: SocketAddr, local: SocketAddr, tls: bool, now: Duration) -> Self {
+    fn new(id: u64, address: SocketAddr, local: SocketAddr, fd: i32, now: Duration) -> Self {
         Self {
             id,
             address,
             local,
-            tls,
+            fd,
             since: now,
             active: AtomicU64::new(now.as_nanos() as u64),
             command: AtomicU32::new(0),

@@ -5,7 +5,7 @@
 //! 2. the clock is corrected, once a second;
 //! 3. the frontier, up to which forgetting costs nothing;
 //! 4. values that have ended are swept, and tombstones forgotten;
-//! 5. silent clients are closed, and a pause that is over ends.
+//! 5. silent clients are closed, a pause that is over ends, and the rates for INFO are worked out.
 //!
 //! # How much it sweeps
 //! As Redis's active expiry: stripe by stripe, some [`SWEEP_VISITS`] entries under one hold of a lock, and again the same
@@ -21,9 +21,10 @@ use std::{
 use clock::{Correction, HighWater, Now, State, Time, limits::REANCHOR_INTERVAL};
 
 use crate::{
-    limits::{COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
+    limits::{COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, RATES_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
     server::Server,
     state::StateDir,
+    stats::Totals,
 };
 
 /// The thread's state.
@@ -34,6 +35,8 @@ pub(crate) struct Housekeeping {
     dir: Option<StateDir>,
     marks: HighWater,
     reanchored: Duration,
+    /// The totals when the rates were worked out last.
+    measured: (Duration, Totals),
     /// The stripe where the sweep goes on.
     stripe: usize,
 }
@@ -43,7 +46,8 @@ impl Housekeeping {
     pub(crate) fn new(server: Arc<Server>, dir: Option<StateDir>) -> Self {
         let marks = HighWater::resume(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
         let reanchored = server.clock.now().monotonic;
-        let mut housekeeping = Self { server, dir, marks, reanchored, stripe: 0 };
+        let measured = (reanchored, server.stats.since_start());
+        let mut housekeeping = Self { server, dir, marks, reanchored, measured, stripe: 0 };
         housekeeping.keep_mark();
         housekeeping
     }
@@ -58,6 +62,15 @@ impl Housekeeping {
         while self.server.clients.connected() > 0 {
             self.keep_mark();
             thread::park_timeout(HOUSEKEEPING_INTERVAL);
+        }
+        self.note_superseded();
+    }
+
+    /// Writes down a younger life of this region that a peer knows of, so that the next start is younger still.
+    fn note_superseded(&mut self) {
+        let (Some(by), Some(dir)) = (self.server.links.superseded_by(), &mut self.dir) else { return };
+        if let Err(error) = dir.write(State { incarnation: by.incarnation(), ..dir.state() }) {
+            tracing::error!(%error, "cannot persist the younger life of this region");
         }
     }
 
@@ -74,6 +87,19 @@ impl Housekeeping {
             self.server.clients.close_idle(now.monotonic, timeout);
         }
         self.server.pause.expire(now.monotonic);
+        self.measure(now.monotonic);
+    }
+
+    /// Works out what happens per second, and what memory held at its peak.
+    fn measure(&mut self, now: Duration) {
+        let elapsed = now.saturating_sub(self.measured.0);
+        if elapsed >= RATES_INTERVAL {
+            let totals = self.server.stats.since_start();
+            self.server.rates.update(&self.measured.1, &totals, elapsed);
+            self.measured = (now, totals);
+        }
+        let used = self.server.store.settings().used_bytes() as u64;
+        self.server.peak_bytes.fetch_max(used, Relaxed);
     }
 
     /// Persists a new mark if it is time to.

@@ -2,18 +2,22 @@
 //!
 //! Read [`node`] first: the assembly of the process in one function. Then `server`, the way of a request.
 
+mod admin;
 pub mod cli;
 mod clients;
 mod command;
 mod housekeeping;
 mod lab;
 mod latency;
-mod limits;
+pub mod limits;
+mod links;
 mod logging;
 mod mark;
 pub mod node;
 mod parameters;
 mod pause;
+mod process;
+mod rates;
 mod server;
 mod slowlog;
 mod state;

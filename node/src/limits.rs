@@ -65,3 +65,6 @@ pub const CLIENT_NAME_BYTES: usize = 1_024;
 
 /// How long `DEBUG SLEEP` sleeps at most.
 pub const DEBUG_SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// How often the rates for INFO are worked out.
+pub const RATES_INTERVAL: Duration = Duration::from_secs(1);

@@ -13,24 +13,28 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clock::{Incarnation, Offset, Origin, OsClock, Time};
 use config::{Listen, NodeConfig};
+use metrics_exporter_prometheus::PrometheusHandle;
 use node_core::store::{Store, StoreOptions};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin,
     housekeeping::Housekeeping,
     limits::ACCEPT_QUEUE,
+    links::Links,
     mark::Mark,
     parameters::Parameters,
     server::{
@@ -49,6 +53,7 @@ pub struct Node {
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     housekeeping: JoinHandle<()>,
+    admin: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
 /// Where a node listens; ports that were left to the system are known here.
@@ -60,6 +65,8 @@ pub struct Addresses {
     pub tls: Option<SocketAddr>,
     /// Metrics, health and status.
     pub admin: Option<SocketAddr>,
+    /// Links of other regions.
+    pub gateway: Option<SocketAddr>,
 }
 
 /// Starts a node, waits until it is told to stop, and stops it.
@@ -78,7 +85,7 @@ pub fn run(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<()
         }
     })?;
     tracing::info!("stopping");
-    node.stop();
+    node.stop()?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -102,7 +109,10 @@ impl Node {
         let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
         let dir = config.node.dir.as_deref().map(StateDir::open).transpose()?;
         let store = Arc::new(build_store(&config, dir.as_ref()));
-        let (doors, addresses) = open_doors(&config)?;
+        let recorder = admin::install_recorder()?;
+        let (doors, mut addresses) = open_doors(&config)?;
+        let admin = open_admin(&config)?;
+        addresses.admin = admin.as_ref().map(TcpListener::local_addr).transpose()?;
 
         let mark = Mark::new(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
         let parameters = Parameters::new(&config, config.auth.password().context("cannot read the password file")?);
@@ -111,16 +121,18 @@ impl Node {
         let parts = ServerParts { config, config_file, store, clock, mark, parameters, address };
         let server = Arc::new(Server::new(parts));
 
+        let admin = admin.map(|listener| start_admin(&server, recorder, listener)).transpose()?;
         let housekeeping = Housekeeping::new(server.clone(), dir);
         let housekeeping = spawn("housekeeping", move || housekeeping.run())?;
         server.mark.kept_by(housekeeping.thread().clone());
         let (queues, workers) = start_workers(&server, workers)?;
+        addresses.gateway = Links::start(&server)?;
         let acceptor = start_acceptor(&server, doors, queues)?;
 
         server.ready.store(true, Relaxed);
         let region = &server.config.region;
-        tracing::info!(region = %region.name, id = %region.id, ?addresses, "node is up");
-        Ok(Self { server, addresses, acceptor, workers, housekeeping })
+        tracing::info!(region = %region.name, id = %region.id, origin = ?server.store.origin(), ?addresses, "node is up");
+        Ok(Self { server, addresses, acceptor, workers, housekeeping, admin })
     }
 
     /// Where it listens.
@@ -129,13 +141,28 @@ impl Node {
     }
 
     /// Stops it, in the order that stands at the head of this file, and waits for the end.
-    pub fn stop(self) {
+    ///
+    /// # Errors
+    /// If it stops because it must not go on: another life of this region was seen.
+    pub fn stop(self) -> anyhow::Result<()> {
         self.server.stopping.cancel();
         join(self.acceptor);
+        self.server.links.stop();
         self.server.clients.close_all();
         self.workers.into_iter().for_each(join);
         self.housekeeping.thread().unpark();
         join(self.housekeeping);
+        if let Some((admin, end)) = self.admin {
+            end.cancel();
+            join(admin);
+        }
+        match self.server.links.superseded_by() {
+            None => Ok(()),
+            Some(by) => bail!(
+                "a peer knows a younger life of this region, {by}: the state directory was lost or restored, or another \
+                 process runs as this region; start it again, and it goes on as a new life"
+            ),
+        }
     }
 }
 
@@ -188,6 +215,28 @@ fn open_doors(config: &NodeConfig) -> anyhow::Result<(Vec<Door>, Addresses)> {
         doors.push(Door { listener, tls });
     }
     Ok((doors, addresses))
+}
+
+fn open_admin(config: &NodeConfig) -> anyhow::Result<Option<TcpListener>> {
+    let Listen::At(listen) = config.node.admin else { return Ok(None) };
+    Ok(Some(acceptor::bind(listen).with_context(|| format!("cannot listen at {listen}"))?))
+}
+
+fn start_admin(
+    server: &Arc<Server>,
+    recorder: PrometheusHandle,
+    listener: TcpListener,
+) -> anyhow::Result<(JoinHandle<()>, CancellationToken)> {
+    let (server, closing) = (server.clone(), CancellationToken::new());
+    let until = closing.clone();
+    let thread = spawn("admin", move || {
+        let run = || {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(admin::run(server.clone(), recorder, listener, until))
+        };
+        or_stop(&server, "admin", run());
+    })?;
+    Ok((thread, closing))
 }
 
 type Workers = (Vec<mpsc::Sender<acceptor::Arrival>>, Vec<JoinHandle<()>>);

@@ -23,7 +23,7 @@ const LOCK: &str = "lock";
 
 /// Why a state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StateDirError {
+pub(crate) enum StateDirError {
     /// It cannot be made, read or written.
     #[error("cannot use the state directory {path}: {error}")]
     Io {
@@ -47,7 +47,7 @@ pub enum StateDirError {
 
 /// A state directory, locked for this process until dropped.
 #[derive(Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     path: PathBuf,
     state: State,
     _lock: File,
@@ -58,7 +58,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateDirError`]; then the file is as it was.
-    pub fn open(path: &Path) -> Result<Self, StateDirError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
         let failed = |error| StateDirError::Io { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(failed)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(failed)?;
@@ -73,7 +73,7 @@ impl StateDir {
     }
 
     /// What was written last.
-    pub const fn state(&self) -> State {
+    pub(crate) const fn state(&self) -> State {
         self.state
     }
 
@@ -81,7 +81,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateDirError::Io`]; then either the old or the new state is on disk.
-    pub fn write(&mut self, state: State) -> Result<(), StateDirError> {
+    pub(crate) fn write(&mut self, state: State) -> Result<(), StateDirError> {
         let new = self.path.join(STATE_NEW);
         let failed = |error| StateDirError::Io { path: new.clone(), error };
         let mut file = File::create(&new).map_err(failed)?;

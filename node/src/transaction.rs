@@ -102,6 +102,11 @@ pub(crate) fn queue(
     reply: &mut Reply<'_>,
 ) {
     let Some(transaction) = session.transaction.as_mut() else { return };
+    if command.group == Group::Region {
+        // They look at every stripe by themselves, and EXEC may hold them.
+        transaction.spoiled = true;
+        return reply.error("ERR Command not allowed inside a transaction");
+    }
     let args = ArgsBuf::from(args);
     let bytes = transaction.bytes + args.memory() + size_of::<ArgsBuf>();
     if bytes > worker.server.parameters.query_bytes_max.load(Relaxed) as usize {

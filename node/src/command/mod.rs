@@ -3,7 +3,17 @@
 //! Commands on keys are pure and live in [`node_core::command`]; what is here needs to know who asks, what is configured
 //! or what was counted. [`execute`] is the one place that tells which is which.
 
+mod client;
+mod cluster;
+mod config;
 mod connection;
+mod info;
+mod latency;
+mod memory;
+mod region;
+mod server;
+mod slowlog;
+mod words;
 
 use std::{borrow::Cow, sync::atomic::Ordering::Relaxed};
 
@@ -94,20 +104,158 @@ pub(crate) fn execute(id: CommandId, call: Context<'_, '_, '_>) -> Done {
     }
 }
 
-/// The commands of the shell.
+/// The commands of the shell. Each row of the table has its arm, here or in the core: a command that nobody implements
+/// does not compile.
 fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
     use CommandId as C;
     match id {
         C::Ping => connection::ping(call),
         C::Echo => connection::echo(call),
+        C::Select => connection::select(call),
+        C::Auth => connection::auth(call),
+        C::Hello => connection::hello(call),
+        C::Reset => connection::reset(call),
+        C::Quit => connection::quit(call),
         C::Multi => transaction::multi(call),
         C::Exec => transaction::exec(call),
         C::Discard => transaction::discard(call),
         C::Watch => transaction::watch(call),
         C::Unwatch => transaction::unwatch(call),
-        _ => {
+        C::ClientId => client::id(call),
+        C::ClientInfo => client::info(call),
+        C::ClientList => client::list(call),
+        C::ClientKill => client::kill(call),
+        C::ClientGetname => client::getname(call),
+        C::ClientSetname => client::setname(call),
+        C::ClientSetinfo => client::setinfo(call),
+        C::ClientReply => client::replies(call),
+        C::ClientPause => client::pause(call),
+        C::ClientUnpause => client::unpause(call),
+        C::ClientUnblock => client::unblock(call),
+        C::ClientTracking => client::tracking(call),
+        C::ClientGetredir => client::getredir(call),
+        C::ClientNoEvict => client::set_flag(call, |client| &client.no_evict),
+        C::ClientNoTouch => client::set_flag(call, |client| &client.no_touch),
+        C::ConfigGet => config::get(call),
+        C::ConfigSet => config::set(call),
+        C::ConfigResetstat => config::resetstat(call),
+        C::ConfigRewrite => config::rewrite(call),
+        C::Info => info::info(call),
+        C::SlowlogGet => slowlog::get(call),
+        C::SlowlogLen => slowlog::len(call),
+        C::SlowlogReset => slowlog::reset(call),
+        C::LatencyLatest => latency::latest(call),
+        C::LatencyHistory => latency::history(call),
+        C::LatencyReset => latency::reset(call),
+        C::LatencyHistogram => latency::histogram(call),
+        C::LatencyDoctor => latency::doctor(call),
+        C::LatencyGraph => latency::graph(call),
+        C::MemoryStats => memory::stats(call),
+        C::MemoryDoctor => memory::doctor(call),
+        C::MemoryMallocStats => memory::malloc_stats(call),
+        C::MemoryPurge => memory::purge(call),
+        C::Time => server::time(call),
+        C::Role => server::role(call),
+        C::Wait => server::wait(call),
+        C::Lolwut => server::lolwut(call),
+        C::Shutdown => server::shutdown(call),
+        C::DebugSleep => server::debug_sleep(call),
+        C::DebugObject => server::debug_object(call),
+        C::DebugSetActiveExpire => server::debug_set_active_expire(call),
+        C::ClusterKeyslot => cluster::keyslot(call),
+        C::ClusterCountkeysinslot => cluster::countkeysinslot(call),
+        C::ClusterGetkeysinslot => cluster::getkeysinslot(call),
+        C::ClusterInfo
+        | C::ClusterLinks
+        | C::ClusterMyid
+        | C::ClusterNodes
+        | C::ClusterReplicas
+        | C::ClusterShards
+        | C::ClusterSlaves
+        | C::ClusterSlots
+        | C::Asking
+        | C::Readonly
+        | C::Readwrite => cluster::disabled(call),
+        C::RegionStatus => region::status(call),
+        C::RegionLag => region::lag(call),
+        C::RegionAwait | C::RegionConflicts | C::RegionToken | C::RegionWait => region::unavailable(call),
+        C::CommandTable
+        | C::CommandCount
+        | C::CommandDocs
+        | C::CommandGetkeys
+        | C::CommandGetkeysandflags
+        | C::CommandHelp
+        | C::CommandInfo
+        | C::CommandList => {
             command_table::answer(Command::of(id), call.args, call.reply);
             Ok(())
         }
+        C::ClientHelp => help(C::Client, call),
+        C::ClusterHelp => help(C::Cluster, call),
+        C::ConfigHelp => help(C::Config, call),
+        C::DebugHelp => help(C::Debug, call),
+        C::LatencyHelp => help(C::Latency, call),
+        C::MemoryHelp => help(C::Memory, call),
+        C::RegionHelp => help(C::Region, call),
+        C::SlowlogHelp => help(C::Slowlog, call),
+        // Their arity asks for a subcommand, whose row is another.
+        C::Client | C::Cluster | C::Config | C::Debug | C::Latency | C::Memory | C::Object | C::Region | C::Slowlog => {
+            Err(Failure::SYNTAX)
+        }
+        C::Append
+        | C::Copy
+        | C::Dbsize
+        | C::Decr
+        | C::Decrby
+        | C::Del
+        | C::Exists
+        | C::Expire
+        | C::Expireat
+        | C::Expiretime
+        | C::Flushall
+        | C::Flushdb
+        | C::Get
+        | C::Getdel
+        | C::Getex
+        | C::Getrange
+        | C::Getset
+        | C::Incr
+        | C::Incrby
+        | C::Incrbyfloat
+        | C::Keys
+        | C::MemoryUsage
+        | C::Mget
+        | C::Mset
+        | C::Msetnx
+        | C::ObjectEncoding
+        | C::ObjectFreq
+        | C::ObjectHelp
+        | C::ObjectIdletime
+        | C::ObjectRefcount
+        | C::Persist
+        | C::Pexpire
+        | C::Pexpireat
+        | C::Pexpiretime
+        | C::Psetex
+        | C::Pttl
+        | C::Randomkey
+        | C::Rename
+        | C::Renamenx
+        | C::Scan
+        | C::Set
+        | C::Setex
+        | C::Setnx
+        | C::Setrange
+        | C::Strlen
+        | C::Substr
+        | C::Touch
+        | C::Ttl
+        | C::Type
+        | C::Unlink => unreachable!("the core executes the commands on keys"),
     }
+}
+
+fn help(container: CommandId, call: Context<'_, '_, '_>) -> Done {
+    command_table::write_help(Command::of(container), call.reply);
+    Ok(())
 }

@@ -6,6 +6,7 @@
 use std::{
     io,
     net::{self, SocketAddr},
+    os::fd::AsRawFd,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -97,7 +98,7 @@ async fn admit(
 ) -> Option<Arrival> {
     let (now, max) = (server.clock.now().monotonic, server.parameters.max_clients.load(Relaxed));
     let local = stream.local_addr().ok()?;
-    let Some(admission) = server.clients.admit(address, local, tls.is_some(), now, max as usize) else {
+    let Some(admission) = server.clients.admit(address, local, stream.as_raw_fd(), now, max as usize) else {
         if tls.is_none() {
             // Best effort: whoever does not take it at once does not get it.
             let _ = stream.try_write(b"-ERR max number of clients reached\r\n");

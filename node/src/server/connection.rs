@@ -57,7 +57,11 @@ impl Connection {
 
     /// Serves the client until one of the ends named at the head of this file.
     pub(crate) async fn serve(mut self, worker: Rc<Worker>) -> io::Result<()> {
-        poll_fn(|cx| Poll::Ready(self.session.client.wake_by(cx.waker()))).await;
+        poll_fn(|cx| {
+            self.session.client.wake_by(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         let mut next = Next::Read;
         loop {
             let output;
@@ -252,7 +256,7 @@ impl Pending {
             self.start = 0;
         }
         let room = self.bytes.capacity() - self.bytes.len();
-        if room < self.missing.min(READ_BYTES).max(1) {
+        if room < self.missing.clamp(1, READ_BYTES) {
             self.bytes.reserve(self.missing.clamp(READ_BYTES, PENDING_GROWTH_BYTES));
         }
     }

@@ -96,6 +96,7 @@ impl Worker {
         turn: &mut Turn,
     ) {
         let start = output.len();
+        session.client.note_command(command.id);
         let mut keyspace = Keyspace::new(&self.server.store, turn.now);
         let mut reply = Reply::new(output, session.protocol);
         let context = Context { worker: self, session, args, keyspace: &mut keyspace, reply: &mut reply };
@@ -115,7 +116,6 @@ impl Worker {
         if nanos >= turn.note_from_nanos {
             slowlog::note(&self.server, &session.client, command, args, nanos, turn.now);
         }
-        session.client.note_command(command.id);
     }
 
     /// Whether a command may run.

@@ -19,7 +19,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -29,8 +29,8 @@ use node_core::store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clients::Clients, latency::LatencyMonitor, mark::Mark, parameters::Parameters, pause::Pause, slowlog::Slowlog,
-    stats::Stats,
+    clients::Clients, latency::LatencyMonitor, links::Links, mark::Mark, parameters::Parameters, pause::Pause,
+    rates::Rates, slowlog::Slowlog, stats::Stats,
 };
 
 /// What all threads of a node share.
@@ -46,6 +46,10 @@ pub(crate) struct Server {
     pub(crate) latency: LatencyMonitor,
     pub(crate) mark: Mark,
     pub(crate) pause: Pause,
+    pub(crate) links: Links,
+    pub(crate) rates: Rates,
+    /// The most that entries, tables and tombstones have held so far.
+    pub(crate) peak_bytes: AtomicU64,
     /// When the process began.
     pub(crate) started: Now,
     /// 40 hexadecimal digits, new at each start; clients tell restarts by it.
@@ -82,6 +86,9 @@ impl Server {
             slowlog: Slowlog::default(),
             latency: LatencyMonitor::default(),
             pause: Pause::default(),
+            rates: Rates::default(),
+            peak_bytes: AtomicU64::new(0),
+            links: Links::default(),
             ready: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             config,

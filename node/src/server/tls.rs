@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// Why the configured files make no TLS server.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// A file cannot be read, or is no PEM file.
     #[error("cannot read {path}: {error}")]
     File {

@@ -1,0 +1,120 @@
+//! `/metrics`: the node's own numbers, and the rendering of all.
+//!
+//! The data path counts in plain integers of each worker and stripe; they are added up and published when somebody
+//! asks, so a scrape costs some microseconds and a command nothing. Links publish theirs as they go, through the same
+//! recorder, which must therefore be installed before they start.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use clock::Now;
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::server::Server;
+
+/// Names of the node's metrics, in one place: dashboards and alerts depend on them. Those of the links stand in
+/// [`geo_link::names`].
+pub(crate) mod names {
+    pub(crate) const BUILD_INFO: &str = "meridian_build_info";
+    pub(crate) const CLIENTS: &str = "meridian_clients";
+    pub(crate) const CLOCK_ANCHOR_OFFSET_SECONDS: &str = "meridian_clock_anchor_offset_seconds";
+    pub(crate) const COMMANDS_TOTAL: &str = "meridian_commands_total";
+    pub(crate) const COMPLETE: &str = "meridian_complete";
+    pub(crate) const CONFLICTS_TOTAL: &str = "meridian_conflicts_total";
+    pub(crate) const CONNECTIONS_TOTAL: &str = "meridian_connections_total";
+    pub(crate) const EVICTED_TOTAL: &str = "meridian_evicted_total";
+    pub(crate) const EXPIRED_TOTAL: &str = "meridian_expired_total";
+    pub(crate) const FORGOTTEN_EARLY_TOTAL: &str = "meridian_forgotten_early_total";
+    pub(crate) const FRONTIER_AGE_SECONDS: &str = "meridian_frontier_age_seconds";
+    pub(crate) const HITS_TOTAL: &str = "meridian_hits_total";
+    pub(crate) const KEYS: &str = "meridian_keys";
+    pub(crate) const MEMORY_MAX_BYTES: &str = "meridian_memory_max_bytes";
+    pub(crate) const MEMORY_USED_BYTES: &str = "meridian_memory_used_bytes";
+    pub(crate) const MISSES_TOTAL: &str = "meridian_misses_total";
+    pub(crate) const PANICS_TOTAL: &str = "meridian_panics_total";
+    pub(crate) const TOMBSTONES: &str = "meridian_tombstones";
+    pub(crate) const TOMBSTONE_BYTES: &str = "meridian_tombstone_bytes";
+    pub(crate) const WRITES_TOTAL: &str = "meridian_writes_total";
+}
+
+/// Bounds of the buckets of the delay histogram, in seconds: fine where oceans lie, coarse where cuts do.
+const DELAY_BUCKETS: [f64; 18] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// How often the recorder tidies up; it does not do so by itself.
+pub(crate) const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Installs the recorder of this process, once; later calls return the same.
+///
+/// # Errors
+/// If another recorder was installed by somebody else.
+pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let delay = Matcher::Full(geo_link::names::REPLICATION_DELAY_SECONDS.to_owned());
+    let recorder = PrometheusBuilder::new().set_buckets_for_metric(delay, &DELAY_BUCKETS)?.build_recorder();
+    let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
+    metrics::set_global_recorder(recorder)?;
+    describe();
+    Ok(handle)
+}
+
+/// Everything, as Prometheus reads it.
+pub(crate) fn render(server: &Arc<Server>, handle: &PrometheusHandle, now: Now) -> String {
+    publish(server, now);
+    server.links.refresh_metrics(now);
+    handle.render()
+}
+
+fn publish(server: &Server, now: Now) {
+    let (store, settings) = (&server.store, server.store.settings());
+    let (census, counters) = (store.census(), store.counters());
+    gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(names::COMPLETE).set(f64::from(u8::from(server.links.is_complete())));
+    gauge!(names::KEYS).set(census.values as f64);
+    gauge!(names::TOMBSTONES).set(census.tombstones as f64);
+    gauge!(names::TOMBSTONE_BYTES).set(settings.tombstone_bytes() as f64);
+    gauge!(names::MEMORY_USED_BYTES).set(settings.used_bytes() as f64);
+    gauge!(names::MEMORY_MAX_BYTES).set(settings.max_memory() as f64);
+    gauge!(names::FRONTIER_AGE_SECONDS).set(now.wall.since(settings.frontier()).as_secs_f64());
+    gauge!(names::CLOCK_ANCHOR_OFFSET_SECONDS).set(server.clock.offset().nanos() as f64 / 1e9);
+    gauge!(names::CLIENTS).set(server.clients.connected() as f64);
+    counter!(names::CONNECTIONS_TOTAL).absolute(server.clients.accepted());
+    counter!(names::COMMANDS_TOTAL).absolute(server.stats.since_start().calls());
+    counter!(names::PANICS_TOTAL).absolute(server.stats.panics());
+    counter!(names::HITS_TOTAL).absolute(counters.hits);
+    counter!(names::MISSES_TOTAL).absolute(counters.misses);
+    counter!(names::WRITES_TOTAL).absolute(counters.writes);
+    counter!(names::EVICTED_TOTAL).absolute(counters.evicted);
+    counter!(names::EXPIRED_TOTAL).absolute(counters.expired);
+    counter!(names::FORGOTTEN_EARLY_TOTAL).absolute(counters.forgotten_early);
+    counter!(names::CONFLICTS_TOTAL).absolute(counters.conflicts);
+}
+
+fn describe() {
+    describe_gauge!(names::BUILD_INFO, "1, with the version as a label");
+    describe_gauge!(names::COMPLETE, "1 once the region has all that the others had when it started");
+    describe_gauge!(names::KEYS, "values held");
+    describe_gauge!(names::TOMBSTONES, "tombstones and markers held until every region is past them");
+    describe_gauge!(names::TOMBSTONE_BYTES, "bytes that tombstones and markers hold");
+    describe_gauge!(names::MEMORY_USED_BYTES, "bytes that entries, tables and tombstones hold");
+    describe_gauge!(names::MEMORY_MAX_BYTES, "the limit for that, 0 without one");
+    describe_gauge!(names::FRONTIER_AGE_SECONDS, "now minus the time that every region is past for every origin");
+    describe_gauge!(names::CLOCK_ANCHOR_OFFSET_SECONDS, "the system's clock minus the node's");
+    describe_gauge!(names::CLIENTS, "clients connected");
+    describe_counter!(names::CONNECTIONS_TOTAL, "clients accepted");
+    describe_counter!(names::COMMANDS_TOTAL, "commands executed");
+    describe_counter!(names::PANICS_TOTAL, "connections that ended in a panic: each is a bug");
+    describe_counter!(names::HITS_TOTAL, "reads that found a value");
+    describe_counter!(names::MISSES_TOTAL, "reads that found none");
+    describe_counter!(names::WRITES_TOTAL, "local writes, deletes among them");
+    describe_counter!(names::EVICTED_TOTAL, "values dropped for memory");
+    describe_counter!(names::EXPIRED_TOTAL, "values that ended");
+    describe_counter!(names::FORGOTTEN_EARLY_TOTAL, "stamps forgotten before the frontier had passed them");
+    describe_counter!(names::CONFLICTS_TOTAL, "records that were written concurrently with what was held of their key");
+}

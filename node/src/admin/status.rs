@@ -1,0 +1,57 @@
+//! `/status`: the state of a node as JSON; what the lab, tests and `REGION STATUS` look at.
+
+use clock::Now;
+use geo_link::LinksStatus;
+use serde::Serialize;
+
+use crate::server::Server;
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Status {
+    version: &'static str,
+    region: Region,
+    uptime_seconds: f64,
+    /// Whether the region has all that the others had when it started.
+    pub(crate) complete: bool,
+    /// Values, those among them that have ended but were not swept yet.
+    keys: usize,
+    used_memory_bytes: usize,
+    /// Tombstones, and markers of values that were dropped.
+    tombstones: usize,
+    /// How long ago the frontier passed.
+    frontier_age_seconds: f64,
+    pub(crate) links: LinksStatus,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, Serialize)]
+struct Region {
+    name: String,
+    id: u8,
+    /// Region and incarnation, as they stand in stamps.
+    origin: String,
+}
+
+impl Status {
+    /// Looks at everything as of `now`.
+    pub(crate) fn of(server: &Server, now: Now) -> Self {
+        let (store, region) = (&server.store, &server.config.region);
+        let census = store.census();
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            region: Region {
+                name: region.name.to_string(),
+                id: region.id.number(),
+                origin: store.origin().to_string(),
+            },
+            uptime_seconds: now.monotonic.saturating_sub(server.started.monotonic).as_secs_f64(),
+            complete: server.links.is_complete(),
+            keys: census.values,
+            used_memory_bytes: store.settings().used_bytes(),
+            tombstones: census.tombstones,
+            frontier_age_seconds: now.wall.since(store.settings().frontier()).as_secs_f64(),
+            links: server.links.status(now),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! CLUSTER, READONLY, READWRITE, ASKING, for a node that holds all slots by itself.
+//!
+//! Clients ask at connect, and take the error for what it is: no cluster. What follows from a key or a slot alone is
+//! answered all the same, since slots are the same everywhere.
+
+use node_core::{number, slot::Slot, store::ScanPosition};
+
+use super::{Context, Done, Failure};
+
+/// What needs a cluster.
+pub(super) fn disabled(_: Context<'_, '_, '_>) -> Done {
+    Err(Failure::text("ERR This instance has cluster support disabled"))
+}
+
+/// `CLUSTER KEYSLOT key`
+pub(super) fn keyslot(call: Context<'_, '_, '_>) -> Done {
+    call.reply.integer(Slot::of(&call.args[2]).number().into());
+    Ok(())
+}
+
+fn slot(text: &[u8]) -> Result<Slot, Failure> {
+    let slot = number::parse_i64(text).and_then(|number| Slot::new(number.try_into().ok()?));
+    slot.ok_or(Failure::text("ERR Invalid slot"))
+}
+
+/// `CLUSTER COUNTKEYSINSLOT slot`
+pub(super) fn countkeysinslot(call: Context<'_, '_, '_>) -> Done {
+    let slot = slot(&call.args[2])?;
+    let stripe = call.keyspace.store().stripe_of(slot);
+    let count = call.keyspace.on_stripe(stripe, |stripe| stripe.count_values(slot));
+    call.reply.count(count);
+    Ok(())
+}
+
+/// `CLUSTER GETKEYSINSLOT slot count`
+pub(super) fn getkeysinslot(call: Context<'_, '_, '_>) -> Done {
+    let slot = slot(&call.args[2])?;
+    let count = number::parse_i64(&call.args[3]).and_then(|count| usize::try_from(count).ok());
+    let count = count.ok_or(Failure::text("ERR Invalid number of keys"))?;
+    let (stripe, now) = (call.keyspace.store().stripe_of(slot), call.keyspace.now().wall);
+    let (mut keys, mut no_bound) = (Vec::<Vec<u8>>::new(), usize::MAX);
+    if count > 0 {
+        call.keyspace.on_stripe(stripe, |stripe| {
+            stripe.scan_keys(slot, ScanPosition::default(), now, &mut no_bound, |key, _| {
+                keys.push(key.to_vec());
+                keys.len() < count
+            })
+        });
+    }
+    call.reply.array(keys.len());
+    keys.iter().for_each(|key| call.reply.bulk(key));
+    Ok(())
+}
