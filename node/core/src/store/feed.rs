@@ -18,7 +18,8 @@
 //! Each stripe's log is read in its own order, and when all are read to their ends and no slot waits for a scan,
 //! the least of the stripes' watermarks is true of all slots ([`FeedItem::Watermark`]): that is the heartbeat by
 //! which lag is defined also when nobody writes. A reader that the ring has outrun goes back to scanning those slots
-//! that have changed. So memory for a consumer, however slow, is this cursor and nothing else.
+//! that have changed. Besides what is in its scope a tail carries what arrives of origins that speak no more, since
+//! nobody else may have heard it. So memory for a consumer, however slow, is this cursor and nothing else.
 
 use std::collections::{BTreeSet, VecDeque};
 
