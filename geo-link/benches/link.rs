@@ -7,10 +7,15 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
+use clock::{Incarnation, Origin, RegionId};
 use common::{Lab, Start, TestRegion};
 use geo_link::LinkOptions;
+use node_core::store::{Feed, FeedItem, Intake, Scope, Seen};
 
 const WRITES: u64 = 500_000;
 const LONE_WRITES: usize = 300;
@@ -25,7 +30,7 @@ fn main() {
     for length in [32, 200, 1_000] {
         flood(&here, &there, length);
     }
-    heartbeat_cost(&here);
+    background_cost(&here);
 }
 
 fn lone_writes(here: &TestRegion, there: &TestRegion) {
@@ -72,14 +77,24 @@ fn flood(here: &TestRegion, there: &TestRegion, length: usize) {
     );
 }
 
-fn heartbeat_cost(here: &TestRegion) {
+/// What is done for a link whether or not anybody writes.
+fn background_cost(here: &TestRegion) {
+    let store = &here.store;
+    time("a row of seen minima", || drop(black_box(store.seen_minima(here.now()))));
+    time("a status", || drop(black_box(here.gateway.status(here.now()))));
+    let consumer = Origin::new(RegionId::MAX, Incarnation::FIRST);
+    let scope = Scope::Region(store.origin().region());
+    let mut feed = Feed::resume(store, scope, consumer, store.seen_table(here.now()));
+    time("a look for orphans where there are none", || feed.queue_orphans(store));
+    let silent = Origin::new(RegionId::MAX, Incarnation::new(1));
+    let item = FeedItem::Watermark { origin: silent, time: here.now().wall };
+    Intake::default().take(store, &item, &Seen::new(), here.now()).expect("a watermark takes no memory");
+    time("a look for orphans where every slot has some", || feed.queue_orphans(store));
+}
+
+fn time(what: &str, mut action: impl FnMut()) {
+    const TIMES: u32 = 100;
     let begin = Instant::now();
-    const ROWS: u32 = 100;
-    for _ in 0..ROWS {
-        std::hint::black_box(here.store.seen_minima(here.now()));
-    }
-    println!("a row of seen minima takes {:?}", begin.elapsed() / ROWS);
-    let begin = Instant::now();
-    let status = here.gateway.status(here.now());
-    println!("a status takes {:?}: {}", begin.elapsed(), serde_json::to_string(&status).expect("plain data"));
+    (0..TIMES).for_each(|_| action());
+    println!("{what} takes {:?}", begin.elapsed() / TIMES);
 }

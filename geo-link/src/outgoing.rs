@@ -227,7 +227,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     fn handle_event(&mut self, event: SenderEvent) -> Result<(), Lost> {
         match event {
-            SenderEvent::Greeted { origin, birth } => match self.region.announce(origin, birth) {
+            SenderEvent::Greeted { origin, birth } => match self.region.announce(self.peer, origin, birth) {
                 Ok(()) => self.greeted(origin),
                 Err(refusal) => self.sender.refuse(refusal),
             },

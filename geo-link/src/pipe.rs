@@ -108,3 +108,89 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use geo_link_core::Refusal;
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, duplex},
+        task::yield_now,
+    };
+
+    use super::Pipe;
+
+    const FRAMES: u16 = 2_000;
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    fn pipes() -> [Pipe<DuplexStream>; 2] {
+        // Small, so that every write is cut somewhere.
+        let (near, far) = duplex(97);
+        [near, far].map(|stream| Pipe::new(stream, 1_000))
+    }
+
+    /// Takes a turn that may be dropped before it is through.
+    async fn turn_or_not(pipe: &mut Pipe<DuplexStream>) {
+        tokio::select! {
+            biased;
+            moved = pipe.turn(true) => drop(moved.unwrap()),
+            () = yield_now() => {}
+        }
+    }
+
+    fn take(pipe: &mut Pipe<DuplexStream>, found: &mut u16) {
+        while let Some((_, payload)) = pipe.inbox.next_frame().unwrap() {
+            assert_eq!(Refusal::read(payload), Ok(Refusal::Version(*found)));
+            *found += 1;
+        }
+    }
+
+    #[test]
+    fn no_byte_is_lost_or_doubled_however_often_a_turn_is_dropped() {
+        run(async {
+            let [mut near, mut far] = pipes();
+            for number in 0..FRAMES {
+                Refusal::Version(number).put(near.out());
+                Refusal::Version(number).put(far.out());
+            }
+            let (mut there, mut back) = (0, 0);
+            while there < FRAMES || back < FRAMES {
+                turn_or_not(&mut near).await;
+                turn_or_not(&mut far).await;
+                take(&mut far, &mut there);
+                take(&mut near, &mut back);
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_not_wanted_stays_where_it_is() {
+        run(async {
+            let [mut near, mut far] = pipes();
+            Refusal::Replaced.put(near.out());
+            near.turn(false).await.unwrap();
+            tokio::select! {
+                biased;
+                _ = far.turn(false) => panic!("it had nothing to do"),
+                () = yield_now() => {}
+            }
+            assert!(far.turn(true).await.unwrap() && far.inbox.has_frame());
+        });
+    }
+
+    #[test]
+    fn last_words_are_said_and_then_the_pipe_is_closed() {
+        run(async {
+            let [mut near, mut far] = pipes();
+            Refusal::Replaced.put(near.out());
+            near.finish(Duration::from_secs(1)).await;
+            assert!(far.turn(true).await.unwrap() && far.inbox.has_frame());
+            assert_eq!(far.turn(true).await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+            far.stream.shutdown().await.unwrap();
+        });
+    }
+}

@@ -113,8 +113,8 @@ impl Region {
     }
 
     /// Takes note of who speaks for a peer.
-    pub(crate) fn announce(&self, origin: Origin, birth: Time) -> Result<(), Refusal> {
-        self.store.update_matrix(|matrix| announce(matrix, origin, birth))
+    pub(crate) fn announce(&self, peer: &PeerState, origin: Origin, birth: Time) -> Result<(), Refusal> {
+        self.store.update_matrix(|matrix| announce(matrix, peer.peer.id, origin, birth))
     }
 
     /// Takes note of what a peer has seen.

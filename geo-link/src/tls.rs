@@ -171,3 +171,54 @@ fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'st
 fn unusable(error: impl std::fmt::Display) -> TlsError {
     TlsError::Unusable(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::{Credentials, TlsError, regions_of};
+    use crate::options::TlsMaterial;
+
+    /// A certificate that is its own authority, for these names.
+    fn material(names: &[&str]) -> TlsMaterial {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let pem = CertificateParams::new(names).unwrap().self_signed(&key).unwrap().pem().into_bytes();
+        TlsMaterial { cert_pem: pem.clone(), key_pem: key.serialize_pem().into_bytes(), ca_pem: pem }
+    }
+
+    #[test]
+    fn only_names_of_regions_count() {
+        let material = material(&["us-east.region.meridian", "example.com", "region.meridian", "evilregion.meridian"]);
+        let certificate = super::certificates("it", &material.cert_pem).unwrap().remove(0);
+        assert_eq!(regions_of(&certificate), ["us-east"]);
+    }
+
+    #[test]
+    fn a_certificate_must_bear_the_name_of_its_region() {
+        let eu = material(&["eu-west.region.meridian"]);
+        assert!(Credentials::new("eu-west", &eu).is_ok());
+        assert!(matches!(Credentials::new("us-east", &eu), Err(TlsError::WrongName(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_and_says_which_part_is_wrong() {
+        let good = material(&["eu-west.region.meridian"]);
+        let message = |material: &TlsMaterial| Credentials::new("eu-west", material).unwrap_err().to_string();
+        assert!(message(&TlsMaterial { cert_pem: b"nonsense".to_vec(), ..good.clone() }).contains("the certificate"));
+        assert!(message(&TlsMaterial { key_pem: b"nonsense".to_vec(), ..good.clone() }).contains("the key"));
+        assert!(message(&TlsMaterial { ca_pem: Vec::new(), ..good.clone() }).contains("authorities"));
+        let other_key = material(&["eu-west.region.meridian"]).key_pem;
+        assert!(message(&TlsMaterial { key_pem: other_key, ..good }).contains("not usable"));
+    }
+
+    #[test]
+    fn a_reload_that_fails_leaves_what_was_in_use() {
+        let credentials = Credentials::new("eu-west", &material(&["eu-west.region.meridian"])).unwrap();
+        let before = credentials.server();
+        assert!(credentials.reload(&material(&["us-east.region.meridian"])).is_err());
+        assert!(std::sync::Arc::ptr_eq(&before, &credentials.server()));
+        credentials.reload(&material(&["eu-west.region.meridian"])).unwrap();
+        assert!(!std::sync::Arc::ptr_eq(&before, &credentials.server()));
+    }
+}

@@ -18,17 +18,21 @@ use crate::{
     limits::PROTOCOL_VERSION,
 };
 
-/// Takes note that `origin`, born at `birth`, speaks for its region.
+/// Takes note that `origin`, born at `birth`, speaks for `region`.
 ///
 /// # Errors
 /// [`Refusal::Superseded`] if a younger life of the region is known, or another process in the same one;
-/// [`Refusal::Region`] if the region is none of those that exist. The matrix is then as it was.
-pub fn announce(matrix: &mut Matrix, origin: Origin, birth: Time) -> Result<(), Refusal> {
+/// [`Refusal::Region`] if it is an origin of another region, or the region is none of those that exist. The matrix is
+/// then as it was.
+pub fn announce(matrix: &mut Matrix, region: RegionId, origin: Origin, birth: Time) -> Result<(), Refusal> {
+    if origin.region() != region {
+        return Err(Refusal::Region(format!("id {}, where id {region} is configured", origin.region())));
+    }
     match matrix.live_origin(origin.region()) {
         Some(live) if live == origin && matrix.birth(live) == birth => Ok(()),
         Some(live) if !origin.incarnation().is_after(live.incarnation()) => Err(Refusal::Superseded(live)),
         _ if matrix.announce(origin, birth) => Ok(()),
-        _ => Err(Refusal::Region(origin.region().to_string())),
+        _ => Err(Refusal::Region(format!("id {region}, which is not configured"))),
     }
 }
 
@@ -76,10 +80,10 @@ impl Admission {
         let current = self.links.get(&hello.region());
         if current.is_some_and(|current| current.origin == id.origin && current.epoch >= id.epoch) {
             // A process in this life that is not the one we know fails here or below, whichever epoch it claims.
-            announce(matrix, hello.origin, hello.birth)?;
+            announce(matrix, peer.1, hello.origin, hello.birth)?;
             return Err(Refusal::Replaced);
         }
-        announce(matrix, hello.origin, hello.birth)?;
+        announce(matrix, peer.1, hello.origin, hello.birth)?;
         self.links.insert(hello.region(), id);
         Ok(id)
     }
@@ -146,7 +150,8 @@ mod tests {
             let refused = admission.admit(&mut matrix, peer, &hello(3, 31, epoch));
             assert_eq!(refused, Err(Refusal::Superseded(origin(2, 3))));
         }
-        assert_eq!(announce(&mut matrix, origin(2, 3), Time::from_ntp64(31)), Err(Refusal::Superseded(origin(2, 3))));
+        let twin = announce(&mut matrix, region(2), origin(2, 3), Time::from_ntp64(31));
+        assert_eq!(twin, Err(Refusal::Superseded(origin(2, 3))));
     }
 
     #[test]
@@ -172,6 +177,9 @@ mod tests {
 
     #[test]
     fn a_region_that_is_not_configured_is_not_announced() {
-        assert!(matches!(announce(&mut matrix(), origin(9, 0), Time::ZERO), Err(Refusal::Region(_))));
+        let stranger = announce(&mut matrix(), region(9), origin(9, 0), Time::ZERO);
+        assert!(matches!(stranger, Err(Refusal::Region(_))));
+        let misnumbered = announce(&mut matrix(), region(2), origin(3, 0), Time::ZERO);
+        assert!(matches!(misnumbered, Err(Refusal::Region(_))));
     }
 }

@@ -213,7 +213,9 @@ impl World {
         while let Some(event) = link.sender.poll_event() {
             match event {
                 SenderEvent::Greeted { origin, birth } => {
-                    if let Err(refusal) = region.store.update_matrix(|matrix| announce(matrix, origin, birth)) {
+                    if let Err(refusal) =
+                        region.store.update_matrix(|matrix| announce(matrix, region_id(to), origin, birth))
+                    {
                         link.sender.refuse(refusal);
                     }
                 }
