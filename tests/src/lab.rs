@@ -111,8 +111,9 @@ impl Lab {
         pairs.filter(|(from, to)| from.id != to.id)
     }
 
-    /// Writes something new in every region and waits until it is read in all others: everything that was written
-    /// before has had the chance to arrive.
+    /// Writes something new in every region and waits until it is read in all others. What was written before has then
+    /// arrived as a rule; but where a link scans, slots arrive in any order, so what must be there is still to be waited
+    /// for.
     ///
     /// # Errors
     /// If something does not arrive by the deadline.
