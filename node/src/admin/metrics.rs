@@ -5,7 +5,7 @@
 //! recorder, which must therefore be installed before they start.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -53,6 +53,9 @@ pub(crate) const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// If another recorder was installed by somebody else.
 pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    // Tests start several nodes at once in one process.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }

@@ -70,6 +70,9 @@ impl Connection {
                 Next::Execute => self.execute_pending(&worker),
                 Next::Wait => {
                     self.wait(&worker).await;
+                    if self.session.client.is_closing() {
+                        break;
+                    }
                     self.execute_pending(&worker)
                 }
                 Next::Close => break,
