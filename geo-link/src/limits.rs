@@ -28,7 +28,7 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How often the slots are looked through for records of origins that speak no more.
 ///
-/// Measured at 64 stripes: some microseconds while nobody has fallen silent, some milliseconds while somebody has.
+/// Measured with two origins: 40 us if there are none, 1 ms if there are some in every slot.
 pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the gauges and the status of a link are brought up to date.

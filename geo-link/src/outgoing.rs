@@ -306,7 +306,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let slots_waiting = feed.map_or(0, Feed::slots_waiting);
         let estimate = sender.estimate();
         if let Some(estimate) = estimate {
-            self.peer.metrics.out.clock_offset.set(estimate.offset.seconds());
+            self.peer.set_estimate(estimate);
         }
         self.peer.update_out(|status| {
             status.up = sender.is_up();

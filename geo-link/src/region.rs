@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use clock::{Now, Origin, OsClock, RegionId, Time};
-use geo_link_core::{Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, lag};
+use clock::{Estimate, Now, Origin, OsClock, RegionId, Time};
+use geo_link_core::{Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag};
 use node_core::store::{Seen, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +60,8 @@ pub(crate) struct PeerState {
     pub(crate) metrics: PeerMetrics,
     out: Mutex<OutStatus>,
     r#in: Mutex<InStatus>,
+    /// How far the peer's clock is certainly ahead of ours.
+    ahead: Mutex<Duration>,
     /// Ends the incoming connection that is the link now.
     current: Mutex<CancellationToken>,
 }
@@ -204,7 +206,9 @@ impl Region {
 
     /// How old what is missing here of a region's writes may be.
     pub(crate) fn lag(&self, from: RegionId, minima: &Seen, now: Now) -> Duration {
-        lag(&self.store.matrix(), minima, from, self.started, now.wall)
+        let peer = self.peers.iter().find(|peer| peer.peer.id == from);
+        let ahead = peer.map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
+        lag(&self.store.matrix(), minima, from, ahead, self.started, now.wall)
     }
 
     /// Puts lag into its gauges.
@@ -249,9 +253,16 @@ impl PeerState {
             metrics,
             out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addr.clone(), ..OutStatus::default() }),
             r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
+            ahead: Mutex::new(Duration::ZERO),
             current: Mutex::new(CancellationToken::new()),
             peer: peer.clone(),
         }
+    }
+
+    /// Takes note of what is known of the peer's clock.
+    pub(crate) fn set_estimate(&self, estimate: Estimate) {
+        self.metrics.out.clock_offset.set(estimate.offset.seconds());
+        *lock(&self.ahead) = certainly_ahead(estimate);
     }
 
     /// Changes what is said of the link to this peer.

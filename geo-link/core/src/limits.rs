@@ -68,8 +68,12 @@ pub const KEEPALIVE: Duration = Duration::from_secs(1);
 /// clock may be set.
 pub const HOLD_RECHECK: Duration = Duration::from_millis(100);
 
-/// How long a hold lasts before it is reported. Shorter ones are what clocks within their bounds do now and then.
+/// How long a hold lasts before it is reported. Shorter ones are what clocks near their bounds do now and then.
 pub const HOLD_NOTICE: Duration = Duration::from_millis(250);
+
+/// How long nothing must have had to wait for a hold to be over. Batches of a clock that stays ahead wait for moments
+/// each, one behind the other: that is one hold, and not hundreds.
+pub const HOLD_QUIET: Duration = Duration::from_secs(1);
 
 /// How many batches' sizes and times a sender remembers while they are not acknowledged.
 ///
@@ -80,3 +84,4 @@ const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(GREETING_BYTES_MAX < FRAME_BYTES_MAX && SMALL_FRAME_BYTES_MAX < GREETING_BYTES_MAX);
 const _: () = assert!(COMPRESS_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(HOLD_RECHECK.as_millis() < HOLD_NOTICE.as_millis());
+const _: () = assert!(HOLD_NOTICE.as_millis() < HOLD_QUIET.as_millis());

@@ -11,7 +11,8 @@
 //! A batch with a stamp further ahead of our clock than `max_drift` is neither applied nor dropped. Applied, every
 //! later write here would lose against it until our clock has caught up; dropped, it would be missing for ever. It
 //! waits, and everything behind it waits, and answers go on to say that we are alive and hold. When the clocks agree,
-//! it is applied as if nothing had been. Watermarks count as well: a clock that is ahead shows before its region's
+//! it is applied as if nothing had been. A clock that stays ahead makes each batch wait for a moment behind the one
+//! before; that is told as one hold, which is over when nothing has had to wait for [`HOLD_QUIET`]. Watermarks count as well: a clock that is ahead shows before its region's
 //! first write is lost on anybody.
 //!
 //! # Answers
@@ -32,7 +33,7 @@ use node_core::{
 use crate::{
     batch::{Batch, Unpacker},
     frame::{Ack, Echo, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_bye},
-    limits::{FRAME_BYTES_MAX, GREETING_TIMEOUT, HOLD_NOTICE, HOLD_RECHECK, KEEPALIVE},
+    limits::{FRAME_BYTES_MAX, GREETING_TIMEOUT, HOLD_NOTICE, HOLD_QUIET, HOLD_RECHECK, KEEPALIVE},
     sender::LinkEnd,
 };
 
@@ -76,9 +77,9 @@ pub enum ReceiverEvent {
         /// The least over its slots.
         seen: Seen,
     },
-    /// A batch has been held for [`HOLD_NOTICE`]: it lies this far ahead of our clock.
+    /// Batches have had to wait for [`HOLD_NOTICE`]: the one that waits now lies this far ahead of our clock.
     Held(Duration),
-    /// The batch that was reported as held has been let go.
+    /// The hold that was reported is over: nothing has had to wait for [`HOLD_QUIET`].
     Resumed,
     /// The sender wants no link.
     Refused(Refusal),
@@ -145,9 +146,12 @@ enum Phase {
     Ended,
 }
 
+/// A time in which batches have had to wait.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     since: Duration,
+    /// When a batch last had to wait.
+    last: Duration,
     is_reported: bool,
 }
 
@@ -183,9 +187,9 @@ impl Receiver {
         self.pending.is_none() && !matches!(self.phase, Phase::Deciding | Phase::Ended)
     }
 
-    /// Whether a batch is held because it lies too far ahead of our clock.
-    pub const fn is_held(&self) -> bool {
-        self.hold.is_some()
+    /// Whether batches have to wait because they lie too far ahead of our clock, and have for [`HOLD_NOTICE`].
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some_and(|hold| hold.is_reported)
     }
 
     /// Whether items are wanted and come.
@@ -296,6 +300,16 @@ impl Receiver {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        if let Some(hold) = self.hold
+            && self.pending.is_none()
+            && now.monotonic >= hold.last + HOLD_QUIET
+        {
+            self.hold = None;
+            if hold.is_reported {
+                self.events.push_back(ReceiverEvent::Resumed);
+                self.owes_answer = true;
+            }
+        }
         match self.phase {
             Phase::Greeting if now.monotonic >= self.since + GREETING_TIMEOUT => self.end(LinkEnd::NoGreeting),
             // While nothing is read, silence says nothing.
@@ -321,14 +335,8 @@ impl Receiver {
             self.hold(now, last);
             return None;
         }
-        if let Some(hold) = self.hold.take() {
-            // Whatever it was, the sender is to know that it is over.
-            self.owes_answer = true;
-            self.heard = now.monotonic;
-            if hold.is_reported {
-                self.events.push_back(ReceiverEvent::Resumed);
-            }
-        }
+        // While it waited, nothing was read; silence counts from now.
+        self.heard = now.monotonic;
         self.pending.take()
     }
 
@@ -340,7 +348,7 @@ impl Receiver {
             return;
         }
         let echo = self.echo.take().map(|(asked, received)| Echo { asked, received, answered: now.wall });
-        Ack { sequence: self.applied, held: self.hold.is_some(), echo, seen: self.row.take() }.put(out);
+        Ack { sequence: self.applied, held: self.is_held(), echo, seen: self.row.take() }.put(out);
         self.owes_answer = false;
         self.answered = now.monotonic;
     }
@@ -353,7 +361,10 @@ impl Receiver {
             Phase::Deciding | Phase::Ended => None,
             Phase::Waiting | Phase::Streaming => match &self.pending {
                 Some(batch) => Some(answer.min(now.monotonic + self.hold_left(now, batch.envelope.range.last))),
-                None => Some(answer.min(self.heard + self.options.timeout)),
+                None => {
+                    let quiet = self.hold.map_or(answer, |hold| hold.last + HOLD_QUIET);
+                    Some(answer.min(quiet).min(self.heard + self.options.timeout))
+                }
             },
         }
     }
@@ -382,18 +393,18 @@ impl Receiver {
         Ok(())
     }
 
-    fn hold(&mut self, now: Now, last: Time) {
-        let is_new = self.hold.is_none();
-        let hold = self.hold.get_or_insert(Hold { since: now.monotonic, is_reported: false });
-        if !hold.is_reported && now.monotonic >= hold.since + HOLD_NOTICE {
+    /// The pending batch, whose greatest time is `time`, has to wait.
+    fn hold(&mut self, now: Now, time: Time) {
+        let (now_is, fresh) = (now.monotonic, Hold { since: now.monotonic, last: now.monotonic, is_reported: false });
+        let hold = self.hold.get_or_insert(fresh);
+        hold.last = now_is;
+        if !hold.is_reported && now_is >= hold.since + HOLD_NOTICE {
             hold.is_reported = true;
-            self.events.push_back(ReceiverEvent::Held(last.since(now.wall)));
+            self.events.push_back(ReceiverEvent::Held(time.since(now.wall)));
             self.owes_answer = true;
         }
-        if is_new {
-            // What the sender asked cannot be answered late without saying something false about its clock; now it can.
-            self.owes_answer = self.echo.is_some();
-        }
+        // Its question about the time is answered at once: later, the answer would say less.
+        self.owes_answer |= self.echo.is_some();
     }
 
     /// How long until the pending batch is to be looked at again.

@@ -139,7 +139,7 @@ fn a_batch_from_the_future_is_held_reported_once_and_let_go_when_its_time_comes(
     let mut receiver = streaming();
     let future = START.wall.after(Duration::from_secs(2));
     receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(future)])).unwrap();
-    assert!(!apply(&mut receiver, START) && receiver.is_held() && !receiver.wants_frames());
+    assert!(!apply(&mut receiver, START) && !receiver.wants_frames());
     assert_eq!(receiver.poll_timeout(START), Some(START.monotonic + 100 * MS));
     let mut held = 0;
     for step in 1..15 {
@@ -147,13 +147,34 @@ fn a_batch_from_the_future_is_held_reported_once_and_let_go_when_its_time_comes(
         receiver.handle_timeout(now);
         assert!(!apply(&mut receiver, now), "let go after {step} steps");
         held += events(&mut receiver).iter().filter(|event| matches!(event, ReceiverEvent::Held(_))).count();
-        assert!(answers(&mut receiver, now).iter().all(|ack| ack.held && ack.sequence == 0));
+        assert_eq!(receiver.is_held(), step > 2);
+        assert!(answers(&mut receiver, now).iter().all(|ack| ack.held == (step > 2) && ack.sequence == 0));
     }
     assert_eq!(held, 1);
     let late = START.after(1_500 * MS);
-    assert!(apply(&mut receiver, late) && !receiver.is_held());
+    assert!(apply(&mut receiver, late));
+    assert_eq!(answers(&mut receiver, late).last().map(|ack| (ack.sequence, ack.held)), Some((1, true)));
+    let quiet = late.after(900 * MS);
+    receiver.handle_timeout(quiet);
     assert!(matches!(events(&mut receiver)[..], [ReceiverEvent::Resumed]));
-    assert_eq!(answers(&mut receiver, late).last().map(|ack| (ack.sequence, ack.held)), Some((1, false)));
+    assert_eq!(answers(&mut receiver, quiet).last().map(|ack| ack.held), Some(false));
+}
+
+#[test]
+fn batches_that_wait_for_moments_one_behind_the_other_are_one_hold() {
+    let mut receiver = streaming();
+    let mut reports = 0;
+    for sequence in 1..100 {
+        let now = START.after(sequence as u32 * 50 * MS);
+        let future = now.wall.after(520 * MS);
+        receiver.handle_timeout(now);
+        receiver.handle_frame(now, FrameKind::Batch, &batch_of(sequence, &[record(future)])).unwrap();
+        assert!(!apply(&mut receiver, now));
+        assert!(apply(&mut receiver, now.after(25 * MS)));
+        reports += events(&mut receiver).len();
+        assert_eq!(receiver.is_held(), sequence > 5);
+    }
+    assert_eq!(reports, 1);
 }
 
 #[test]
@@ -171,7 +192,7 @@ fn a_watermark_from_the_future_is_held_as_well() {
     let mut receiver = streaming();
     let watermark = FeedItem::Watermark { origin: origin(1), time: START.wall.after(Duration::from_secs(1)) };
     receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[watermark])).unwrap();
-    assert!(!apply(&mut receiver, START) && receiver.is_held());
+    assert!(!apply(&mut receiver, START));
 }
 
 #[test]
@@ -179,13 +200,14 @@ fn while_it_holds_silence_is_no_reason_to_give_up() {
     let mut receiver = streaming();
     let future = START.wall.after(Duration::from_secs(60));
     receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(future)])).unwrap();
+    assert!(!apply(&mut receiver, START));
     for second in 1..50 {
         let now = START.after(Duration::from_secs(second));
         receiver.handle_timeout(now);
         assert!(!apply(&mut receiver, now));
         let is_end = |event: &ReceiverEvent| matches!(event, ReceiverEvent::Ended(_));
         assert!(!events(&mut receiver).iter().any(is_end));
-        assert!(answers(&mut receiver, now).iter().all(|ack| ack.held));
+        assert!(receiver.is_held() && answers(&mut receiver, now).iter().all(|ack| ack.held));
     }
 }
 

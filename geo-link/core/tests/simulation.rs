@@ -1,5 +1,6 @@
 //! Regions in one thread, in virtual time, from one seed: real stores, feeds, senders and receivers, and a network
-//! that delays, cuts and leaves connections half open, while clients write and regions restart empty.
+//! that delays, cuts and leaves connections half open, while clients write, clocks are set wrong, and regions restart
+//! empty.
 //!
 //! What must hold: at all times, what a region claims to have `seen` it has; when the network is whole and writes
 //! stop, all regions hold the same, are complete, and lag by no more than a heartbeat and the way. And that a run is
@@ -34,7 +35,9 @@ const LASTING: u32 = 100;
 struct Region {
     index: usize,
     life: u16,
+    /// How far its clock is off, within what is followed, and beyond it.
     offset: Offset,
+    ahead: Duration,
     store: Store,
     born: Time,
     admission: Admission,
@@ -101,6 +104,7 @@ impl Region {
             index,
             life,
             offset,
+            ahead: Duration::ZERO,
             store,
             born,
             admission: Admission::new(),
@@ -111,7 +115,7 @@ impl Region {
     }
 
     fn now(&self, now: Duration) -> Now {
-        Now { wall: wall(now, self.offset), monotonic: now }
+        Now { wall: wall(now, self.offset).after(self.ahead), monotonic: now }
     }
 
     fn write(&mut self, key: u32, delete: bool, value: u32, now: Duration) {
@@ -375,6 +379,9 @@ impl World {
                 }
             }
             20 => self.restart(from),
+            // A clock is set ahead, further than anybody follows, or is right again.
+            21..23 => self.regions[from].ahead = Duration::from_millis(1_500),
+            23..27 => self.regions[from].ahead = Duration::ZERO,
             _ => {
                 for _ in 0..self.random.random_range(1..20) {
                     let (key, value) = (self.random.random_range(0..KEYS), self.random.random());
@@ -427,7 +434,9 @@ impl World {
             // A heartbeat, the way, a step, and what the clocks differ by.
             let most = Duration::from_millis(50) + WAY + 5 * STEP + Duration::from_millis(200);
             let others = (0..self.regions.len()).filter(|other| *other != region.index);
-            others.map(|other| lag(&matrix, &minima, region_id(other), region.born, now.wall)).all(|lag| lag <= most)
+            others
+                .map(|other| lag(&matrix, &minima, region_id(other), Duration::ZERO, region.born, now.wall))
+                .all(|lag| lag <= most)
         };
         self.regions.iter().all(|region| region.refill.is_complete() && is_near(region)) && self.differences() == 0
     }
@@ -465,6 +474,7 @@ fn run(seed: u64) -> Vec<Option<(Stamp, Vec<u8>)>> {
         }
     }
     world.cut.clear();
+    world.regions.iter_mut().for_each(|region| region.ahead = Duration::ZERO);
     // The longest back-off, a silent half-open connection, patience.
     let mut left = 20_000;
     while !world.is_settled() {
