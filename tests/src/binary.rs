@@ -33,6 +33,9 @@ fn build() -> Result<PathBuf> {
     // With the whole workspace in view cargo chooses the features that `cargo test --workspace` has, and so finds
     // everything built already.
     let build = escargot::CargoBuild::new().manifest_path(manifest).arg("--workspace").bin("meridian");
-    let run = build.current_release().run().context("cannot build meridian")?;
+    let run = build
+        .current_release()
+        .run()
+        .context("cannot build meridian; `cargo build --workspace --bin meridian` says why")?;
     Ok(run.path().to_owned())
 }
