@@ -10,9 +10,7 @@
 //! between the two, a reply that depends on it may differ; then the sequence is run again, and only a difference without
 //! such a doubt counts. Time passes by DEBUG SLEEP, and Redis's own search for expired keys is off.
 //!
-//! A value of Redis lives through the millisecond in which it ends, and ours has ended by then (`Expiry::has_passed`).
-//! Sleeps are longer than the times to live that they are to outlast, so no sequence without a doubt looks at a value in
-//! that millisecond.
+//! A value lives through the millisecond in which it ends, there and here (`Expiry::has_passed`).
 //!
 //! # What is compared less strictly
 //! - KEYS and SCAN list in another order; they are sorted. Cursors are our own, so SCAN is asked for all at once.

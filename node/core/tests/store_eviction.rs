@@ -2,7 +2,7 @@
 
 mod store_support;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use clock::Now;
 use node_core::slot::SlotRange;
@@ -230,9 +230,9 @@ fn a_sweep_finds_all_that_has_ended_and_looks_at_no_more_than_it_may() {
             }
         }
         let left = (0..KEYS).filter(|number| held(&store, &key(*number)).is_some());
-        let expected = (0..KEYS).filter(|number| ends[*number].is_none_or(|end| end > now_ms));
+        let expected = (0..KEYS).filter(|number| ends[*number].is_none_or(|end| end >= now_ms));
         assert_eq!(left.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
-        assert!(late.iter().all(|(key, end)| held(&store, key).is_some() == (*end > now_ms)));
+        assert!(late.iter().all(|(key, end)| held(&store, key).is_some() == (*end >= now_ms)));
     }
 }
 
@@ -246,12 +246,12 @@ fn a_sweep_of_what_has_not_ended_looks_at_nothing() {
 }
 
 #[test]
-fn a_value_is_a_miss_from_the_millisecond_in_which_it_ends() {
+fn a_value_is_a_miss_once_the_millisecond_in_which_it_ends_is_over() {
     let store = filled(EvictionPolicy::NoEviction, |_| in_ms(60_000));
-    let (key, now) = (name(7), at_ms(0));
+    let key = name(7);
     let at = store.address(&key);
     let mut stripe = store.lock(store.stripe_of(at.slot));
-    assert!(stripe.peek(at, &key, now.after(Duration::from_millis(59_999)).wall).is_some());
-    assert!(stripe.peek(at, &key, now.after(Duration::from_millis(60_000)).wall).is_none());
+    assert!(stripe.peek(at, &key, at_ms(60_000).wall).is_some());
+    assert!(stripe.peek(at, &key, at_ms(60_001).wall).is_none());
     assert_eq!(stripe.counters().expired, 1);
 }

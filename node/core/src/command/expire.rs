@@ -112,7 +112,7 @@ fn change_end(call: &mut Call<'_, '_, '_>, form: ExpiryForm, command: &'static s
         if !conditions.allow(found.expiry, expiry) {
             return Ok(false);
         }
-        if expiry.has_passed(now.unix_ms()) {
+        if expiry.is_in_the_past(now.unix_ms()) {
             stripe.delete(at, key, now.wall)?;
         } else {
             stripe.set_expiry(at, key, Some(expiry), now.wall)?;

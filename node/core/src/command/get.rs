@@ -75,7 +75,7 @@ pub fn getex(call: &mut Call<'_, '_, '_>) -> Done {
         let Some(found) = stripe.read(at, key, now.wall) else { return Ok(None) };
         let expiry = change.resolve(now.unix_ms())?;
         let (unchanged, value) = (found.expiry == expiry, found.value.to_vec());
-        if expiry.is_some_and(|expiry| expiry.has_passed(now.unix_ms())) {
+        if expiry.is_some_and(|expiry| expiry.is_in_the_past(now.unix_ms())) {
             stripe.delete(at, key, now.wall)?;
         } else if !(unchanged && expiry.is_none()) {
             stripe.write(at, key, &value, expiry, now.wall)?;

@@ -93,7 +93,7 @@ mod tests {
     fn every_value_is_a_string() {
         let mut server = Server::new();
         server.gives(&[("SET a 1 PX 5", "OK"), ("TYPE a", "string"), ("TYPE b", "none")]);
-        server.wait_ms(5);
+        server.wait_ms(6);
         server.gives(&[("TYPE a", "none"), ("EXISTS a", "0"), ("TOUCH a", "0"), ("DEL a", "0")]);
     }
 

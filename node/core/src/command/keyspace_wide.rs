@@ -96,7 +96,7 @@ mod tests {
     fn dbsize_counts_what_has_ended_until_it_is_found() {
         let mut server = Server::new();
         server.gives(&[("DBSIZE", "0"), ("SET a 1 PX 5", "OK"), ("SET b 1", "OK"), ("DEL c", "0"), ("DBSIZE", "2")]);
-        server.wait_ms(5);
+        server.wait_ms(6);
         server.gives(&[("DBSIZE", "2"), ("GET a", "nil"), ("DBSIZE", "1")]);
     }
 
@@ -104,7 +104,7 @@ mod tests {
     fn random_keys_are_there() {
         let mut server = Server::new();
         server.gives(&[("RANDOMKEY", "nil"), ("SET a 1 PX 5", "OK"), ("SET b 1 PX 5", "OK"), ("SET c 1", "OK")]);
-        server.wait_ms(5);
+        server.wait_ms(6);
         server.gives(&[("DEL d", "0")]);
         for _ in 0..50 {
             server.gives(&[("RANDOMKEY", "'c'")]);

@@ -84,7 +84,7 @@ mod tests {
             ("MGET a b c", "['3', '2', nil]"),
             ("SET d 1 PX 1", "OK"),
         ]);
-        server.wait_ms(1);
+        server.wait_ms(2);
         server.gives(&[("MSETNX d 2 e 2", "1")]);
     }
 

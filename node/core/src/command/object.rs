@@ -147,7 +147,7 @@ mod tests {
         for question in ["OBJECT ENCODING", "OBJECT FREQ", "OBJECT IDLETIME", "OBJECT REFCOUNT", "MEMORY USAGE"] {
             let mut server = Server::new();
             server.gives(&[(&format!("{question} k"), "nil"), ("SET k v PX 1", "OK")]);
-            server.wait_ms(1);
+            server.wait_ms(2);
             server.gives(&[(&format!("{question} k"), "nil")]);
         }
     }

@@ -341,7 +341,7 @@ mod tests {
         for key in 0..500 {
             server.gives(&[(&format!("SET {{t}}{key} v PX 5"), "OK"), (&format!("DEL {{t}}x{key}"), "0")]);
         }
-        server.wait_ms(5);
+        server.wait_ms(6);
         server.gives(&[("SET {t}last v", "OK"), ("KEYS *", "['{t}last']")]);
         let (keys, calls) = scan(&mut server, "");
         assert_eq!(keys, ["{t}last"]);

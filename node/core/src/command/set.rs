@@ -118,7 +118,7 @@ fn store(
         Ending::Kept => held.flatten(),
         Ending::At(expiry) => Some(expiry),
     };
-    if expiry.is_some_and(|expiry| expiry.has_passed(now.unix_ms())) {
+    if expiry.is_some_and(|expiry| expiry.is_in_the_past(now.unix_ms())) {
         stripe.delete(at, key, now.wall)?;
     } else {
         stripe.write(at, key, value, expiry, now.wall)?;
@@ -267,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_ends_in_its_millisecond() {
+    fn a_value_ends_with_its_millisecond() {
         let mut server = Server::new();
         server.gives(&[("SET k v PX 100", "OK")]);
-        server.wait_ms(99);
-        server.gives(&[("GET k", "'v'"), ("PTTL k", "1")]);
+        server.wait_ms(100);
+        server.gives(&[("GET k", "'v'"), ("PTTL k", "0")]);
         server.wait_ms(1);
         server.gives(&[("GET k", "nil"), ("SET k v XX", "nil"), ("SET k w KEEPTTL", "OK"), ("TTL k", "-1")]);
     }

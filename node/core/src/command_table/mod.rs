@@ -1,6 +1,6 @@
 //! The command table: what Meridian knows about each command before it is executed.
 //!
-//! One row per command and subcommand, all of them in [`table`]: arity, flags, where the keys are, and what COMMAND
+//! One row per command and subcommand, all of them in `table`: arity, flags, where the keys are, and what COMMAND
 //! says about it. Everything that asks "which command is this", "may it run now", "which slots does it touch" asks
 //! here and nowhere else; what a command *does* is a `match` over [`CommandId`], so a row that nobody implements does
 //! not compile.

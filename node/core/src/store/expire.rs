@@ -1,6 +1,6 @@
 //! Expiry: values that have ended make room.
 //!
-//! A value that has ended is a miss from that millisecond on, whoever asks; a read drops it on the way. What nobody
+//! A value is a miss once the millisecond in which it ends is over, whoever asks; a read drops it on the way. What nobody
 //! reads is found by a sweep. There is no second index of expiries, which costs Redis half as much again per key:
 //! each slot knows only a time before which nothing in it ends, and the sweep visits the slots whose time has come.
 //! How much it may visit is the caller's to say; what it leaves stays a miss and is found the next time round.
@@ -54,7 +54,7 @@ impl Stripe {
             if swept.visited >= visits_max {
                 return swept;
             }
-            let due = self.tables[self.sweep.table].due_ms <= now_ms;
+            let due = self.tables[self.sweep.table].due_ms < now_ms;
             if due || self.sweep.bucket.is_some() {
                 self.sweep_slot(now_ms, visits_max, &mut swept);
             }

@@ -4,7 +4,7 @@
 //!
 //! 1. [`Store::address`] names the key's slot and hash; [`Store::lock`] its stripe.
 //! 2. [`Stripe::write`] issues a stamp above the clock, the key's stamp and the slot's floor, and installs the record:
-//!    entry into the heap ([`entry`], [`heap`]), handle into the slot's table ([`table`]), item into the log ([`log`]).
+//!    entry into the heap (`entry`, `heap`), handle into the slot's table (`table`), item into the log (`log`).
 //! 3. A [`Feed`] reads the log, finds the record and emits it; a link carries it.
 //! 4. In the other region an [`Intake`] hands it to [`Stripe::apply`], where [`merge`] compares it with what is held.
 //! 5. [`Stripe::read`] finds it.

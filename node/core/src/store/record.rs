@@ -34,8 +34,13 @@ impl Expiry {
         self.0
     }
 
-    /// Whether the value has ended at `now_ms`; in its very millisecond it has, as in Redis.
+    /// Whether the value has ended at `now_ms`. In its very millisecond it is still there, as in Redis.
     pub const fn has_passed(self, now_ms: u64) -> bool {
+        self.0 < now_ms
+    }
+
+    /// Whether a client that sets this end at `now_ms` means a delete; in that very millisecond it does, as in Redis.
+    pub const fn is_in_the_past(self, now_ms: u64) -> bool {
         self.0 <= now_ms
     }
 }
