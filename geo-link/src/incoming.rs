@@ -21,7 +21,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -150,6 +150,8 @@ struct Link<'a, S> {
     admitted: Option<Admitted<'a>>,
     rowed: Option<Duration>,
     shown: Option<InState>,
+    /// Items that were applied since others had their turn.
+    items: usize,
 }
 
 struct Admitted<'a> {
@@ -172,7 +174,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         };
         let receiver = Receiver::new(options, region.now());
         let pipe = Pipe::new(stream, SMALL_FRAME_BYTES_MAX);
-        Self { region, names, receiver, pipe, intake: Intake::default(), admitted: None, rowed: None, shown: None }
+        let intake = Intake::default();
+        Self { region, names, receiver, pipe, intake, admitted: None, rowed: None, shown: None, items: 0 }
     }
 
     /// Serves the connection until it ends, and says why it did.
@@ -185,6 +188,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             if let Err(lost) = self.rest(shutdown).await {
                 return lost;
             }
+            // There may always be more to read; others have their turn all the same.
+            yield_now().await;
         }
     }
 
@@ -240,7 +245,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                     self.receiver.handle_bytes(self.region.now());
                 }
             }
-            () = tokio::task::yield_now(), if wants_frames && has_frames => {}
+            () = yield_now(), if wants_frames && has_frames => {}
             () = wishes, if is_waiting => {}
             () = sleep_until(deadline) => {}
         }
@@ -301,12 +306,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let Some(Admitted { peer, id, .. }) = &self.admitted else { return Ok(()) };
         let before = self.intake.tally();
         let mut now = self.region.now();
-        for (index, item) in batch.items().enumerate() {
+        for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
             self.intake.take(&self.region.store, &item, self.receiver.sender_saw(), now)?;
-            if index % ITEMS_PER_TURN == ITEMS_PER_TURN - 1 {
-                tokio::task::yield_now().await;
+            self.items += 1;
+            if self.items >= ITEMS_PER_TURN {
+                self.items = 0;
+                yield_now().await;
                 now = self.region.now();
             }
         }

@@ -16,6 +16,7 @@ use rustls::pki_types::InvalidDnsNameError;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    task::yield_now,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -165,6 +166,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             if let Err(lost) = self.rest(shutdown).await {
                 break lost;
             }
+            // There may always be more to send; others have their turn all the same.
+            yield_now().await;
         };
         // What ends a connection may have left a last frame.
         if matches!(lost, Lost::Shutdown) {

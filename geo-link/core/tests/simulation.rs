@@ -2,7 +2,8 @@
 //! that delays, cuts and leaves connections half open, while clients write, clocks are set wrong, and regions restart
 //! empty.
 //!
-//! What must hold: at all times, what a region claims to have `seen` it has; when the network is whole and writes
+//! What must hold: at all times, what a region claims to have `seen` it has, and who claims to be complete has what all
+//! others had when it started; when the network is whole and writes
 //! stop, all regions hold the same, are complete, and lag by no more than a heartbeat and the way. And that a run is
 //! determined by its seed.
 //!
@@ -45,6 +46,8 @@ struct Region {
     senders: BTreeMap<usize, Outgoing>,
     /// The stamps of this life's writes to lasting keys.
     written: Vec<(u32, Stamp)>,
+    /// What every other region held when this life began, of the lasting keys: what it must have once it is complete.
+    owed: Vec<(u32, Stamp)>,
 }
 
 struct Outgoing {
@@ -111,6 +114,7 @@ impl Region {
             refill: Refill::new(count - 1, RefillOptions::default()),
             senders: others.map(|other| (other, outgoing(other))).collect(),
             written: Vec::new(),
+            owed: Vec::new(),
         }
     }
 
@@ -403,11 +407,20 @@ impl World {
         // Not before everything it stamped lies in the past.
         self.now += Duration::from_millis(10);
         self.regions[index] = Region::new(index, life + 1, offset, self.regions.len(), self.log_records, self.now);
+        // Who starts empty owes nothing to those that are still empty, nor do they to it.
+        self.regions.iter_mut().for_each(|region| region.owed.clear());
+        let others = || self.regions.iter().filter(|region| region.index != index);
+        let held = |key| others().map(|region| region.read(key, self.now).map(|(stamp, _)| stamp)).min().flatten();
+        self.regions[index].owed = (0..LASTING).filter_map(|key| Some((key, held(key)?))).collect();
     }
 
-    /// What a region says that it has seen, it has.
-    fn check_seen(&self) {
+    /// What a region says that it has seen, it has; and if it says that it is complete, what all others held.
+    fn check_claims(&self) {
         for region in &self.regions {
+            for (key, stamp) in region.owed.iter().filter(|_| region.refill.is_complete()) {
+                let held = region.read(*key, self.now).map(|(stamp, _)| stamp);
+                assert!(held >= Some(*stamp), "{} is complete without key {key}", region.index);
+            }
             let minima = region.store.seen_minima(region.now(self.now));
             for other in &self.regions {
                 let seen = minima.at(other.store.origin());
@@ -469,8 +482,8 @@ fn run(seed: u64) -> Vec<Option<(Stamp, Vec<u8>)>> {
             world.chaos();
         }
         world.step();
-        if turn % 250 == 0 {
-            world.check_seen();
+        if turn % 50 == 0 {
+            world.check_claims();
         }
     }
     world.cut.clear();
@@ -484,7 +497,7 @@ fn run(seed: u64) -> Vec<Option<(Stamp, Vec<u8>)>> {
         left -= 50;
         assert!(left > 0, "not settled: {} keys differ", world.differences());
     }
-    world.check_seen();
+    world.check_claims();
     world.digest()
 }
 
