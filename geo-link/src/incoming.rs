@@ -382,7 +382,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         if matches!(lost, Lost::End(LinkEnd::Malformed(_))) {
             turned_away.count("malformed");
         }
-        span.in_scope(|| tracing::warn!(error = %lost, %addr, "link is down"));
+        span.in_scope(|| match lost {
+            Lost::Shutdown | Lost::Replaced => tracing::info!(reason = %lost, %addr, "link is closed"),
+            _ => tracing::warn!(error = %lost, %addr, "link is down"),
+        });
         self.region.lost(id);
         if self.region.is_current(id) {
             peer.update_in(|status| {

@@ -127,7 +127,7 @@ impl Region {
     /// Somebody knows a younger life of this region than this process is, or another process in the same life.
     pub(crate) fn superseded(&self, by: Origin) {
         if by.region() == self.store.origin().region() {
-            tracing::error!(%by, own = %self.store.origin(), "superseded: a peer knows this region in another life");
+            tracing::warn!(%by, own = %self.store.origin(), "a peer knows this region in another life");
             (self.on_event)(GatewayEvent::Superseded { by });
         }
     }
@@ -237,7 +237,7 @@ impl Region {
             self.wishes.notify_waiters();
         }
         if has_completed {
-            tracing::info!("this region is complete: it has all that the others had");
+            tracing::debug!("every link has sent what was missing here");
             (self.on_event)(GatewayEvent::Complete);
         }
     }

@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     body::{BodyError, BodyWriter, Items, Layout, TimeRange},
     frame::{FrameKind, Malformed, put_frame, put_payload, read_payload},
-    limits::{BATCH_ITEMS_MAX, BUFFER_BYTES_KEPT, COMPRESS_BYTES_MAX, LZ4_RATIO_MAX, PROTOCOL_VERSION},
+    limits::{BUFFER_BYTES_KEPT, COMPRESS_BYTES_MAX, LZ4_RATIO_MAX, PROTOCOL_VERSION},
     row::{Row, read_origin},
 };
 
@@ -187,8 +187,7 @@ impl Unpacker {
         if version != PROTOCOL_VERSION {
             return Err(Malformed::Payload("batch", format!("version {version}")));
         }
-        if raw_bytes > raw_bytes_max || raw_bytes > body.len().saturating_mul(LZ4_RATIO_MAX) || count > BATCH_ITEMS_MAX
-        {
+        if raw_bytes > raw_bytes_max || raw_bytes > body.len().saturating_mul(LZ4_RATIO_MAX) {
             return Err(Malformed::RawLength(raw_bytes));
         }
         let mut raw = std::mem::take(&mut self.raw);

@@ -44,9 +44,6 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// The longest text of a refusal, in bytes; longer ones are cut.
 pub const REASON_BYTES_MAX: usize = 512;
 
-/// How many items one batch may hold. Sixteen turns of a feed's bound per hold fit in; a full batch is sealed.
-pub const BATCH_ITEMS_MAX: u32 = 1 << 20;
-
 /// The longest body that is compressed, in bytes. A longer one holds some very large value: compressing it would hold
 /// up every other link of the thread for 100 ms and more, so it goes as it is.
 pub const COMPRESS_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -5,6 +5,7 @@ use node_core::{
     slot::Slot,
     store::{FeedItem, Record, State},
 };
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::{Receiver, ReceiverEvent, ReceiverOptions};
 use crate::{
@@ -286,4 +287,53 @@ fn a_sender_that_never_greets_is_given_up() {
     let mut receiver = receiver();
     receiver.handle_timeout(START.after(Duration::from_secs(10)));
     assert!(matches!(events(&mut receiver)[..], [ReceiverEvent::Ended(LinkEnd::NoGreeting)]));
+}
+
+/// Frames as they could come from a peer that follows no rules: good ones, good ones changed, and noise.
+fn frames() -> impl Strategy<Value = Vec<(FrameKind, Vec<u8>)>> {
+    let kinds = prop_oneof![
+        Just(FrameKind::Hello),
+        Just(FrameKind::Welcome),
+        Just(FrameKind::Refuse),
+        Just(FrameKind::Batch),
+        Just(FrameKind::Ack),
+        Just(FrameKind::Bye),
+    ];
+    let good = (1..4_u64).prop_map(|sequence| batch_of(sequence, &[record(START.wall), record(Time::MAX)]));
+    let good = prop_oneof![Just(hello()), good, Just(batch_of(1, &[]))];
+    let changed = (good.clone(), any::<u16>(), any::<u8>()).prop_map(|(mut payload, place, byte)| {
+        let length = payload.len();
+        payload[usize::from(place) % length] = byte;
+        payload
+    });
+    let payloads = prop_oneof![4 => good, 1 => changed, 1 => proptest::collection::vec(any::<u8>(), 0..60)];
+    proptest::collection::vec((kinds, payloads), 0..12)
+}
+
+proptest! {
+    #[test]
+    fn no_frames_in_whatever_order_panic(frames in frames(), late: bool) {
+        let mut receiver = receiver();
+        for (step, (kind, payload)) in frames.into_iter().enumerate() {
+            let now = START.after(step as u32 * 100 * MS);
+            receiver.handle_timeout(now);
+            if !receiver.wants_frames() || receiver.handle_frame(now, kind, &payload).is_err() {
+                break;
+            }
+            for event in events(&mut receiver) {
+                if let ReceiverEvent::Greeted(_) = event {
+                    receiver.welcome(now, if late { Want::Later } else { Want::Clone });
+                }
+            }
+            if let Some(batch) = receiver.poll_batch(now) {
+                let is_good = batch.items().all(|item| item.is_ok_and(|item| receiver.check(&item).is_ok()));
+                if !is_good {
+                    break;
+                }
+                receiver.applied(now, batch);
+            }
+            receiver.poll_transmit(now, &mut Vec::new());
+            receiver.poll_timeout(now);
+        }
+    }
 }

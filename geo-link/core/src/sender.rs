@@ -38,9 +38,7 @@ use crate::{
     batch::{Envelope, Packed, Packer},
     body::{BodyWriter, TimeRange},
     frame::{Ack, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_bye},
-    limits::{
-        BATCH_ITEMS_MAX, BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, GREETING_TIMEOUT, PROTOCOL_VERSION,
-    },
+    limits::{BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, GREETING_TIMEOUT, PROTOCOL_VERSION},
 };
 
 /// How a link sends.
@@ -405,7 +403,7 @@ impl Sender {
             return None;
         }
         let size = self.body.bytes() + FRAME_OVERHEAD_MAX / 2;
-        if size > self.peer_frame_bytes_max || self.body.count() > BATCH_ITEMS_MAX as usize {
+        if size > self.peer_frame_bytes_max {
             self.end(LinkEnd::TooLarge(size));
             return None;
         }
