@@ -1,8 +1,9 @@
 //! One region of a lab, as its clients and its operators see it.
 
 use std::{
+    fs,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -170,23 +171,49 @@ impl Region {
         process::kill(self.pid)
     }
 
-    /// Starts its node again, by the command that the lab wrote down, and waits until it serves clients
-    /// and says how it is.
+    /// Starts its node again, by the command that the lab wrote down, and waits until it serves clients and says how
+    /// it is.
     ///
     /// # Errors
     /// If it does not come up.
     pub fn restart(&mut self) -> Result<()> {
+        self.launch()?;
+        until(&format!("{} serves again", self.name), || {
+            self.run::<()>(&["PING"])?;
+            self.status().map(|_| Some(()))
+        })
+    }
+
+    /// Starts its node again, whatever becomes of it.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
         let file = self.dir.join(format!("{}.cmd", self.name));
-        let written = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let written = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("exec {} --until-stdin-closes", written.trim())).stdout(Stdio::null());
         let restarted = Leashed::start(&mut command, &self.dir.join(format!("{}.restarted.log", self.name)))?;
         self.pid = restarted.pid();
         self.restarted = Some(restarted);
-        until(&format!("{} serves again", self.name), || {
-            self.run::<()>(&["PING"])?;
-            self.status().map(|_| Some(()))
-        })
+        Ok(())
+    }
+
+    /// Waits until a node that was started again ends by itself.
+    ///
+    /// # Errors
+    /// If it was not, or has not ended by the deadline.
+    pub fn until_ended(&mut self) -> Result<ExitStatus> {
+        self.restarted.as_mut().context("it is a child of the lab")?.until_ended()
+    }
+
+    /// Takes from it what it must remember when it starts again, as a lost disk would. Only while it is not running.
+    ///
+    /// # Errors
+    /// If there is nothing to take.
+    pub fn forget_state(&self) -> Result<()> {
+        let state = self.dir.join(format!("{}.state", self.name));
+        fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))
     }
 }
 

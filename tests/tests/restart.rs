@@ -70,3 +70,27 @@ fn deleted_key_stays_deleted_when_its_tombstone_had_to_be_forgotten() {
         us.until_result(&["GET", &keys[0]], &Some("again".to_owned()))
     });
 }
+
+#[test]
+fn region_whose_disk_was_lost_stops_once_and_comes_back_as_a_new_life() {
+    with_lab(&["--wan=none"], |lab| {
+        let keys: Vec<_> = (0..KEYS).map(|index| format!("key:{index}")).collect();
+        set(lab.region("ap-south"), keys.iter().map(|key| (key, "from a former life")))?;
+        lab.until_settled("before")?;
+        lab.regions[2].kill()?;
+        lab.regions[2].forget_state()?;
+        // It believes that this is its first life, and the others know better. Went it on, they would take what it has
+        // lost for something that it has seen.
+        lab.regions[2].launch()?;
+        let ended = lab.regions[2].until_ended()?;
+        ensure!(ended.code() == Some(1), "it ended with {ended}");
+        lab.regions[2].restart()?;
+        let ap = lab.region("ap-south");
+        until("it is complete", || Ok(ap.status()?.complete.then_some(())))?;
+        let entries = until_same_entries(&lab.regions, &keys)?;
+        let lost = entries.iter().filter(|entry| entry.value.is_none()).count();
+        ensure!(lost == 0, "{lost} keys of its former life did not come home");
+        ap.run::<()>(&["SET", &keys[0], "from a new life"])?;
+        lab.region("us-east").until_result(&["GET", &keys[0]], &Some("from a new life".to_owned()))
+    });
+}
