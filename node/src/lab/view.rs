@@ -160,8 +160,12 @@ fn grouped(number: u64) -> String {
 }
 
 fn bytes(bytes: u64) -> String {
-    let mib = bytes as f64 / (1u64 << 20) as f64;
-    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+    let (unit, name) = match bytes {
+        ..0x10_0000 => (1 << 10, "KiB"),
+        ..0x4000_0000 => (1 << 20, "MiB"),
+        _ => (1u64 << 30, "GiB"),
+    };
+    format!("{:.1} {name}", bytes as f64 / unit as f64)
 }
 
 #[cfg(test)]
@@ -268,6 +272,6 @@ mod tests {
     fn quantities_read_well() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.0534, 9.9, 12.34, 3_000.0].map(time), ["53 ms", "9900 ms", "12.3 s", "50 min"]);
-        assert_eq!([0, 3 << 30].map(bytes), ["0.0 MiB", "3.0 GiB"]);
+        assert_eq!([68, 1 << 20, 3 << 30].map(bytes), ["0.1 KiB", "1.0 MiB", "3.0 GiB"]);
     }
 }
