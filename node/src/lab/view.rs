@@ -160,11 +160,8 @@ fn grouped(number: u64) -> String {
 }
 
 fn bytes(bytes: u64) -> String {
-    let (unit, name) = match bytes {
-        ..0x10_0000 => (1 << 10, "KiB"),
-        ..0x4000_0000 => (1 << 20, "MiB"),
-        _ => (1u64 << 30, "GiB"),
-    };
+    let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| bytes >= *unit).unwrap_or((1 << 10, "KiB"));
     format!("{:.1} {name}", bytes as f64 / unit as f64)
 }
 
