@@ -108,7 +108,7 @@ impl Node {
     pub fn start(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<Self> {
         let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
         let dir = config.node.dir.as_deref().map(StateDir::open).transpose()?;
-        let store = Arc::new(build_store(&config, dir.as_ref()));
+        let store = Arc::new(build_store(&config, dir.as_ref(), clock.now().wall));
         let recorder = admin::install_recorder()?;
         let (doors, mut addresses) = open_doors(&config)?;
         let admin = open_admin(&config)?;
@@ -172,12 +172,14 @@ impl fmt::Debug for Node {
     }
 }
 
-fn build_store(config: &NodeConfig, dir: Option<&StateDir>) -> Store {
+/// A life is born now, or at the mark that the one before it left if that lies ahead: a birth that is not true would let
+/// two lives of a region pass for one.
+fn build_store(config: &NodeConfig, dir: Option<&StateDir>, now: Time) -> Store {
     let state = dir.map(StateDir::state);
     let incarnation = state.map_or(Incarnation::FIRST, |state| state.incarnation);
     let store = Store::new(&StoreOptions {
         origin: Origin::new(config.region.id, incarnation),
-        start: state.map_or(Time::ZERO, |state| state.mark),
+        start: state.map_or(now, |state| state.mark.max(now)),
         peers: config.peers.iter().map(|peer| peer.id).collect(),
         stripes: config.memory.stripes as usize,
         log_records: config.memory.log_records as usize,
