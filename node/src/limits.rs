@@ -12,8 +12,18 @@ pub const READ_BYTES: usize = 64 * 1024;
 /// a client that sends but does not read: it holds this much and one reply, never more.
 pub const OUTPUT_FLUSH_BYTES: usize = 64 * 1024;
 
-/// Capacity up to which a worker keeps its output buffer for the next turn; a larger one is given back.
-pub const OUTPUT_KEPT_BYTES: usize = 256 * 1024;
+/// Capacity up to which a buffer for replies is kept for another turn: what a turn that reached
+/// [`OUTPUT_FLUSH_BYTES`] has grown to by doubling. A larger one is given back.
+pub const OUTPUT_KEPT_BYTES: usize = 2 * OUTPUT_FLUSH_BYTES;
+
+/// Buffers for replies that a worker keeps, 8 MiB at most. Those of a moment with more connections at work are given
+/// back.
+pub const OUTPUTS_KEPT: usize = 64;
+
+/// Turns that a worker takes before it looks for news of its sockets again. Greater than tokio's 61, because a turn of a
+/// connection is two polls, and with a hundred connections at work a look between them finds little and costs a system
+/// call.
+pub const EVENT_INTERVAL: u32 = 256;
 
 /// The most that the buffer of an unfinished request grows by at once, whatever the client says is to come.
 pub const PENDING_GROWTH_BYTES: usize = 1024 * 1024;
@@ -68,3 +78,6 @@ pub const DEBUG_SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// How often the rates for INFO are worked out.
 pub const RATES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Files that a node keeps open beside its clients' sockets: listeners, links, runtimes, state.
+pub const FILES_BESIDE_CLIENTS: u64 = 128;

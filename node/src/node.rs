@@ -33,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin,
     housekeeping::Housekeeping,
-    limits::ACCEPT_QUEUE,
+    limits::{ACCEPT_QUEUE, FILES_BESIDE_CLIENTS},
     links::Links,
     mark::Mark,
     parameters::Parameters,
+    process,
     server::{
         Server, ServerParts,
         acceptor::{self, Door},
@@ -74,6 +75,10 @@ pub struct Addresses {
 /// # Errors
 /// Whatever keeps it from starting, or breaks it.
 pub fn run(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<()> {
+    let (files, clients) = (process::raise_file_limit(), u64::from(config.limits.maxclients));
+    if files.is_some_and(|files| files < clients + FILES_BESIDE_CLIENTS) {
+        tracing::warn!(?files, clients, "fewer files may be open than clients may connect");
+    }
     let node = Node::start(config, config_file)?;
     let stopping = node.server.stopping.clone();
     let runtime = Builder::new_current_thread().enable_io().build()?;

@@ -123,6 +123,15 @@ pub(crate) fn queue(
     reply.queued();
 }
 
+/// Gives a transaction up whose EXEC was refused, and says so.
+pub(crate) fn abort(session: &mut Session, why: &Failure) -> Failure {
+    if !is_open(session) {
+        return why.clone();
+    }
+    forget(session);
+    format!("EXECABORT Transaction discarded because of: {why}").into()
+}
+
 /// Forgets what is queued and watched.
 pub(crate) fn forget(session: &mut Session) {
     session.transaction = None;

@@ -42,6 +42,13 @@ fn writes_that_need_memory_are_refused_when_nothing_may_go() {
     client.ask("MULTI", &[], b"+OK\r\n");
     client.ask("SET b 1", &[], refused);
     client.ask("EXEC", &[], b"-EXECABORT Transaction discarded because of previous errors.\r\n");
+    let mut operator = server.connect();
+    operator.ask("CONFIG SET maxmemory 0", &[], b"+OK\r\n");
+    client.ask("MULTI", &[], b"+OK\r\n");
+    client.ask("SET b 1", &[], b"+QUEUED\r\n");
+    operator.ask("CONFIG SET maxmemory 1000", &[], b"+OK\r\n");
+    let aborted = [b"-EXECABORT Transaction discarded because of: ", &refused[1..]].concat();
+    client.ask("EXEC", &[], &aborted);
     client.ask("DEL a", &[], b":1\r\n");
     client.ask("CONFIG SET maxmemory-policy allkeys-lru maxmemory 100kb", &[], b"+OK\r\n");
     for key in 0..1_000 {

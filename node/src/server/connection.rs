@@ -2,9 +2,10 @@
 //!
 //! # A turn
 //! One read, every whole request in it, one write. The bytes are read into a buffer that all connections of the worker
-//! share, the requests are parsed and executed where they lie, and the replies collect in one output buffer, also the
-//! worker's. So a connection that waits holds no buffer at all; only what is left of an unfinished request is copied
-//! out, and that copy is freed when the request is complete. A turn makes two system calls, however many commands it has.
+//! share, the requests are parsed and executed where they lie, and the replies collect in a buffer from the worker's
+//! pool. So a connection that waits for its client holds no buffer at all; only what is left of an unfinished request is
+//! copied out, and that copy is freed when the request is complete. A turn makes two system calls, however many commands
+//! it has, and it writes only when all connections that were ready have had theirs ([`after_the_others`]).
 //!
 //! # Back-pressure
 //! When the replies of a turn exceed [`OUTPUT_FLUSH_BYTES`], the connection writes before it executes the next request,
@@ -78,6 +79,7 @@ impl Connection {
                 Next::Close => break,
             };
             if !output.is_empty() {
+                after_the_others().await;
                 self.send(&output).await?;
                 worker.stats.written_bytes.add(output.len() as u64);
             }
@@ -168,6 +170,26 @@ impl Connection {
         client.note_unsent(0);
         Ok(())
     }
+}
+
+/// Lets the connections that are ready have their turns first.
+///
+/// A reply that is written at once wakes a client that waits for several of them, only to let it sleep again: waking a
+/// thread costs the kernel more than all else that a turn asks of it. So first everybody who has sent something is
+/// read and executed, and then the replies go out, one close after the other. Measured with 50 clients and pipelines
+/// of 16: a sixth of the processor time.
+async fn after_the_others() {
+    let mut is_last = false;
+    poll_fn(|cx| {
+        if is_last {
+            return Poll::Ready(());
+        }
+        is_last = true;
+        // Goes to the end of the run queue, behind those who are in it.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// How far a turn came.

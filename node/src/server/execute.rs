@@ -74,6 +74,8 @@ impl Worker {
             Admitted::Yes => {}
             Admitted::Later => return Flow::Wait,
             Admitted::No(failure) => {
+                let failure =
+                    if command.id == CommandId::Exec { transaction::abort(session, &failure) } else { failure };
                 Reply::new(output, session.protocol).error(failure);
                 return self.finish_refused(session, Some(command), output, start);
             }

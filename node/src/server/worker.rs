@@ -2,12 +2,7 @@
 //!
 //! All that its connections share is single-threaded: they run one at a time, and none holds it across an await.
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, io, rc::Rc, sync::Arc};
 
 use tokio::{
     net::TcpStream,
@@ -19,7 +14,7 @@ use tokio::{
 
 use super::{Server, acceptor::Arrival, connection::Connection, session::Session, stream::Stream};
 use crate::{
-    limits::{DRAIN_MAX, HANDSHAKE_MAX, OUTPUT_KEPT_BYTES, READ_BYTES},
+    limits::{DRAIN_MAX, EVENT_INTERVAL, HANDSHAKE_MAX, OUTPUT_KEPT_BYTES, OUTPUTS_KEPT, READ_BYTES},
     stats::WorkerStats,
 };
 
@@ -29,8 +24,8 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     /// Where reads go.
     pub(crate) input: RefCell<Box<[u8]>>,
-    /// Where replies collect. Who has to wait for a write keeps it meanwhile, and the next makes another.
-    output: Cell<Vec<u8>>,
+    /// Where replies collect: buffers that nobody uses, the last one the warmest.
+    outputs: RefCell<Vec<Vec<u8>>>,
     /// Measures commands, cheaper than the clock and of no relation to it.
     pub(crate) ticks: quanta::Clock,
 }
@@ -38,12 +33,15 @@ pub(crate) struct Worker {
 impl Worker {
     /// Serves what arrives until the acceptor is gone, then lets the connections finish.
     pub(crate) fn run(server: Arc<Server>, index: usize, arrivals: mpsc::Receiver<Arrival>) -> io::Result<()> {
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(EVENT_INTERVAL)
+            .build_local(LocalOptions::default())?;
         let worker = Rc::new(Self {
             stats: server.stats.of_worker(index),
             server,
             input: RefCell::new(vec![0; READ_BYTES].into()),
-            output: Cell::default(),
+            outputs: RefCell::default(),
             ticks: quanta::Clock::new(),
         });
         runtime.block_on(worker.serve(arrivals));
@@ -86,15 +84,16 @@ impl Worker {
     /// A buffer for the replies of a turn.
     #[inline]
     pub(crate) fn take_output(&self) -> Vec<u8> {
-        self.output.take()
+        self.outputs.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes a buffer back when its replies are written.
     #[inline]
     pub(crate) fn give_back(&self, mut output: Vec<u8>) {
         output.clear();
-        if output.capacity() <= OUTPUT_KEPT_BYTES {
-            self.output.set(output);
+        let mut outputs = self.outputs.borrow_mut();
+        if output.capacity() > 0 && output.capacity() <= OUTPUT_KEPT_BYTES && outputs.len() < OUTPUTS_KEPT {
+            outputs.push(output);
         }
     }
 }
