@@ -4,10 +4,16 @@
 //! expiry, deletes, expiries on what they find. Then something happens to one of them, while much of what was written is
 //! still on its way; the others go on, it comes back, and all three write on while it catches up. In the end every key
 //! must have the same value, the same expiry or the same absence in all three. Same is not enough, it must also be
-//! right: each value was written to that very key, and on the keys that nobody gave an expiry to, a region's value that
-//! stands is the last that this region wrote there.
+//! right: each value was written to that very key, and on the keys that nobody gave an expiry to, what stands is the
+//! write with the greatest stamp. The stamps themselves are not seen from here, but each lies between the moments at which
+//! its command was sent and answered, by a clock that all regions of a lab share. So what stands must be the last write
+//! of one of the regions, and must not have been answered before another write to that key was sent.
 
-use std::{collections::HashMap, env, thread};
+use std::{
+    collections::HashMap,
+    env, thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use meridian_tests::{Entry, Lab, Links, Region, Seed, note, until, until_same_entries, with_lab};
@@ -20,6 +26,8 @@ const KEYS: usize = 1_000;
 const WRITES: usize = 10_000;
 /// Commands that are sent at once.
 const PIPELINE: usize = 100;
+/// How far the clocks of two processes on one machine may disagree.
+const SKEW: Duration = Duration::from_millis(20);
 /// Before, during and after what happens to one of them.
 const PHASES: usize = 3;
 
@@ -39,9 +47,7 @@ fn regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
         let entries = until_settled(lab)?;
         for (index, entry) in entries.iter().enumerate().step_by(2) {
             ensure!(entry.expires_ms < 0, "{} expires, and nobody asked for that", key(index));
-            let Some(value) = &entry.value else { continue };
-            let last = writers.of_region(value)?.last.get(&index);
-            ensure!(last == Some(value), "{} has {value}, and {last:?} was written there later", key(index));
+            writers.ensure_greatest(index, &entry.value)?;
         }
         Ok(())
     });
@@ -123,10 +129,16 @@ impl Writers {
         })
     }
 
-    /// Who wrote a value.
-    fn of_region(&self, value: &str) -> Result<&Writer> {
-        let by = |writer: &&Writer| value.split(':').next() == Some(&writer.name);
-        self.writers.iter().find(by).with_context(|| format!("nobody wrote {value}"))
+    /// Ensures that what stands at a key that never expires may be what the write with the greatest stamp left there.
+    fn ensure_greatest(&self, index: usize, stands: &Option<String>) -> Result<()> {
+        let lasts: Vec<_> = self.writers.iter().filter_map(|writer| writer.last.get(&index)).collect();
+        let Some(latest) = lasts.iter().map(|last| last.sent).max() else {
+            ensure!(stands.is_none(), "{} has {stands:?}, and nobody wrote there", key(index));
+            return Ok(());
+        };
+        let may_be = lasts.iter().any(|last| last.value == *stands && last.answered + SKEW >= latest);
+        ensure!(may_be, "{} has {stands:?}; the last writes of the regions are {lasts:?}", key(index));
+        Ok(())
     }
 }
 
@@ -135,8 +147,17 @@ struct Writer {
     name: String,
     random: Pcg64Mcg,
     written: usize,
-    /// The value that it wrote last to each key, and did not delete since.
-    last: HashMap<usize, String>,
+    /// Its last SET or DEL of each key.
+    last: HashMap<usize, Last>,
+}
+
+/// A write that was the last of its region to a key.
+#[derive(Debug)]
+struct Last {
+    sent: Instant,
+    answered: Instant,
+    /// What it left there; nothing if it was a delete.
+    value: Option<String>,
 }
 
 impl Writer {
@@ -149,18 +170,23 @@ impl Writer {
         let mut left = writes;
         while left > 0 {
             let count = left.min(PIPELINE);
-            let mut pipeline = redis::Pipeline::new();
+            let (mut pipeline, mut left_there) = (redis::Pipeline::new(), HashMap::new());
             for _ in 0..count {
-                pipeline.add_command(self.command()).ignore();
+                pipeline.add_command(self.command(&mut left_there)).ignore();
             }
+            let sent = Instant::now();
             pipeline.exec(&mut connection).with_context(|| format!("in {}", region.name))?;
+            let answered = Instant::now();
+            let lasts = left_there.into_iter().map(|(index, value)| (index, Last { sent, answered, value }));
+            self.last.extend(lasts);
             left -= count;
         }
         Ok(())
     }
 
     /// The next command: of ten, two delete, two give an expiry where that may be, most of them far away, the rest set.
-    fn command(&mut self) -> redis::Cmd {
+    /// What it leaves at its key goes to `left_there`.
+    fn command(&mut self, left_there: &mut HashMap<usize, Option<String>>) -> redis::Cmd {
         let index = self.random.random_range(0..KEYS);
         let may_expire = !index.is_multiple_of(2);
         let expires_ms: u32 = match self.random.random_range(0..4) {
@@ -171,7 +197,7 @@ impl Writer {
         let mut command = redis::Cmd::new();
         match self.random.random_range(0..10) {
             0..2 => {
-                self.last.remove(&index);
+                left_there.insert(index, None);
                 command.arg("DEL").arg(key(index));
             }
             2..4 if may_expire => {
@@ -183,7 +209,7 @@ impl Writer {
                 if may_expire && choice == 4 {
                     command.arg("PX").arg(expires_ms);
                 }
-                self.last.insert(index, value);
+                left_there.insert(index, Some(value));
             }
         }
         command
