@@ -16,6 +16,11 @@ impl Wan {
         Self { control: format!("http://{control}") }
     }
 
+    /// Where the control is, as `HOST:PORT`.
+    pub fn control(&self) -> &str {
+        self.control.trim_start_matches("http://")
+    }
+
     /// Changes one link: any of `delay_ms`, `jitter_ms`, `rate_mbit`, `loss`, `state`.
     ///
     /// # Errors

@@ -1,0 +1,117 @@
+//! What the README says one can type does what the README says.
+//!
+//! Its blocks marked `console` are run from the top to the bottom: a line that begins with `$ ` is a command, the lines
+//! after it are what it prints. Reads of another region take a while over an ocean, so a command that only looks is
+//! repeated until it prints that. The lab of the README stands at fixed ports; the one here stands where there is room,
+//! and the ports are put in place. `cargo run --release --` becomes the program under test.
+
+use std::{fs, net::TcpListener, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+use meridian_tests::{Lab, Leashed, meridian, note, until, with_lab};
+
+/// A command of the README and what it prints there.
+#[derive(Debug)]
+struct Step {
+    command: String,
+    prints: Vec<String>,
+}
+
+#[test]
+fn every_command_of_the_readme_does_what_it_says() {
+    if !["redis-cli", "curl"].iter().all(|tool| Command::new(tool).arg("--version").output().is_ok()) {
+        note("SKIPPED: the commands of the README, for want of redis-cli or curl");
+        return;
+    }
+    with_lab(&[], |lab| {
+        let steps = steps(&fs::read_to_string(root().join("README.md"))?);
+        ensure!(steps.len() > 10, "only {} commands in the README", steps.len());
+        steps.iter().try_for_each(|step| run(lab, step).with_context(|| format!("$ {}", step.command)))
+    });
+}
+
+fn run(lab: &Lab, step: &Step) -> Result<()> {
+    match step.command.as_str() {
+        // This is that lab, and that test.
+        "cargo run --release -- lab" | "cargo test --workspace" => Ok(()),
+        command if command.contains("-- node ") => run_node(command),
+        command => run_in_shell(lab, command, &step.prints),
+    }
+}
+
+fn run_in_shell(lab: &Lab, command: &str, prints: &[String]) -> Result<()> {
+    let line = in_place(lab, command)?;
+    let only_looks = [" get ", " exists "].iter().any(|word| command.contains(word));
+    until(command, || {
+        let output = Command::new("sh").args(["-c", &line]).current_dir(root()).output()?;
+        let printed = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {printed:?} {errors}", output.status);
+        ensure!(!printed.iter().any(|line| line.contains("\"error\"")), "{printed:?}");
+        match prints.is_empty() || printed == prints {
+            true => Ok(Some(())),
+            false if only_looks => Ok(None),
+            false => bail!("it prints {printed:?} instead of {prints:?}"),
+        }
+    })
+}
+
+/// The command with the ports of this lab and the program under test, on one line.
+fn in_place(lab: &Lab, command: &str) -> Result<String> {
+    let port = |address: &str| address.rsplit(':').next().unwrap_or_default().to_owned();
+    let meridian = meridian()?.to_str().context("the program's path is no text")?;
+    // Without a terminal redis-cli prints less, unless it is told to.
+    let mut line = command
+        .replace("cargo run --release --", meridian)
+        .replace("redis-cli ", "redis-cli --no-raw ")
+        .replace("curl ", "curl --silent --show-error --fail ")
+        .replace("7300", &port(lab.wan.control()));
+    for (index, region) in lab.regions.iter().enumerate() {
+        line = line.replace(&format!("-p {}", 7001 + index), &format!("-p {}", port(&region.addr)));
+        line = line.replace(&format!("localhost:{}", 7101 + index), &format!("localhost:{}", port(&region.admin)));
+    }
+    Ok(line)
+}
+
+/// Starts the node that stands by itself, on ports that are free, and sees that it answers.
+fn run_node(command: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let [redis, admin] = [free_port()?, free_port()?];
+    let arguments = command.split_once("-- node ").context("a node is started")?.1;
+    let arguments = arguments.replace("6380", &redis.to_string()).replace("9380", &admin.to_string());
+    let mut node = Command::new(meridian()?);
+    node.args(["--until-stdin-closes", "node"]).args(arguments.split_whitespace());
+    let mut node = Leashed::start(&mut node, &folder.path().join("log"))?;
+    until("the node answers", || {
+        ensure!(node.child().try_wait()?.is_none(), "the node has ended");
+        let client = redis::Client::open(format!("redis://127.0.0.1:{redis}"))?;
+        Ok(client.get_connection().ok().and_then(|mut connection| redis::cmd("PING").exec(&mut connection).ok()))
+    })
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The commands in the blocks marked `console`.
+fn steps(readme: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut inside = false;
+    for line in readme.lines() {
+        match line {
+            "```console" => inside = true,
+            "```" => inside = false,
+            _ if !inside => {}
+            _ => match (line.strip_prefix("$ "), steps.last_mut()) {
+                (Some(command), _) => steps.push(Step { command: command.to_owned(), prints: Vec::new() }),
+                (None, Some(step)) => step.prints.push(line.to_owned()),
+                (None, None) => {}
+            },
+        }
+    }
+    steps
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
