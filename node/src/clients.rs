@@ -52,9 +52,10 @@ impl Clients {
         Some(Admission { client, clients: self.clone() })
     }
 
-    /// Everybody, in the order of arrival.
+    /// Everybody who is not to be closed already, in the order of arrival.
     pub(crate) fn all(&self) -> Vec<Arc<Client>> {
-        self.by_id.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let by_id = self.by_id.lock().unwrap_or_else(PoisonError::into_inner);
+        by_id.values().filter(|client| !client.is_closing()).cloned().collect()
     }
 
     /// How many are connected.

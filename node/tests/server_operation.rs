@@ -5,13 +5,15 @@ mod server_support;
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpStream,
-    process::{Command, Stdio},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
     sync::Arc,
+    thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::ServerName;
-use server_support::{Server, field, options};
+use server_support::{Raw, Server, field, options};
 
 #[test]
 fn config_set_does_all_or_nothing() {
@@ -176,10 +178,10 @@ fn tls_clients_are_served_beside_the_others() {
     server.connect().ask("STRLEN k", &[], b":300000\r\n");
 
     // Whoever talks plainly to the TLS port is cut, and nobody else notices.
-    let mut plain = server_support::Raw::connect(server.tls());
+    let mut plain = Raw::connect(server.tls());
     plain.send(b"PING\r\n");
-    let mut end = server.connect();
-    end.ask("PING", &[], b"+PONG\r\n");
+    plain.read_to_end();
+    server.connect().ask("PING", &[], b"+PONG\r\n");
 }
 
 #[test]
@@ -204,25 +206,43 @@ fn a_restart_is_a_new_life_and_two_processes_do_not_share_a_directory() {
     assert_eq!(origin(&Server::start(dir())), "1.1");
 }
 
-#[test]
-fn shutdown_ends_the_process_and_bad_usage_says_so_by_its_code() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = format!("127.0.0.1:{port}");
+/// A node as a process of its own, and a client of it.
+fn process() -> (Child, Raw) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut process = Command::new(env!("CARGO_BIN_EXE_meridian"))
-        .args(["node", "--admin", "off", "--workers", "1", "--listen", &listen])
+        .args(["node", "--admin", "off", "--workers", "1", "--listen", &address.to_string()])
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while TcpStream::connect(&listen).is_err() {
+    while TcpStream::connect(address).is_err() {
         assert!(process.try_wait().unwrap().is_none(), "the node did not come up");
-        std::thread::yield_now();
+        thread::yield_now();
     }
-    let mut client = server_support::Raw::connect(listen.parse().unwrap());
+    (process, Raw::connect(address))
+}
+
+#[test]
+fn shutdown_ends_the_process_with_code_0() {
+    let (mut process, mut client) = process();
     client.ask("SHUTDOWN SAVE", &[], b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n");
     client.request("SHUTDOWN", &[]);
     client.expect_end();
     assert_eq!(process.wait().unwrap().code(), Some(0));
+}
 
+#[test]
+fn signals_end_the_process_with_code_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (mut process, mut client) = process();
+        client.ask("SET k v", &[], b"+OK\r\n");
+        kill_process(Pid::from_child(&process), signal).unwrap();
+        client.expect_end();
+        assert_eq!(process.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn bad_usage_and_bad_configuration_end_with_code_2() {
     let code = |args: &[&str]| {
         let command = Command::new(env!("CARGO_BIN_EXE_meridian")).args(args).stderr(Stdio::null()).status();
         command.unwrap().code()

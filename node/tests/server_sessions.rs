@@ -102,6 +102,17 @@ fn a_killed_client_is_closed_and_the_others_are_not() {
 }
 
 #[test]
+fn a_client_that_does_not_read_can_be_killed() {
+    let server = Server::start(options());
+    let (mut killer, mut greedy) = (server.connect(), server.connect());
+    killer.ask("SET big", &[&b"x".repeat(100_000)], b"+OK\r\n");
+    greedy.set_write_timeout(Duration::from_millis(300));
+    while greedy.try_send(&b"GET big\r\n".repeat(1_000)) {}
+    killer.ask("CLIENT KILL TYPE normal", &[], b":1\r\n");
+    while !killer.info("clients").contains("connected_clients:1") {}
+}
+
+#[test]
 fn a_pause_of_writes_holds_writes_and_lets_reads_through() {
     let server = Server::start(options());
     let (mut operator, mut writer) = (server.connect(), server.connect());

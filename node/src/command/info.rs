@@ -157,7 +157,7 @@ fn clients(text: &mut Text<'_>) {
     let pending = clients.iter().map(|client| client.pending_bytes.load(Relaxed)).max().unwrap_or_default();
     let max = text.server.parameters.max_clients.load(Relaxed);
     text.lines(&[
-        ("connected_clients", &clients.len()),
+        ("connected_clients", &text.server.clients.connected()),
         ("cluster_connections", &0),
         ("maxclients", &max),
         ("client_recent_max_input_buffer", &pending),

@@ -51,6 +51,14 @@ enum Next {
     Close,
 }
 
+/// What a wait came to.
+enum Waited {
+    /// The request may be executed, or has to wait for something else.
+    Enough,
+    /// The client is to be closed.
+    ForNothing,
+}
+
 impl Connection {
     pub(crate) fn new(stream: Stream, session: Session) -> Self {
         Self { stream, session, parser: Parser::new(), pending: Pending::default() }
@@ -69,13 +77,10 @@ impl Connection {
             (output, next) = match next {
                 Next::Read => poll_fn(|cx| self.poll_turn(cx, &worker)).await?,
                 Next::Execute => self.execute_pending(&worker),
-                Next::Wait => {
-                    self.wait(&worker).await;
-                    if self.session.client.is_closing() {
-                        break;
-                    }
-                    self.execute_pending(&worker)
-                }
+                Next::Wait => match self.wait(&worker).await {
+                    Waited::ForNothing => break,
+                    Waited::Enough => self.execute_pending(&worker),
+                },
                 Next::Close => break,
             };
             if !output.is_empty() {
@@ -84,6 +89,9 @@ impl Connection {
                 worker.stats.written_bytes.add(output.len() as u64);
             }
             worker.give_back(output);
+            if self.session.client.is_closing() {
+                break;
+            }
         }
         poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
     }
@@ -136,15 +144,16 @@ impl Connection {
     }
 
     /// Waits until the request that must not be executed yet may be, or the client is closed.
-    async fn wait(&mut self, worker: &Worker) {
-        let client = self.session.client.clone();
+    async fn wait(&mut self, worker: &Worker) -> Waited {
+        let client = &self.session.client;
         client.set_blocked(true);
         let closing = poll_fn(|_| if client.is_closing() { Poll::Ready(()) } else { Poll::Pending });
-        tokio::select! {
-            () = worker.server.until_writable() => {}
-            () = closing => {}
-        }
+        let waited = tokio::select! {
+            () = worker.server.until_writable() => Waited::Enough,
+            () = closing => Waited::ForNothing,
+        };
         client.set_blocked(false);
+        waited
     }
 
     /// Writes all of `output`, however long the client takes to read it. A client that is to be closed gets what its

@@ -155,6 +155,13 @@ impl Raw {
         }
     }
 
+    /// Reads whatever comes until the end of the connection.
+    pub(crate) fn read_to_end(&mut self) {
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = self.0.read_to_end(&mut rest);
+    }
+
     /// Says whether the server is silent for this long.
     pub(crate) fn is_silent_for(&mut self, time: Duration) -> bool {
         self.0.set_read_timeout(Some(time)).unwrap();
