@@ -25,7 +25,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use node_core::store::{Store, StoreOptions};
 use tokio::{
     runtime::Builder,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
@@ -79,30 +79,46 @@ pub fn run(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<()
     if files.is_some_and(|files| files < clients + FILES_BESIDE_CLIENTS) {
         tracing::warn!(?files, clients, "fewer files may be open than clients may connect");
     }
-    let node = Node::start(config, config_file)?;
-    let stopping = node.server.stopping.clone();
     let runtime = Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
+        // From the first moment on, so that a signal that comes while the node starts ends it in order as well.
+        let signals = StopSignals::install()?;
+        let node = Node::start(config, config_file)?;
+        let stopping = node.server.stopping.clone();
         tokio::select! {
-            told = told_to_stop() => told,
+            () = signals.told() => {}
             // SHUTDOWN, or a part that cannot go on.
-            () = stopping.cancelled() => Ok(()),
+            () = stopping.cancelled() => {}
         }
-    })?;
-    tracing::info!("stopping");
-    node.stop()?;
-    tracing::info!("stopped");
-    Ok(())
+        tracing::info!("stopping");
+        node.stop()?;
+        tracing::info!("stopped");
+        Ok(())
+    })
 }
 
-/// Waits for SIGTERM or SIGINT.
-pub(crate) async fn told_to_stop() -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which both mean: stop in order.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Takes the signals from now on; needs a runtime.
+    ///
+    /// # Errors
+    /// If the system does not let it.
+    pub(crate) fn install() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    /// Waits for one of them.
+    pub(crate) async fn told(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl Node {

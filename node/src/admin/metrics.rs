@@ -13,17 +13,20 @@ use clock::Now;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::server::Server;
+use crate::{process, server::Server};
 
 /// Names of the node's metrics, in one place: dashboards and alerts depend on them. Those of the links stand in
 /// [`geo_link::names`].
 pub(crate) mod names {
     pub(crate) const BUILD_INFO: &str = "meridian_build_info";
     pub(crate) const CLIENTS: &str = "meridian_clients";
+    /// By `direction`: `in` from clients, `out` to them.
+    pub(crate) const CLIENT_BYTES_TOTAL: &str = "meridian_client_bytes_total";
     pub(crate) const CLOCK_ANCHOR_OFFSET_SECONDS: &str = "meridian_clock_anchor_offset_seconds";
     pub(crate) const COMMANDS_TOTAL: &str = "meridian_commands_total";
     pub(crate) const COMPLETE: &str = "meridian_complete";
     pub(crate) const CONFLICTS_TOTAL: &str = "meridian_conflicts_total";
+    pub(crate) const CONNECTIONS_REFUSED_TOTAL: &str = "meridian_connections_refused_total";
     pub(crate) const CONNECTIONS_TOTAL: &str = "meridian_connections_total";
     pub(crate) const EVICTED_TOTAL: &str = "meridian_evicted_total";
     pub(crate) const EXPIRED_TOTAL: &str = "meridian_expired_total";
@@ -32,9 +35,11 @@ pub(crate) mod names {
     pub(crate) const HITS_TOTAL: &str = "meridian_hits_total";
     pub(crate) const KEYS: &str = "meridian_keys";
     pub(crate) const MEMORY_MAX_BYTES: &str = "meridian_memory_max_bytes";
+    pub(crate) const MEMORY_RESIDENT_BYTES: &str = "meridian_memory_resident_bytes";
     pub(crate) const MEMORY_USED_BYTES: &str = "meridian_memory_used_bytes";
     pub(crate) const MISSES_TOTAL: &str = "meridian_misses_total";
     pub(crate) const PANICS_TOTAL: &str = "meridian_panics_total";
+    pub(crate) const PROTOCOL_ERRORS_TOTAL: &str = "meridian_protocol_errors_total";
     pub(crate) const TOMBSTONES: &str = "meridian_tombstones";
     pub(crate) const TOMBSTONE_BYTES: &str = "meridian_tombstone_bytes";
     pub(crate) const WRITES_TOTAL: &str = "meridian_writes_total";
@@ -76,7 +81,7 @@ pub(crate) fn render(server: &Arc<Server>, handle: &PrometheusHandle, now: Now) 
 
 fn publish(server: &Server, now: Now) {
     let (store, settings) = (&server.store, server.store.settings());
-    let (census, counters) = (store.census(), store.counters());
+    let (census, counters, totals) = (store.census(), store.counters(), server.stats.since_start());
     gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(names::COMPLETE).set(f64::from(u8::from(server.links.is_complete())));
     gauge!(names::KEYS).set(census.values as f64);
@@ -84,11 +89,16 @@ fn publish(server: &Server, now: Now) {
     gauge!(names::TOMBSTONE_BYTES).set(settings.tombstone_bytes() as f64);
     gauge!(names::MEMORY_USED_BYTES).set(settings.used_bytes() as f64);
     gauge!(names::MEMORY_MAX_BYTES).set(settings.max_memory() as f64);
+    gauge!(names::MEMORY_RESIDENT_BYTES).set(process::resident_bytes() as f64);
     gauge!(names::FRONTIER_AGE_SECONDS).set(now.wall.since(settings.frontier()).as_secs_f64());
     gauge!(names::CLOCK_ANCHOR_OFFSET_SECONDS).set(server.clock.offset().nanos() as f64 / 1e9);
     gauge!(names::CLIENTS).set(server.clients.connected() as f64);
     counter!(names::CONNECTIONS_TOTAL).absolute(server.clients.accepted());
-    counter!(names::COMMANDS_TOTAL).absolute(server.stats.since_start().calls());
+    counter!(names::CONNECTIONS_REFUSED_TOTAL).absolute(server.clients.refused());
+    counter!(names::COMMANDS_TOTAL).absolute(totals.calls());
+    counter!(names::CLIENT_BYTES_TOTAL, "direction" => "in").absolute(totals.read_bytes);
+    counter!(names::CLIENT_BYTES_TOTAL, "direction" => "out").absolute(totals.written_bytes);
+    counter!(names::PROTOCOL_ERRORS_TOTAL).absolute(totals.protocol_errors);
     counter!(names::PANICS_TOTAL).absolute(server.stats.panics());
     counter!(names::HITS_TOTAL).absolute(counters.hits);
     counter!(names::MISSES_TOTAL).absolute(counters.misses);
@@ -107,10 +117,14 @@ fn describe() {
     describe_gauge!(names::TOMBSTONE_BYTES, "bytes that tombstones and markers hold");
     describe_gauge!(names::MEMORY_USED_BYTES, "bytes that entries, tables and tombstones hold");
     describe_gauge!(names::MEMORY_MAX_BYTES, "the limit for that, 0 without one");
+    describe_gauge!(names::MEMORY_RESIDENT_BYTES, "resident set of the process");
     describe_gauge!(names::FRONTIER_AGE_SECONDS, "now minus the time that every region is past for every origin");
     describe_gauge!(names::CLOCK_ANCHOR_OFFSET_SECONDS, "the system's clock minus the node's");
     describe_gauge!(names::CLIENTS, "clients connected");
     describe_counter!(names::CONNECTIONS_TOTAL, "clients accepted");
+    describe_counter!(names::CONNECTIONS_REFUSED_TOTAL, "clients turned away because there were too many");
+    describe_counter!(names::CLIENT_BYTES_TOTAL, "bytes from and to clients");
+    describe_counter!(names::PROTOCOL_ERRORS_TOTAL, "connections closed for what is not the Redis protocol");
     describe_counter!(names::COMMANDS_TOTAL, "commands executed");
     describe_counter!(names::PANICS_TOTAL, "connections that ended in a panic: each is a bug");
     describe_counter!(names::HITS_TOTAL, "reads that found a value");

@@ -7,7 +7,7 @@ use config::{LogFormat, LogLevel, Problem, Problems};
 use sim_wan::{Wan, topology::Topology};
 
 use super::USAGE;
-use crate::{logging, node};
+use crate::{logging, node::StopSignals};
 
 #[derive(Debug, Args)]
 pub(super) struct WanArgs {
@@ -33,12 +33,13 @@ pub(super) fn run(args: &WanArgs) -> anyhow::Result<ExitCode> {
         }
     };
     logging::install(&config::Log { level: LogLevel::Info, format: LogFormat::Text });
-    let wan = Wan::start(&topology)?;
-    tracing::info!(control = %wan.control_addr(), routes = wan.routes().len(), "wan is up");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        node::told_to_stop().await?;
+        let signals = StopSignals::install()?;
+        let wan = Wan::start(&topology)?;
+        tracing::info!(control = %wan.control_addr(), routes = wan.routes().len(), "wan is up");
+        signals.told().await;
         wan.shutdown().await;
-        anyhow::Ok(ExitCode::SUCCESS)
+        Ok(ExitCode::SUCCESS)
     })
 }
