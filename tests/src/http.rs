@@ -31,7 +31,7 @@ pub(crate) fn read_text(url: &str) -> Result<String> {
 /// `GET`, as JSON.
 ///
 /// # Errors
-/// As for [`read_text`], and if it is not such JSON.
+/// As for `read_text`, and if it is not such JSON.
 pub fn read_json<T: DeserializeOwned>(url: &str) -> Result<T> {
     serde_json::from_str(&read_text(url)?).with_context(|| format!("GET {url}"))
 }
