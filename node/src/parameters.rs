@@ -21,6 +21,8 @@ pub(crate) struct Parameters {
     /// Seconds of silence after which a client is closed; zero is never.
     pub(crate) timeout_seconds: AtomicU64,
     pub(crate) bulk_bytes_max: AtomicU32,
+    pub(crate) inline_bytes_max: AtomicU32,
+    pub(crate) key_bytes_max: AtomicU64,
     pub(crate) arguments_max: AtomicU32,
     pub(crate) query_bytes_max: AtomicU64,
     pub(crate) output_bytes_max: AtomicU64,
@@ -47,6 +49,8 @@ impl Parameters {
             max_clients: AtomicU32::new(limits.maxclients),
             timeout_seconds: AtomicU64::new(limits.timeout.as_secs()),
             bulk_bytes_max: AtomicU32::new(limits.proto_max_bulk_len.as_u64().try_into().unwrap_or(u32::MAX)),
+            inline_bytes_max: AtomicU32::new(limits.proto_inline_max_size.as_u64().try_into().unwrap_or(u32::MAX)),
+            key_bytes_max: AtomicU64::new(limits.max_key_len.as_u64()),
             arguments_max: AtomicU32::new(limits.max_multibulk_len),
             query_bytes_max: AtomicU64::new(limits.client_query_buffer_limit.as_u64()),
             output_bytes_max: AtomicU64::new(limits.client_output_buffer_limit.as_u64()),
@@ -64,9 +68,16 @@ impl Parameters {
         Limits {
             arguments_max: self.arguments_max.load(Relaxed),
             bulk_bytes_max: self.bulk_bytes_max.load(Relaxed),
+            inline_bytes_max: self.inline_bytes_max.load(Relaxed),
             request_bytes_max: self.query_bytes_max.load(Relaxed).try_into().unwrap_or(u32::MAX),
             authenticated: true,
         }
+    }
+
+    /// The longest key, in bytes.
+    #[inline]
+    pub(crate) fn key_bytes_max(&self) -> usize {
+        self.key_bytes_max.load(Relaxed) as usize
     }
 
     /// How much output may wait for a client, in bytes.

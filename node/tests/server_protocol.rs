@@ -105,6 +105,37 @@ fn an_argument_over_the_limit_closes_the_connection() {
 }
 
 #[test]
+fn an_inline_command_over_the_limit_closes_the_connection() {
+    let server = Server::start(options().toml("[limits]\nproto_inline_max_size = \"1KiB\""));
+    let mut client = server.connect();
+    client.send(&[b"ECHO ", &[b'x'; 1_019][..], b"\n"].concat());
+    client.expect(&[b"$1019\r\n", &[b'x'; 1_019][..], b"\r\n"].concat());
+    client.send(&[b"ECHO ", &[b'x'; 1_020][..], b"\n"].concat());
+    client.expect(b"-ERR Protocol error: too big inline request\r\n");
+    client.expect_end();
+}
+
+#[test]
+fn a_key_over_the_limit_is_refused_and_nothing_is_executed() {
+    let server = Server::start(options().toml("[limits]\nmax_key_len = \"8B\""));
+    let mut client = server.connect();
+    let refused = b"-ERR key is longer than max-key-len\r\n";
+    client.ask("SET 12345678 a-long-value", &[], b"+OK\r\n");
+    client.ask("GET 12345678", &[], b"$12\r\na-long-value\r\n");
+    client.ask("SET 123456789 1", &[], refused);
+    client.ask("MSET short 1 123456789 2", &[], refused);
+    client.ask("RENAME 12345678 123456789", &[], refused);
+    client.ask("EXISTS short", &[], b":0\r\n");
+    client.ask("DBSIZE", &[], b":1\r\n");
+    client.ask("MULTI", &[], b"+OK\r\n");
+    client.ask("DEL 123456789", &[], refused);
+    client.ask("EXEC", &[], b"-EXECABORT Transaction discarded because of previous errors.\r\n");
+    client.ask("CONFIG SET max-key-len 9", &[], b"+OK\r\n");
+    client.send(b"SET 123456789 1\r\n");
+    client.expect(b"+OK\r\n");
+}
+
+#[test]
 fn output_over_the_limit_closes_the_connection() {
     let server = Server::start(
         options().toml("[limits]\nclient_output_buffer_limit = \"1100KiB\"\nproto_max_bulk_len = \"1MiB\""),

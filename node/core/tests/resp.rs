@@ -80,6 +80,22 @@ fn strangers_get_little() {
     assert_eq!(error(b"*11\r\n"), Err("Protocol error: unauthenticated multibulk length".to_owned()));
     assert_eq!(error(b"*1\r\n$16385\r\n"), Err("Protocol error: unauthenticated bulk length".to_owned()));
     assert_eq!(error(b"*10\r\n$16384\r\n"), Ok(()));
+    let limits = Limits { inline_bytes_max: 100_000, ..limits };
+    let error = |input: &[u8]| parse_in_reads(input, &[], &limits).1.map_err(|error| error.to_string());
+    assert_eq!(error(&[b'x'; 65_537]), Err("Protocol error: too big inline request".to_owned()));
+}
+
+#[test]
+fn an_inline_command_is_bounded_however_it_arrives() {
+    for most in [10, 100_000] {
+        let limits = Limits { inline_bytes_max: most, ..Limits::DEFAULT };
+        let fits = [&vec![b'x'; most as usize][..], b"\n"].concat();
+        let exceeds = [b"x", &fits[..]].concat();
+        for cuts in [&[][..], &[5]] {
+            assert_eq!(parse_in_reads(&fits, cuts, &limits).1, Ok(()));
+            assert_eq!(parse_in_reads(&exceeds, cuts, &limits).1, Err(ProtocolError::TooBigInline));
+        }
+    }
 }
 
 #[test]

@@ -123,6 +123,19 @@ const PARAMETERS: &[Parameter] = &[
         }),
     },
     Parameter {
+        name: "proto-inline-max-size",
+        read: |server| server.parameters.inline_bytes_max.load(Relaxed).to_string(),
+        change: Bytes(config::limits::PROTO_INLINE_MAX_SIZE.start().as_u64(), |server, bytes| {
+            let most = config::limits::PROTO_INLINE_MAX_SIZE.end().as_u64();
+            server.parameters.inline_bytes_max.store(bytes.min(most) as u32, Relaxed);
+        }),
+    },
+    Parameter {
+        name: "max-key-len",
+        read: |server| server.parameters.key_bytes_max.load(Relaxed).to_string(),
+        change: Bytes(1, |server, bytes| server.parameters.key_bytes_max.store(bytes, Relaxed)),
+    },
+    Parameter {
         name: "client-query-buffer-limit",
         read: |server| server.parameters.query_bytes_max.load(Relaxed).to_string(),
         change: Bytes(1 << 20, |server, bytes| server.parameters.query_bytes_max.store(bytes, Relaxed)),

@@ -1,7 +1,7 @@
 //! What happens to a request between the parser and the command: may it run, now, and what is noted of it.
 //!
-//! The order of the checks is Redis's, since clients see it: unknown or malformed, not authenticated, out of memory,
-//! inside a transaction, paused. A request that is refused changes nothing, except that an open transaction will not
+//! The order of the checks is Redis's, since clients see it: unknown or malformed, not authenticated, (ours) a key that is
+//! too long, out of memory, inside a transaction, paused. A request that is refused changes nothing, except that an open transaction will not
 //! execute any more.
 
 use clock::Now;
@@ -41,6 +41,7 @@ pub(crate) struct Turn {
     covered: bool,
     /// From how many nanoseconds on a command is noted by name.
     note_from_nanos: u64,
+    key_bytes_max: usize,
 }
 
 impl Worker {
@@ -55,6 +56,7 @@ impl Worker {
             ticks: self.ticks.raw(),
             covered: self.server.mark.covers(now.wall),
             note_from_nanos: self.server.parameters.note_from_nanos(),
+            key_bytes_max: self.server.parameters.key_bytes_max(),
         }
     }
 
@@ -70,7 +72,7 @@ impl Worker {
                 return self.finish_refused(session, None, output, start);
             }
         };
-        match self.admit(session, command, turn) {
+        match self.admit(session, command, args, turn) {
             Admitted::Yes => {}
             Admitted::Later => return Flow::Wait,
             Admitted::No(failure) => {
@@ -122,9 +124,13 @@ impl Worker {
 
     /// Whether a command may run.
     #[inline]
-    fn admit(&self, session: &Session, command: &'static Command, turn: &Turn) -> Admitted {
+    fn admit(&self, session: &Session, command: &'static Command, args: Args<'_>, turn: &Turn) -> Admitted {
         if !session.authenticated && !command.is(Flags::NO_AUTH) {
             return Admitted::No(Failure::text("NOAUTH Authentication required."));
+        }
+        // Keys lie inside the request, so hardly any request is looked at twice.
+        if args.extent() > turn.key_bytes_max && has_longer_key(command, args, turn.key_bytes_max) {
+            return Admitted::No(Failure::text("ERR key is longer than max-key-len"));
         }
         let is_exec = command.id == CommandId::Exec;
         let queued = if is_exec { transaction::queued_flags(session) } else { Flags::NONE };
@@ -188,6 +194,12 @@ impl Worker {
         }
         Flow::Next
     }
+}
+
+/// Whether a key of the request is longer than `most` bytes.
+#[cold]
+fn has_longer_key(command: &Command, args: Args<'_>, most: usize) -> bool {
+    command.keys_of(args).any(|key| key.len() > most)
 }
 
 /// Whether a request may run.

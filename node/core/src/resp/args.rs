@@ -41,6 +41,12 @@ impl<'a> Args<'a> {
         self.spans.is_empty()
     }
 
+    /// How far the arguments reach, in bytes: none of them is longer, so one look tells that all are short.
+    #[inline]
+    pub fn extent(&self) -> usize {
+        self.spans.last().map_or(0, |last| last.start as usize + last.len as usize)
+    }
+
     /// The argument at `index`, if there is one.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&'a [u8]> {

@@ -28,7 +28,8 @@ use super::inline::{self, UnbalancedQuotes};
 use super::reply::Reply;
 use crate::number;
 
-/// Longest inline command, and longest search for the end of a header line, in bytes. Policy: protocol error.
+/// Longest search for the end of a header line, and longest inline command from a client that has yet to authenticate, in
+/// bytes. Policy: protocol error.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most arguments of a request from a client that has yet to authenticate. Policy: protocol error.
 pub const UNAUTHENTICATED_ARGUMENTS_MAX: u32 = 10;
@@ -48,10 +49,12 @@ pub struct Limits {
     pub arguments_max: u32,
     /// Longest argument, in bytes (Redis: `proto-max-bulk-len`).
     pub bulk_bytes_max: u32,
+    /// Longest inline command, in bytes (a constant in Redis).
+    pub inline_bytes_max: u32,
     /// Longest request on the wire, in bytes (Redis: `client-query-buffer-limit`).
     pub request_bytes_max: u32,
     /// Whether the client may use all of that; until it has authenticated it gets
-    /// [`UNAUTHENTICATED_ARGUMENTS_MAX`] and [`UNAUTHENTICATED_BULK_BYTES_MAX`].
+    /// [`UNAUTHENTICATED_ARGUMENTS_MAX`], [`UNAUTHENTICATED_BULK_BYTES_MAX`] and [`LINE_BYTES_MAX`] at most.
     pub authenticated: bool,
 }
 
@@ -60,6 +63,7 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         arguments_max: 1024 * 1024,
         bulk_bytes_max: 512 * 1024 * 1024,
+        inline_bytes_max: LINE_BYTES_MAX as u32,
         request_bytes_max: 1024 * 1024 * 1024,
         authenticated: true,
     };
@@ -304,7 +308,7 @@ impl Parser {
     /// The line after the type byte of `rest`, without its end; any length, any content.
     #[cold]
     fn header_line<'b>(&mut self, rest: &'b [u8], too_big: ProtocolError) -> Result<&'b [u8], Stop> {
-        let at = self.search(rest, b'\r', too_big)?;
+        let at = self.search(rest, b'\r', LINE_BYTES_MAX, too_big)?;
         if at + LINE_END > rest.len() {
             return Err(Stop::Missing(1));
         }
@@ -314,7 +318,9 @@ impl Parser {
     /// One line of words.
     #[cold]
     fn inline(&mut self, bytes: &[u8], limits: &Limits) -> Result<Found, Stop> {
-        let at = self.search(bytes, b'\n', ProtocolError::TooBigInline)?;
+        let most = limits.inline_bytes_max as usize;
+        let most = if limits.authenticated { most } else { most.min(LINE_BYTES_MAX) };
+        let at = self.search(bytes, b'\n', most, ProtocolError::TooBigInline)?;
         self.searched = 0;
         let line = bytes[..at].strip_suffix(b"\r").unwrap_or(&bytes[..at]);
         self.words.clear();
@@ -326,10 +332,10 @@ impl Parser {
         Ok(if words.is_empty() { Found::Nothing { len: at + 1 } } else { Found::Inline { len: at + 1 } })
     }
 
-    /// Finds `end` in `rest`, whose first `searched` bytes are known to lack it.
-    fn search(&mut self, rest: &[u8], end: u8, too_big: ProtocolError) -> Result<usize, Stop> {
+    /// Finds `end` in `rest`, at `most` so far; the first `searched` bytes are known to lack it.
+    fn search(&mut self, rest: &[u8], end: u8, most: usize, too_big: ProtocolError) -> Result<usize, Stop> {
         let found = memchr::memchr(end, &rest[self.searched..]).map(|at| self.searched + at);
-        if found.unwrap_or(rest.len()) > LINE_BYTES_MAX {
+        if found.unwrap_or(rest.len()) > most {
             return Err(too_big.into());
         }
         self.searched = found.unwrap_or(rest.len());
