@@ -22,6 +22,10 @@ pub const STRIPES: RangeInclusive<u32> = 1..=64;
 pub const LOG_RECORDS: RangeInclusive<u64> = 1_024..=1 << 32;
 /// Keys looked at per eviction, as in Redis.
 pub const MAXMEMORY_SAMPLES: RangeInclusive<u32> = 1..=64;
+/// What the decay of access counters is a multiple of: entries remember the minute of their last access, as in Redis.
+pub const LFU_DECAY_UNIT: Duration = Duration::from_secs(60);
+/// The slowest decay that differs from none: the minutes of an entry are 16 bits and begin anew after 45 days.
+pub const LFU_DECAY_TIME_MAX: Duration = Duration::from_secs(60 * 65_535);
 
 /// Length of one argument. The least is Redis's; above the greatest an entry would not fit a batch frame.
 pub const PROTO_MAX_BULK_LEN: RangeInclusive<Size> = Size::mib(1)..=Size::mib(512);

@@ -210,7 +210,7 @@ pub struct Memory {
     pub maxmemory_samples: u32,
     /// How slowly the access counter of LFU grows.
     pub lfu_log_factor: u32,
-    /// After how long without access the counter of LFU falls by one; zero is never.
+    /// After how long without access the counter of LFU falls by one, in whole minutes; zero is never.
     #[serde(with = "duration")]
     pub lfu_decay_time: Duration,
     /// The most that tombstones and markers may take before the oldest are forgotten early.

@@ -87,6 +87,25 @@ fn check_memory(section: &Memory, problems: &mut Problems) {
             .at("memory.log_records")
             .label(format!("must be at least `memory.stripes`, which is {}", section.stripes))
     });
+    let decay = section.lfu_decay_time;
+    let minutes = decay.as_secs() / limits::LFU_DECAY_UNIT.as_secs();
+    let is_whole = decay.subsec_nanos() == 0 && decay.as_secs().is_multiple_of(limits::LFU_DECAY_UNIT.as_secs());
+    problems.require(is_whole, || {
+        Problem::new("`memory.lfu_decay_time` is not a number of whole minutes")
+            .at("memory.lfu_decay_time")
+            .label("idle time is counted in minutes, as in Redis")
+            .help(match minutes {
+                0 => "write \"1m\" for the fastest decay there is, or \"0s\" for none".to_owned(),
+                _ => format!("the nearest are \"{minutes}m\" and \"{}m\"", minutes + 1),
+            })
+    });
+    let most = limits::LFU_DECAY_TIME_MAX;
+    problems.require(decay <= most, || {
+        Problem::new("`memory.lfu_decay_time` is out of range")
+            .at("memory.lfu_decay_time")
+            .label(format!("must be at most {}", duration::display(most)))
+            .help("write \"0s\" if the counters are never to fall")
+    });
 }
 
 fn check_auth(config: &NodeConfig, problems: &mut Problems) {
@@ -276,6 +295,18 @@ mod tests {
             "two regions have the addr 127.0.0.1:7",
         ];
         assert_eq!(problems(text), expected);
+    }
+
+    #[test]
+    fn decay_is_counted_in_whole_minutes() {
+        let with = |time: &str| problems(&format!("memory.lfu_decay_time = \"{time}\""));
+        for time in ["0s", "1m", "90m", "1h", "120s", "65535m"] {
+            assert_eq!(with(time), [""; 0], "{time}");
+        }
+        for time in ["1ms", "30s", "61s", "1m 500ms"] {
+            assert_eq!(with(time), ["`memory.lfu_decay_time` is not a number of whole minutes"], "{time}");
+        }
+        assert_eq!(with("65536m"), ["`memory.lfu_decay_time` is out of range"]);
     }
 
     #[test]

@@ -76,6 +76,22 @@ error: wrong type for `format`
 }
 
 #[test]
+fn decay_of_less_than_a_minute_is_refused_with_what_could_be_meant() {
+    assert_shown(
+        &report("[memory]\nlfu_decay_time = \"10s\"\n"),
+        "
+error: `memory.lfu_decay_time` is not a number of whole minutes
+ --> us-east.toml:2:18
+  |
+2 | lfu_decay_time = \"10s\"
+  |                  ^^^^^ idle time is counted in minutes, as in Redis
+  |
+  = help: write \"1m\" for the fastest decay there is, or \"0s\" for none
+",
+    );
+}
+
+#[test]
 fn values_that_do_not_fit_one_another_are_shown_where_they_stand() {
     let text = "[region]\nid = 1\n\n[node]\ndir = \"state\"\n\n[[peer]]\nregion = \"eu-west\"\nid = 1\naddr = \"eu-west.example:7203\"\n";
     assert_shown(
