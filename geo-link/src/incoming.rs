@@ -42,12 +42,10 @@ use crate::{
 enum Lost {
     #[error("no handshake in time")]
     Timeout,
-    #[error("the peer's certificate is not accepted, or ours is not: {0}")]
-    Tls(io::Error),
     #[error("the peer's certificate names no region that is configured here, but {0:?}")]
     Stranger(Vec<String>),
-    #[error("connection lost: {0}")]
-    Io(#[from] io::Error),
+    #[error(transparent)]
+    Broken(#[from] tls::Broken),
     #[error("{0}")]
     End(#[from] LinkEnd),
     #[error("{0}")]
@@ -56,6 +54,12 @@ enum Lost {
     Replaced,
     #[error("shutting down")]
     Shutdown,
+}
+
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error.into())
+    }
 }
 
 impl From<Malformed> for Lost {
@@ -129,7 +133,7 @@ async fn handshake(region: &Region, stream: TcpStream) -> Result<(TlsStream<TcpS
     // Our answers to a peer that is gone must fail some time, also while its batches are held and nothing is read.
     #[cfg(target_os = "linux")]
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(region.links.timeout * 2))?;
-    let stream = TlsAcceptor::from(region.credentials.server()).accept(stream).await.map_err(Lost::Tls)?;
+    let stream = TlsAcceptor::from(region.credentials.server()).accept(stream).await?;
     let names = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::regions_of).unwrap_or_default();
     if region.peers.iter().any(|peer| names.contains(&peer.peer.name)) {
         Ok((stream, names))
@@ -383,7 +387,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             turned_away.count("malformed");
         }
         span.in_scope(|| match lost {
-            Lost::Shutdown | Lost::Replaced => tracing::info!(reason = %lost, %addr, "link is closed"),
+            Lost::Shutdown | Lost::Replaced | Lost::End(LinkEnd::Bye) => {
+                tracing::info!(reason = %lost, %addr, "link is closed");
+            }
             _ => tracing::warn!(error = %lost, %addr, "link is down"),
         });
         self.region.lost(id);

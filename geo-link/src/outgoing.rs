@@ -37,16 +37,20 @@ enum Lost {
     Connect(io::Error),
     #[error("cannot connect in time")]
     Timeout,
-    #[error("the peer's certificate is not accepted, or ours is not: {0}")]
-    Tls(io::Error),
     #[error("the region's name is no DNS label: {0}")]
     Name(#[from] InvalidDnsNameError),
-    #[error("connection lost: {0}")]
-    Io(#[from] io::Error),
+    #[error(transparent)]
+    Broken(#[from] tls::Broken),
     #[error("{0}")]
     End(#[from] LinkEnd),
     #[error("shutting down")]
     Shutdown,
+}
+
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error.into())
+    }
 }
 
 impl From<Malformed> for Lost {
@@ -89,8 +93,10 @@ pub(crate) async fn run(region: &Region, peer: &PeerState, shutdown: &Cancellati
             (status.up, status.state) = (false, OutState::Connecting);
             status.last_error = Some(lost.to_string());
         });
-        // Once per outage: a peer that stays away is no news.
-        if was_up || !is_repeated {
+        // Once per outage: a peer that stays away is no news, and one that leaves in good order is nobody's fault.
+        if matches!(lost, Lost::End(LinkEnd::Bye)) {
+            tracing::info!(reason = %lost, addr = peer.peer.addr, "link is closed");
+        } else if was_up || !is_repeated {
             tracing::warn!(error = %lost, addr = peer.peer.addr, "link is down");
         } else {
             tracing::debug!(error = %lost, addr = peer.peer.addr, "link is still down");
@@ -120,7 +126,7 @@ async fn connect(region: &Region, peer: &PeerState) -> Result<TlsStream<TcpStrea
     let attempt = async {
         let stream = TcpStream::connect(&peer.peer.addr).await.map_err(Lost::Connect)?;
         stream.set_nodelay(true).map_err(Lost::Connect)?;
-        TlsConnector::from(region.credentials.client()).connect(name, stream).await.map_err(Lost::Tls)
+        TlsConnector::from(region.credentials.client()).connect(name, stream).await.map_err(Lost::from)
     };
     timeout(region.links.timeout, attempt).await.unwrap_or(Err(Lost::Timeout))
 }

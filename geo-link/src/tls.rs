@@ -9,11 +9,11 @@
 //! up stay up: there is no storm of reconnects when certificates are renewed, each link takes the new ones when it next
 //! connects.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    AlertDescription, ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, pem::PemObject},
@@ -44,6 +44,51 @@ pub enum TlsError {
     /// The certificate does not bear the name of this region.
     #[error("the certificate does not bear the name {0}")]
     WrongName(String),
+}
+
+/// Why bytes no longer come or go. Certificates are blamed only if TLS did: a peer that is not there yet, or a proxy
+/// before it, ends a connection just as early as one that is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the peer's certificate is not accepted, or ours is not: {0}")]
+    Certificate(io::Error),
+    #[error("TLS failed: {0}")]
+    Tls(io::Error),
+    #[error("connection lost: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            None => Self::Io(error),
+            Some(reason) if is_about_certificates(reason) => Self::Certificate(error),
+            Some(_) => Self::Tls(error),
+        }
+    }
+}
+
+/// Whether this end refused a certificate, or the other end says that it did.
+fn is_about_certificates(error: &rustls::Error) -> bool {
+    use AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(_)
+        | rustls::Error::InvalidCertRevocationList(_)
+        | rustls::Error::NoCertificatesPresented => true,
+        rustls::Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::NoCertificate
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::CertificateRequired
+        ),
+        _ => false,
+    }
 }
 
 /// What both ends of links authenticate with.
@@ -176,7 +221,9 @@ fn unusable(error: impl std::fmt::Display) -> TlsError {
 mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
-    use super::{Credentials, TlsError, regions_of};
+    use rustls::{AlertDescription, CertificateError, Error};
+
+    use super::{Broken, Credentials, TlsError, regions_of};
     use crate::options::TlsMaterial;
 
     /// A certificate that is its own authority, for these names.
@@ -210,6 +257,25 @@ mod tests {
         assert!(message(&TlsMaterial { ca_pem: Vec::new(), ..good.clone() }).contains("authorities"));
         let other_key = material(&["eu-west.region.meridian"]).key_pem;
         assert!(message(&TlsMaterial { key_pem: other_key, ..good }).contains("not usable"));
+    }
+
+    #[test]
+    fn certificates_are_blamed_only_by_tls_itself() {
+        let broken = |error| Broken::from(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+        for error in [
+            Error::InvalidCertificate(CertificateError::UnknownIssuer),
+            Error::NoCertificatesPresented,
+            Error::AlertReceived(AlertDescription::UnknownCA),
+            Error::AlertReceived(AlertDescription::CertificateExpired),
+        ] {
+            assert!(matches!(broken(error.clone()), Broken::Certificate(_)), "{error}");
+        }
+        for error in [Error::AlertReceived(AlertDescription::NoApplicationProtocol), Error::DecryptError] {
+            assert!(matches!(broken(error.clone()), Broken::Tls(_)), "{error}");
+        }
+        for kind in [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::UnexpectedEof] {
+            assert!(matches!(Broken::from(std::io::Error::from(kind)), Broken::Io(_)), "{kind}");
+        }
     }
 
     #[test]

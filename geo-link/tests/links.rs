@@ -153,6 +153,37 @@ fn a_certificate_of_another_authority_is_turned_away_and_said_so() {
 }
 
 #[test]
+fn a_peer_that_is_not_there_yet_is_not_said_to_have_a_bad_certificate() {
+    let lab = Lab::new(["ghent", "liege"]);
+    let ghent = lab.start("ghent");
+    let why = || ghent.out("liege").last_error;
+    wait_until("nobody answers", || why().is_some());
+    assert!(why().is_some_and(|error| error.starts_with("connection lost")), "{:?}", why());
+    let liege = lab.start("liege");
+    wait_until("the link is up", || ghent.out("liege").up);
+    assert_eq!(why(), None);
+    drop(liege);
+}
+
+#[test]
+fn a_region_that_shuts_down_in_good_order_is_no_warning() {
+    let lab = Lab::new(["basel", "bern"]);
+    let (basel, bern) = (lab.start("basel"), lab.start("bern"));
+    wait_until("both links are up", || {
+        basel.out("bern").up && basel.incoming("bern").up && bern.out("basel").up && bern.incoming("basel").up
+    });
+    let before = log().len();
+    bern.gateway.shutdown();
+    let is_ours = |line: &&str| line.contains("basel") && line.contains("bern");
+    let said = || log()[before..].lines().filter(is_ours).map(str::to_owned).collect::<Vec<_>>();
+    let closed = |link: &str| said().iter().any(|line| line.contains(link) && line.contains("link is closed"));
+    wait_until("basel says that the links are closed", || {
+        closed("from=\"basel\" to=\"bern\"") && closed("from=\"bern\" to=\"basel\"")
+    });
+    assert!(!said().iter().any(|line| line.contains("WARN")), "{:#?}", said());
+}
+
+#[test]
 fn a_peer_is_not_believed_to_be_another_region() {
     let lab = Lab::new(["berlin", "bonn", "trier"]);
     let berlin = lab.start("berlin");
