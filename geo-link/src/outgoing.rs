@@ -270,7 +270,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         // No more tables from here on.
         self.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
         self.feed = match want {
-            Want::Clone => Some(Feed::clone_all(store, scope, consumer)),
+            Want::Clone(seen) => Some(Feed::clone_rest(store, scope, consumer, seen)),
             Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
             Want::Later => None,
         };

@@ -163,7 +163,7 @@ impl Region {
     /// What to tell a link of which this is wanted.
     pub(crate) fn want(&self, wish: Wish, now: Now) -> Want {
         match wish {
-            Wish::Clone => Want::Clone,
+            Wish::Clone => Want::Clone(self.store.seen_table(now)),
             Wish::Resume => Want::Resume(self.store.seen_table(now)),
             Wish::Later => Want::Later,
         }

@@ -131,8 +131,8 @@ pub struct Hello {
 /// What a receiver wants of a sender.
 #[derive(Clone, Debug)]
 pub enum Want {
-    /// Everything.
-    Clone,
+    /// Everything but what this table says is there already: a clone may have been cut off before.
+    Clone(SeenTable),
     /// What is missing in this table.
     Resume(SeenTable),
     /// Nothing yet: somebody else is sending everything. Another welcome will follow.
@@ -268,7 +268,7 @@ impl Welcome {
     /// Appends the frame.
     pub fn put(&self, out: &mut Vec<u8>) {
         let (want, table) = match &self.want {
-            Want::Clone => (0, Table::default()),
+            Want::Clone(table) => (0, Table::of(table)),
             Want::Resume(table) => (1, Table::of(table)),
             Want::Later => (2, Table::default()),
         };
@@ -283,7 +283,7 @@ impl Welcome {
     pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
         let WelcomeWire(origin, birth, frame_bytes_max, want, table) = read_payload("welcome", payload)?;
         let want = match want {
-            0 => Want::Clone,
+            0 => Want::Clone(table.read()?),
             1 => Want::Resume(table.read()?),
             2 => Want::Later,
             other => return Err(Malformed::Payload("welcome", format!("{other} is no wish"))),

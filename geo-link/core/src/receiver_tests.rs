@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 use node_core::{
-    slot::Slot,
-    store::{FeedItem, Record, State},
+    slot::{Slot, SlotRange},
+    store::{FeedItem, Record, SeenTable, State},
 };
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
@@ -66,7 +66,7 @@ fn receiver() -> Receiver {
 fn streaming() -> Receiver {
     let mut receiver = receiver();
     receiver.handle_frame(START, FrameKind::Hello, &hello()).unwrap();
-    receiver.welcome(START, Want::Clone);
+    receiver.welcome(START, Want::Clone(SeenTable::new(SlotRange::ALL)));
     answers(&mut receiver, START);
     events(&mut receiver);
     receiver
@@ -235,15 +235,12 @@ fn it_answers_once_a_second_though_nothing_comes() {
 fn only_a_region_itself_knows_its_watermark_and_its_flushes() {
     let mut receiver = streaming();
     let other = Stamp { time: START.wall, origin: origin(3) };
-    let flush = FeedItem::Flush { slots: node_core::slot::SlotRange::ALL, stamp: other };
+    let flush = FeedItem::Flush { slots: SlotRange::ALL, stamp: other };
     assert_eq!(receiver.check(&flush), Err(Malformed::Authority(origin(3))));
     let watermark = FeedItem::Watermark { origin: origin(3), time: START.wall };
     assert_eq!(receiver.check(&watermark), Err(Malformed::Authority(origin(3))));
     let earlier_life = Origin::new(RegionId::new(1).unwrap(), Incarnation::new(9));
-    let flush = FeedItem::Flush {
-        slots: node_core::slot::SlotRange::ALL,
-        stamp: Stamp { time: START.wall, origin: earlier_life },
-    };
+    let flush = FeedItem::Flush { slots: SlotRange::ALL, stamp: Stamp { time: START.wall, origin: earlier_life } };
     assert_eq!(receiver.check(&flush), Ok(()));
     let watermark = FeedItem::Watermark { origin: earlier_life, time: START.wall };
     assert_eq!(receiver.check(&watermark), Err(Malformed::Authority(earlier_life)));
@@ -322,7 +319,7 @@ proptest! {
             }
             for event in events(&mut receiver) {
                 if let ReceiverEvent::Greeted(_) = event {
-                    receiver.welcome(now, if late { Want::Later } else { Want::Clone });
+                    receiver.welcome(now, if late { Want::Later } else { Want::Clone(SeenTable::new(SlotRange::ALL)) });
                 }
             }
             if let Some(batch) = receiver.poll_batch(now) {

@@ -9,7 +9,7 @@
 //! wait for each other: if nobody is complete once all peers have greeted, or after some patience, the first is taken.
 //! A clone of a peer that is not complete does no harm: what arrives with it is what that peer had *seen*, and
 //! whatever it lacked the others send. If the link of the clone dies, another is chosen, and nothing was lost by it:
-//! slots that were through are `seen`, and merge takes no record twice.
+//! slots that were through are `seen`, whoever sent them, and whoever is chosen next is told so and sends the rest.
 //!
 //! # Complete
 //! The region is *complete* when the clone is through and every connected link has delivered a watermark since: then
@@ -38,7 +38,7 @@ impl Default for RefillOptions {
 /// What is wanted of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Everything.
+    /// Everything, but for what a clone that was cut off has brought.
     Clone,
     /// What is not seen yet.
     Resume,

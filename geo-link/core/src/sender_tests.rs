@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 use node_core::{
-    slot::Slot,
-    store::{FeedItem, Polled, Record, Seen, State},
+    slot::{Slot, SlotRange},
+    store::{FeedItem, Polled, Record, Seen, SeenTable, State},
 };
 
 use super::{LinkEnd, Phase, Sender, SenderEvent, SenderOptions};
@@ -52,7 +52,7 @@ fn connect(sender: &mut Sender, now: Now) {
 fn streaming(now: Now) -> Sender {
     let mut sender = sender();
     connect(&mut sender, now);
-    welcome(&mut sender, now, Want::Clone);
+    welcome(&mut sender, now, Want::Clone(SeenTable::new(SlotRange::ALL)));
     drain_events(&mut sender);
     sender.poll_transmit(now, &mut Vec::new());
     sender
@@ -125,9 +125,9 @@ fn while_nothing_is_wanted_heartbeats_are_empty() {
     sender.handle_timeout(later);
     assert!(!sender.poll_items(later));
     assert_eq!(sent(&mut sender, later).unwrap().items().count(), 0);
-    welcome(&mut sender, later, Want::Clone);
+    welcome(&mut sender, later, Want::Clone(SeenTable::new(SlotRange::ALL)));
     assert_eq!(sender.phase(), Phase::Streaming);
-    let wanted = |event: &SenderEvent| matches!(event, SenderEvent::Wanted(Want::Clone));
+    let wanted = |event: &SenderEvent| matches!(event, SenderEvent::Wanted(Want::Clone(_)));
     assert!(drain_events(&mut sender).iter().any(wanted));
 }
 
@@ -182,7 +182,7 @@ fn pauses_double_are_jittered_and_end_when_the_link_serves() {
         assert!(pause(u64::MAX) <= Duration::from_secs(5));
     }
     connect(&mut sender, START);
-    welcome(&mut sender, START, Want::Clone);
+    welcome(&mut sender, START, Want::Clone(SeenTable::new(SlotRange::ALL)));
     feed(&mut sender, START, b"1");
     sender.poll_transmit(START, &mut Vec::new());
     acknowledge(&mut sender, START, 1).unwrap();
@@ -225,7 +225,12 @@ fn a_refusal_ends_the_connection_and_says_why() {
 fn a_batch_that_the_peer_does_not_take_is_not_sent() {
     let mut sender = sender();
     connect(&mut sender, START);
-    let welcome = Welcome { origin: origin(2), birth: START.wall, frame_bytes_max: 1 << 20, want: Want::Clone };
+    let welcome = Welcome {
+        origin: origin(2),
+        birth: START.wall,
+        frame_bytes_max: 1 << 20,
+        want: Want::Clone(SeenTable::new(SlotRange::ALL)),
+    };
     receive(&mut sender, START, |out| welcome.put(out)).unwrap();
     drain_events(&mut sender);
     feed(&mut sender, START, &vec![0; 1 << 20]);
@@ -240,7 +245,7 @@ fn each_connection_has_its_own_epoch_and_order() {
     let first = sent(&mut sender, START).unwrap().envelope;
     sender.handle_lost(START, 0);
     connect(&mut sender, START);
-    welcome(&mut sender, START, Want::Clone);
+    welcome(&mut sender, START, Want::Clone(SeenTable::new(SlotRange::ALL)));
     sender.poll_transmit(START, &mut Vec::new());
     feed(&mut sender, START, b"2");
     let second = sent(&mut sender, START).unwrap().envelope;

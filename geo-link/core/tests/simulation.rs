@@ -230,7 +230,7 @@ impl World {
                 SenderEvent::Wanted(want) => {
                     let (scope, peer) = (Scope::Region(region_id(from)), link.sender.peer().unwrap());
                     link.feed = match want {
-                        Want::Clone => Some(Feed::clone_all(&region.store, scope, peer)),
+                        Want::Clone(seen) => Some(Feed::clone_rest(&region.store, scope, peer, seen)),
                         Want::Resume(seen) => Some(Feed::resume(&region.store, scope, peer, seen)),
                         Want::Later => None,
                     };
@@ -462,7 +462,7 @@ impl World {
 
 fn want(store: &Store, wish: Wish, now: Now) -> Want {
     match wish {
-        Wish::Clone => Want::Clone,
+        Wish::Clone => Want::Clone(store.seen_table(now)),
         Wish::Resume => Want::Resume(store.seen_table(now)),
         Wish::Later => Want::Later,
     }

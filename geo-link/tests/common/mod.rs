@@ -10,7 +10,10 @@ use std::{
     collections::BTreeMap,
     io::Write,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -80,6 +83,8 @@ pub(crate) struct Cable {
     pub(crate) addr: SocketAddr,
     condition: watch::Sender<Condition>,
     target: Arc<Mutex<Option<SocketAddr>>>,
+    /// How many bytes may still pass to the far end.
+    fuse: Arc<AtomicUsize>,
 }
 
 impl Cable {
@@ -89,15 +94,16 @@ impl Cable {
         let addr = listener.local_addr().unwrap();
         let (condition, watched) = watch::channel(Condition::Whole);
         let target = Arc::new(Mutex::new(None));
-        let at = target.clone();
+        let fuse = Arc::new(AtomicUsize::new(usize::MAX));
+        let (at, bound) = (target.clone(), fuse.clone());
         runtime().spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
                 let target = *lock(&at);
-                tokio::spawn(forward(stream, target, watched.clone()));
+                tokio::spawn(forward(stream, target, watched.clone(), bound.clone()));
             }
         });
-        Self { addr, condition, target }
+        Self { addr, condition, target, fuse }
     }
 
     pub(crate) fn lead_to(&self, target: SocketAddr) {
@@ -112,12 +118,23 @@ impl Cable {
         self.condition.send_replace(Condition::Stalled);
     }
 
+    /// Cuts the cable when about so many more bytes have passed to the far end.
+    pub(crate) fn cut_after(&self, bytes: usize) {
+        self.fuse.store(bytes, Relaxed);
+    }
+
     pub(crate) fn mend(&self) {
+        self.fuse.store(usize::MAX, Relaxed);
         self.condition.send_replace(Condition::Whole);
     }
 }
 
-async fn forward(mut near: TcpStream, target: Option<SocketAddr>, mut condition: watch::Receiver<Condition>) {
+async fn forward(
+    mut near: TcpStream,
+    target: Option<SocketAddr>,
+    mut condition: watch::Receiver<Condition>,
+    fuse: Arc<AtomicUsize>,
+) {
     let Some(target) = target else { return };
     if *condition.borrow_and_update() == Condition::Cut {
         return;
@@ -133,7 +150,7 @@ async fn forward(mut near: TcpStream, target: Option<SocketAddr>, mut condition:
                 if changed.is_err() || *condition.borrow() == Condition::Cut { return }
             }
             read = near.read(&mut there), if now == Condition::Whole => match read {
-                Ok(count) if count > 0 && far.write_all(&there[..count]).await.is_ok() => {}
+                Ok(count) if count > 0 && burn(&fuse, count) && far.write_all(&there[..count]).await.is_ok() => {}
                 _ => return,
             },
             read = far.read(&mut back), if now == Condition::Whole => match read {
@@ -142,6 +159,12 @@ async fn forward(mut near: TcpStream, target: Option<SocketAddr>, mut condition:
             },
         }
     }
+}
+
+/// Takes `count` bytes off a fuse. Returns whether it holds.
+fn burn(fuse: &AtomicUsize, count: usize) -> bool {
+    let left = |left: usize| if left == usize::MAX { left } else { left.saturating_sub(count) };
+    fuse.fetch_update(Relaxed, Relaxed, |before| Some(left(before))).is_ok_and(|before| before > count)
 }
 
 /// Regions and the cables between them.

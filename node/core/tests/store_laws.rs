@@ -235,6 +235,7 @@ proptest! {
     fn a_consumer_ends_with_what_the_source_has(
         steps in steps(150),
         polls in proptest::collection::vec((1..600_usize, 0..6_usize), 1..150),
+        cuts in proptest::collection::vec(proptest::bool::weighted(0.1), 150),
         clones in any::<bool>(),
         alone in any::<bool>(),
         rings in 2..30_usize,
@@ -251,12 +252,17 @@ proptest! {
             Feed::resume(&subject.store, Scope::Everything, consumer.store.origin(), SeenTable::new(SlotRange::ALL))
         };
         let mut intake = Intake::default();
-        let mut turns = polls.iter().cycle();
+        let mut turns = polls.iter().zip(cuts).cycle();
         let mut rest = steps[before..].iter();
         while rest.len() > 0 {
-            let (bytes_max, between) = *turns.next().expect("a cycle does not end");
-            rest.by_ref().take(between.max(1)).for_each(|step| subject.take(step));
-            consumer.poll(&subject, &mut feed, &mut intake, bytes_max);
+            let ((bytes_max, between), is_cut) = turns.next().expect("a cycle does not end");
+            rest.by_ref().take(*between.max(&1)).for_each(|step| subject.take(step));
+            consumer.poll(&subject, &mut feed, &mut intake, *bytes_max);
+            if clones && is_cut {
+                let seen = consumer.store.seen_table(subject.now);
+                feed = Feed::clone_rest(&subject.store, Scope::Everything, consumer.store.origin(), seen);
+                intake = Intake::default();
+            }
         }
         while consumer.poll(&subject, &mut feed, &mut intake, 10_000) == Polled::More {}
         let (expected, found) = (recount(&subject.store), recount(&consumer.store));
@@ -348,6 +354,40 @@ fn a_slot_larger_than_a_hold_is_scanned_while_it_changes() {
     }
     assert!(turn > 10, "the scan did not pause");
     assert_eq!(recount(&consumer.store), recount(&subject.store));
+}
+
+#[test]
+fn a_clone_that_was_cut_off_goes_on_where_it_was() {
+    let mut subject = Subject::among_peers(4, 4_000);
+    let keys: Vec<_> = (0..5_000).map(|number| format!("key:{number}").into_bytes()).collect();
+    for key in &keys {
+        write(&subject.store, key, b"value", None, subject.now);
+    }
+    let (consumer, scope) = (Consumer::new(2), Scope::Region(region(1)));
+    let (source, taker) = (subject.store.origin(), consumer.store.origin());
+    let mut feed = Feed::clone_all(&subject.store, scope, taker);
+    let mut intake = Intake::default();
+    while feed.slots_scanned() < SlotRange::ALL.count() as u64 / 2 {
+        subject.now = subject.now.after(std::time::Duration::from_millis(1));
+        consumer.poll(&subject, &mut feed, &mut intake, 5_000);
+    }
+    let left = feed.slots_waiting();
+    let seen = consumer.store.seen_table(subject.now);
+    let birth = subject.store.matrix().birth(source);
+    let mut through = keys.iter().filter(|key| seen.at(Slot::of(key), source) > birth);
+    // Meanwhile a slot that was through hears of a third region, and another one is written to.
+    let (heard, written) = (through.next().expect("half of them"), through.next().expect("half of them"));
+    subject.take(&Step::Apply { key: heard.clone(), region: 3, at_ms: 100_000, kind: 0 });
+    write(&subject.store, written, b"newer", None, subject.now);
+    let mut rest = Feed::clone_rest(&subject.store, scope, taker, seen);
+    assert_eq!(rest.slots_waiting(), left + 1);
+    let mut intake = Intake::default();
+    while consumer.poll(&subject, &mut rest, &mut intake, 5_000) == Polled::More {}
+    assert_eq!(rest.slots_scanned(), left as u64 + 1);
+    assert_eq!(recount(&consumer.store), recount(&subject.store));
+    // A slot that was cut in its middle may come twice, and nothing else.
+    let again = intake.tally().stale;
+    assert!(again < 50, "{again} records came twice");
 }
 
 #[test]

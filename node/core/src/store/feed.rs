@@ -14,6 +14,12 @@
 //! drops what is under that floor and was not sent. Should the floor rise past the consumer during a scan that is
 //! not whole, the scan begins again and is.
 //!
+//! # A clone that was cut off
+//! A consumer that starts from nothing wants every slot scanned, also for what others stamped who would send it
+//! themselves. Whoever sends it the rest after a cut skips a slot only if the consumer has seen something of the sender
+//! there beyond its birth, so that some scan of it was through, and all that was heard here of others. Skipping is never
+//! a risk: the clone queues what a resume would, and more.
+//!
 //! # The tail
 //! Each stripe's log is read in its own order, and when all are read to their ends and no slot waits for a scan,
 //! the least of the stripes' watermarks is true of all slots ([`FeedItem::Watermark`]): that is the heartbeat by
@@ -186,11 +192,26 @@ impl Feed {
 
     /// Sends everything: for a consumer that starts from nothing.
     pub fn clone_all(store: &Store, scope: Scope, consumer: Origin) -> Self {
-        let mut feed = Self::resume(store, scope, consumer, SeenTable::new(SlotRange::ALL));
+        Self::clone_rest(store, scope, consumer, SeenTable::new(SlotRange::ALL))
+    }
+
+    /// Sends everything but what the consumer has `seen`: for one whose clone, from here or elsewhere, was cut off.
+    pub fn clone_rest(store: &Store, scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
+        let mut feed = Self::resume(store, scope, consumer, seen);
+        let own = store.origin();
+        let birth = store.matrix().birth(own);
         for (index, lane) in feed.lanes.iter_mut().enumerate() {
             let stripe = store.lock(index);
-            lane.position = stripe.log.end();
-            stripe.slots().iter().for_each(|slot| lane.queue(slot));
+            let slots = stripe.slots();
+            slots.iter().filter(|slot| feed.seen.at(*slot, own) <= birth).for_each(|slot| lane.queue(slot));
+            let minima = feed.seen.minima_in(slots);
+            for origin in stripe.heard.origins().filter(|origin| *origin != consumer) {
+                lane.queue_newer(&stripe.heard, &feed.seen, &minima, origin);
+            }
+            if lane.queued.len() == slots.count() {
+                // The scans will send all that the log names.
+                lane.position = stripe.log.end();
+            }
         }
         feed
     }

@@ -450,8 +450,15 @@ impl World {
         let from = &self.regions[&source].store;
         let mut feed = Feed::resume(from, Scope::Everything, self.regions[&id].store.origin(), seen);
         feed.queue_orphans(from);
-        let heard =
-            drain(&mut feed, from, self.now(source), &self.regions[&id].store, &mut Intake::default(), self.now(id));
+        let heard = drain(
+            &mut feed,
+            from,
+            self.now(source),
+            &self.regions[&id].store,
+            &mut Intake::default(),
+            self.now(id),
+            usize::MAX,
+        );
         self.note(format!("{id} resumes from {source}"));
         heard.into_iter().for_each(|(key, stamp)| self.knows(id, key, stamp));
     }
@@ -478,11 +485,24 @@ impl World {
         let store = self.store(origin, start, &self.regions[&id].config, self.peers_of(id));
         self.restart(id, store, start);
         self.note(format!("{id} lost everything, is {origin} and clones {source}"));
+        if self.random.random_ratio(1, 2) {
+            self.clone_from(id, source, true);
+            let source = self.pick_other(id);
+            self.note(format!("that was cut off; {id} clones the rest from {source}"));
+            self.clone_from(id, source, false);
+        } else {
+            self.clone_from(id, source, false);
+        }
+    }
+
+    /// `id` is sent by `source` what it lacks of everything, or, if that is `cut` off, a part of it.
+    fn clone_from(&mut self, id: u8, source: u8, cut: bool) {
         introduce(&self.regions[&source], &self.regions[&id]);
-        let from = &self.regions[&source].store;
-        let mut feed = Feed::clone_all(from, Scope::Region(region(source)), origin);
-        let heard =
-            drain(&mut feed, from, self.now(source), &self.regions[&id].store, &mut Intake::default(), self.now(id));
+        let parcels_max = if cut { self.random.random_range(1..35_000) } else { usize::MAX };
+        let (from, to) = (&self.regions[&source].store, &self.regions[&id].store);
+        let (scope, seen) = (Scope::Region(region(source)), to.seen_table(self.now(id)));
+        let mut feed = Feed::clone_rest(from, scope, to.origin(), seen);
+        let heard = drain(&mut feed, from, self.now(source), to, &mut Intake::default(), self.now(id), parcels_max);
         heard.into_iter().for_each(|(key, stamp)| self.knows(id, key, stamp));
     }
 
@@ -493,7 +513,7 @@ impl World {
         let from = &self.regions[&id].store;
         let mut copy =
             Copy { feed: Feed::clone_all(from, Scope::Everything, origin), store, intake: Intake::default() };
-        drain(&mut copy.feed, from, self.now(id), &copy.store, &mut copy.intake, self.now(id));
+        drain(&mut copy.feed, from, self.now(id), &copy.store, &mut copy.intake, self.now(id), usize::MAX);
         self.regions.get_mut(&id).expect("regions stay").copy = Some(copy);
         self.note(format!("{id} is copied"));
     }
@@ -658,7 +678,7 @@ fn dropped(store: &Store) -> u64 {
     counters.evicted + counters.forgotten_early
 }
 
-/// Runs a feed to its end into another store.
+/// Runs a feed into another store, to its end, or until `parcels_max` were taken.
 fn drain(
     feed: &mut Feed,
     from: &Store,
@@ -666,6 +686,7 @@ fn drain(
     to: &Store,
     intake: &mut Intake,
     to_now: Now,
+    mut parcels_max: usize,
 ) -> Vec<(usize, Stamp)> {
     let mut heard = Vec::new();
     loop {
@@ -674,7 +695,12 @@ fn drain(
             parcels.push(Parcel::of(item));
             parcels[parcels.len() - 1].bytes()
         });
+        parcels.truncate(parcels_max);
+        parcels_max -= parcels.len();
         parcels.iter().for_each(|parcel| take(to, intake, parcel, to_now, &mut heard));
+        if parcels_max == 0 {
+            return heard;
+        }
         if polled == Polled::Drained {
             to.update_matrix(|matrix| matrix.report(from.origin(), &from.seen_minima(from_now)));
             return heard;
