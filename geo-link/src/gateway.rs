@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use clock::{Now, Origin, OsClock, RegionId};
+use clock::{Now, Origin, OsClock, RegionId, Time};
 use node_core::store::Store;
 use tokio::{task::JoinSet, time::interval};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,28 @@ pub enum GatewayEvent {
     },
     /// This region has all that the others had when it started.
     Complete,
+}
+
+/// The process around a gateway. Called on the gateway's thread, so nothing here may wait.
+///
+/// A closure that takes the events is one as well: a process that persists no mark.
+pub trait Host: Send + Sync + 'static {
+    /// Something happened that the process must act on.
+    fn on_event(&self, event: GatewayEvent);
+
+    /// Whether what is stamped up to `time` elsewhere may be taken in: a local write may be stamped right above it, and no
+    /// stamp may be issued above the persisted mark. If it may not, the process sees to it that it soon may; the link asks
+    /// again every [`MARK_RECHECK`](crate::limits::MARK_RECHECK).
+    fn covers(&self, time: Time) -> bool {
+        let _ = time;
+        true
+    }
+}
+
+impl<F: Fn(GatewayEvent) + Send + Sync + 'static> Host for F {
+    fn on_event(&self, event: GatewayEvent) {
+        self(event);
+    }
 }
 
 /// Why a gateway does not start.
@@ -73,7 +95,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway on a thread of its own. `on_event` is called on that thread and must not wait.
+    /// Starts a gateway on a thread of its own, in the process `host`.
     ///
     /// Install the metrics recorder before, or nothing is measured. The store's [`on_news`](Store::on_news) is taken.
     ///
@@ -83,13 +105,13 @@ impl Gateway {
         options: &GatewayOptions,
         store: Arc<Store>,
         clock: Arc<OsClock>,
-        on_event: impl Fn(GatewayEvent) + Send + Sync + 'static,
+        host: impl Host,
     ) -> Result<Self, StartError> {
         let listen = |error| StartError::Listen { addr: options.listen, error };
         let listener = TcpListener::bind(options.listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let region = Arc::new(Region::new(options, store, clock, Box::new(on_event))?);
+        let region = Arc::new(Region::new(options, store, clock, Box::new(host))?);
         let shutdown = CancellationToken::new();
         let (started, has_started) = mpsc::sync_channel(1);
         let body = {

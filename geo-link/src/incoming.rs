@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    limits::{FAREWELL, FRAMES_PER_TURN, INCOMING_MAX, ITEMS_PER_TURN, TURNED_AWAY_LOG_INTERVAL},
+    limits::{FAREWELL, FRAMES_PER_TURN, INCOMING_MAX, ITEMS_PER_TURN, MARK_RECHECK, TURNED_AWAY_LOG_INTERVAL},
     names,
     pipe::Pipe,
     region::{PeerState, Region},
@@ -156,6 +156,8 @@ struct Link<'a, S> {
     shown: Option<InState>,
     /// Items that were applied since others had their turn.
     items: usize,
+    /// A batch waits for the mark of this process's clock.
+    awaits_mark: bool,
 }
 
 struct Admitted<'a> {
@@ -179,7 +181,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let receiver = Receiver::new(options, region.now());
         let pipe = Pipe::new(stream, SMALL_FRAME_BYTES_MAX);
         let intake = Intake::default();
-        Self { region, names, receiver, pipe, intake, admitted: None, rowed: None, shown: None, items: 0 }
+        Self {
+            region,
+            names,
+            receiver,
+            pipe,
+            intake,
+            admitted: None,
+            rowed: None,
+            shown: None,
+            items: 0,
+            awaits_mark: false,
+        }
     }
 
     /// Serves the connection until it ends, and says why it did.
@@ -202,6 +215,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         for _ in 0..FRAMES_PER_TURN {
             let now = self.region.now();
             self.handle_events(now)?;
+            self.awaits_mark = self.receiver.ready_until(now).is_some_and(|last| !self.region.host.covers(last));
+            if self.awaits_mark {
+                break;
+            }
             if let Some(batch) = self.receiver.poll_batch(now) {
                 self.handle_events(now)?;
                 self.apply(batch).await?;
@@ -231,6 +248,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b).unwrap_or(now.monotonic),
         };
+        let deadline = if self.awaits_mark { now.monotonic + MARK_RECHECK } else { deadline };
         let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
         let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
         let replaced = self.admitted.as_ref().map(|link| link.replaced.clone());

@@ -26,7 +26,7 @@ mod region;
 mod status;
 mod tls;
 
-pub use gateway::{Gateway, GatewayEvent, StartError};
+pub use gateway::{Gateway, GatewayEvent, Host, StartError};
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
 pub use status::{InState, InStatus, LinksStatus, OutState, OutStatus};
 pub use tls::TlsError;

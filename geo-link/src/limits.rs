@@ -23,6 +23,9 @@ pub const ITEMS_PER_TURN: usize = 256;
 /// Frames that are handled before other links get their turn.
 pub const FRAMES_PER_TURN: usize = 64;
 
+/// How often a batch that waits for the persisted mark is looked at again: about as long as the mark takes to move.
+pub const MARK_RECHECK: Duration = Duration::from_millis(1);
+
 /// How long a connection may take to say its last words.
 pub const FAREWELL: Duration = Duration::from_secs(1);
 

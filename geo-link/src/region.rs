@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    GatewayEvent,
+    GatewayEvent, Host,
     metrics::PeerMetrics,
     options::{GatewayOptions, LinkOptions, Peer},
     status::{InState, InStatus, LinksStatus, OutStatus},
@@ -39,7 +39,7 @@ pub(crate) struct Region {
     started: Time,
     inbound: Mutex<Inbound>,
     row: Mutex<Row>,
-    on_event: Box<dyn Fn(GatewayEvent) + Send + Sync>,
+    pub(crate) host: Box<dyn Host>,
 }
 
 /// Who is let in, and who refills.
@@ -71,7 +71,7 @@ impl Region {
         options: &GatewayOptions,
         store: Arc<Store>,
         clock: Arc<OsClock>,
-        on_event: Box<dyn Fn(GatewayEvent) + Send + Sync>,
+        host: Box<dyn Host>,
     ) -> Result<Self, TlsError> {
         let peers: Vec<_> = options.peers.iter().map(|peer| Arc::new(PeerState::new(&options.name, peer))).collect();
         let news = Arc::new(Notify::new());
@@ -90,7 +90,7 @@ impl Region {
             row: Mutex::new(Row { at: None, seen: Seen::new() }),
             store,
             clock,
-            on_event,
+            host,
         })
     }
 
@@ -128,7 +128,7 @@ impl Region {
     pub(crate) fn superseded(&self, by: Origin) {
         if by.region() == self.store.origin().region() {
             tracing::warn!(%by, own = %self.store.origin(), "a peer knows this region in another life");
-            (self.on_event)(GatewayEvent::Superseded { by });
+            self.host.on_event(GatewayEvent::Superseded { by });
         }
     }
 
@@ -238,7 +238,7 @@ impl Region {
         }
         if has_completed {
             tracing::debug!("every link has sent what was missing here");
-            (self.on_event)(GatewayEvent::Complete);
+            self.host.on_event(GatewayEvent::Complete);
         }
     }
 }

@@ -245,6 +245,22 @@ fn a_clock_too_far_ahead_is_held_and_let_go_when_the_clocks_agree() {
 }
 
 #[test]
+fn what_lies_above_the_persisted_mark_is_taken_in_when_the_mark_has_moved() {
+    let lab = Lab::new(["quebec", "montreal"]);
+    let quebec = lab.start("quebec");
+    let montreal = lab.start_with("montreal", Start { mark: quebec.now().wall, ..Start::default() });
+    quebec.set("key", "value");
+    wait_until("the link is up", || montreal.incoming("quebec").up);
+    // Montreal waits for its mark; the way back is untouched.
+    montreal.set("other", "1");
+    quebec.wait_for("other", Some("1"));
+    assert_eq!((montreal.get("key"), montreal.incoming("quebec").applied), (None, 0));
+    montreal.set_mark(clock::Time::MAX);
+    montreal.wait_for("key", Some("value"));
+    assert_eq!(quebec.out("montreal").connects, 1);
+}
+
+#[test]
 fn renewed_certificates_serve_new_connections_and_disturb_no_link() {
     let lab = Lab::new(["accra", "lagos"]);
     let (accra, lagos) = (lab.start("accra"), lab.start("lagos"));

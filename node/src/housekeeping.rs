@@ -107,7 +107,8 @@ impl Housekeeping {
         let Some(dir) = &mut self.dir else { return };
         let (store, now) = (&self.server.store, self.server.clock.now());
         let reached = (0..store.stripes()).map(|index| store.lock(index).watermark(now.wall)).max();
-        let Some(mark) = self.marks.poll(now.wall, reached.unwrap_or(Time::ZERO)) else { return };
+        let reached = reached.unwrap_or(Time::ZERO).max(self.server.mark.wanted());
+        let Some(mark) = self.marks.poll(now.wall, reached) else { return };
         match dir.write(State { mark, ..dir.state() }) {
             Ok(()) => {
                 self.marks.persisted(mark);

@@ -37,6 +37,12 @@ pub const LISTEN_BACKLOG: i32 = 511;
 /// How long the acceptor rests when the process has no file descriptor left, instead of spinning on the error.
 pub const ACCEPT_REST: Duration = Duration::from_millis(50);
 
+/// How far below the persisted mark stamps stay; see [`crate::mark`]. Less than what the mark is moved above stamps, or
+/// moving it would not help.
+pub const MARK_MARGIN: Duration = Duration::from_millis(10);
+
+const _: () = assert!(MARK_MARGIN.as_millis() * 2 < clock::limits::MARK_ABOVE_STAMPS.as_millis());
+
 /// After how long of silence the kernel asks whether a client is still there; Redis's `tcp-keepalive`.
 pub const KEEPALIVE: Duration = Duration::from_secs(300);
 

@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clock::{Now, Origin};
+use clock::{Now, Origin, Time};
 use config::{Listen, NodeConfig, TlsFiles};
-use geo_link::{Gateway, GatewayEvent, GatewayOptions, LinkOptions, LinksStatus, Peer, TlsMaterial};
+use geo_link::{Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, TlsMaterial};
 
 use crate::server::Server;
 
@@ -30,9 +30,8 @@ impl Links {
     /// Whatever stands in the way: the address, the certificates, the thread.
     pub(crate) fn start(server: &Arc<Server>) -> anyhow::Result<Option<SocketAddr>> {
         let Some(options) = options(&server.config)? else { return Ok(None) };
-        let events = Arc::downgrade(server);
         let gateway =
-            Gateway::start(&options, server.store.clone(), server.clock.clone(), move |event| heard(&events, event))?;
+            Gateway::start(&options, server.store.clone(), server.clock.clone(), Process(Arc::downgrade(server)))?;
         let address = gateway.local_addr();
         *server.links.gateway.write().unwrap_or_else(PoisonError::into_inner) = Some(gateway);
         Ok(Some(address))
@@ -71,9 +70,23 @@ impl Links {
     }
 }
 
+/// This node, as its gateway sees it.
+struct Process(Weak<Server>);
+
+impl Host for Process {
+    fn on_event(&self, event: GatewayEvent) {
+        if let Some(server) = self.0.upgrade() {
+            heard(&server, event);
+        }
+    }
+
+    fn covers(&self, time: Time) -> bool {
+        self.0.upgrade().is_some_and(|server| server.mark.covers_or_moves(time))
+    }
+}
+
 /// What a node does about what its gateway reports.
-fn heard(server: &Weak<Server>, event: GatewayEvent) {
-    let Some(server) = server.upgrade() else { return };
+fn heard(server: &Server, event: GatewayEvent) {
     match event {
         GatewayEvent::Complete => tracing::info!("this region has all that the others had when it started"),
         GatewayEvent::Superseded { by } => {

@@ -327,6 +327,13 @@ impl Receiver {
         self.events.pop_front()
     }
 
+    /// The greatest time in the batch that [`poll_batch`](Self::poll_batch) would hand out now; `None` if there is none
+    /// or it is held.
+    pub fn ready_until(&self, now: Now) -> Option<Time> {
+        let last = self.pending.as_ref()?.envelope.range.last;
+        (!too_far_ahead(last, now.wall, self.options.max_drift)).then_some(last)
+    }
+
     /// The batch that is to be applied now. The shell hands each item to [`check`](Self::check) and to the store, and
     /// the batch back to [`applied`](Self::applied).
     pub fn poll_batch(&mut self, now: Now) -> Option<Batch> {

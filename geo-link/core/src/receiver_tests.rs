@@ -179,6 +179,19 @@ fn batches_that_wait_for_moments_one_behind_the_other_are_one_hold() {
 }
 
 #[test]
+fn only_a_batch_that_would_be_handed_out_says_how_far_it_reaches() {
+    let mut receiver = streaming();
+    assert_eq!(receiver.ready_until(START), None);
+    let future = START.wall.after(Duration::from_secs(2));
+    receiver.handle_frame(START, FrameKind::Batch, &batch_of(1, &[record(future)])).unwrap();
+    assert_eq!(receiver.ready_until(START), None);
+    let later = START.after(Duration::from_secs(2));
+    assert_eq!(receiver.ready_until(later), Some(future));
+    assert!(apply(&mut receiver, later));
+    assert_eq!(receiver.ready_until(later), None);
+}
+
+#[test]
 fn a_held_batch_is_let_go_when_the_clock_is_set() {
     let mut receiver = streaming();
     let future = START.wall.after(Duration::from_secs(3_600));

@@ -18,8 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clock::{Incarnation, Now, Offset, Origin, OsClock, RegionId};
-use geo_link::{Gateway, GatewayEvent, GatewayOptions, InStatus, LinkOptions, OutStatus, Peer, TlsMaterial};
+use clock::{Incarnation, Now, Offset, Origin, OsClock, RegionId, Time};
+use geo_link::{Gateway, GatewayEvent, GatewayOptions, Host, InStatus, LinkOptions, OutStatus, Peer, TlsMaterial};
 use node_core::store::{Store, StoreOptions};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::{
@@ -181,11 +181,19 @@ pub(crate) struct Start {
     pub(crate) clock_offset: Offset,
     pub(crate) links: LinkOptions,
     pub(crate) tls: Option<TlsMaterial>,
+    pub(crate) mark: Time,
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Self { life: 0, log_records: 1 << 16, clock_offset: Offset::ZERO, links: fast_links(), tls: None }
+        Self {
+            life: 0,
+            log_records: 1 << 16,
+            clock_offset: Offset::ZERO,
+            links: fast_links(),
+            tls: None,
+            mark: Time::MAX,
+        }
     }
 }
 
@@ -241,13 +249,13 @@ impl Lab {
             links: start.links,
         };
         let events = Arc::new(Mutex::new(Vec::new()));
-        let heard = events.clone();
-        let gateway =
-            Gateway::start(&options, store.clone(), clock.clone(), move |event| lock(&heard).push(event)).unwrap();
+        let mark = Arc::new(Mutex::new(start.mark));
+        let host = Process { events: events.clone(), mark: mark.clone() };
+        let gateway = Gateway::start(&options, store.clone(), clock.clone(), host).unwrap();
         for other in others {
             self.cable(other, name).lead_to(gateway.local_addr());
         }
-        TestRegion { name, store, clock, gateway, events }
+        TestRegion { name, store, clock, gateway, events, mark }
     }
 }
 
@@ -258,11 +266,32 @@ pub(crate) struct TestRegion {
     pub(crate) clock: Arc<OsClock>,
     pub(crate) gateway: Gateway,
     events: Arc<Mutex<Vec<GatewayEvent>>>,
+    mark: Arc<Mutex<Time>>,
+}
+
+/// The process around a gateway.
+struct Process {
+    events: Arc<Mutex<Vec<GatewayEvent>>>,
+    mark: Arc<Mutex<Time>>,
+}
+
+impl Host for Process {
+    fn on_event(&self, event: GatewayEvent) {
+        lock(&self.events).push(event);
+    }
+
+    fn covers(&self, time: Time) -> bool {
+        time <= *lock(&self.mark)
+    }
 }
 
 impl TestRegion {
     pub(crate) fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    pub(crate) fn set_mark(&self, mark: Time) {
+        *lock(&self.mark) = mark;
     }
 
     pub(crate) fn set(&self, key: &str, value: &str) {
