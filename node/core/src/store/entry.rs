@@ -169,6 +169,17 @@ pub(super) fn restamp_in_place(heap: &mut Heap, handle: Handle, stamp: Stamp, le
     true
 }
 
+/// Gives the value at `handle` a new stamp and another end; only where it has one, so that the header stays as long as
+/// it is.
+pub(super) fn set_expiry_in_place(heap: &mut Heap, handle: Handle, stamp: Stamp, expiry: Expiry) {
+    let entry = Entry::at(heap, handle);
+    debug_assert!(entry.expires(), "there is no room for an end");
+    let (_, _, end) = entry.lengths();
+    let block = heap.bytes_mut(handle);
+    write_stamp(block, stamp);
+    block[end..end + EXPIRY_SIZE].copy_from_slice(&expiry.unix_ms().to_le_bytes());
+}
+
 /// The value's bytes, to be written.
 pub(super) fn value_mut(heap: &mut Heap, handle: Handle) -> &mut [u8] {
     let entry = Entry::at(heap, handle);
@@ -254,7 +265,7 @@ mod tests {
     use clock::{Incarnation, Origin, RegionId, Stamp, Time};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{Entry, replace, restamp_in_place, set_access, store, value_mut};
+    use super::{Entry, replace, restamp_in_place, set_access, set_expiry_in_place, store, value_mut};
     use crate::store::{
         heap::Heap,
         record::{Expiry, Record, State},
@@ -287,6 +298,19 @@ mod tests {
                 prop_assert_eq!(entry.record(), record);
                 prop_assert_eq!(entry.access(), access);
             }
+        }
+
+        #[test]
+        fn another_end_changes_nothing_else(length in 0..70_000_usize, ends in any::<[u64; 2]>()) {
+            let mut heap = Heap::new();
+            let value = vec![7; length];
+            let [before, after] = ends.map(|ms| Some(Expiry::at_unix_ms(ms)));
+            let record = Record { key: b"k", stamp: stamp(1), state: State::Value { bytes: &value, expiry: before } };
+            let handle = store(&mut heap, &record, 5).unwrap();
+            set_expiry_in_place(&mut heap, handle, stamp(2), after.unwrap());
+            let state = State::Value { bytes: &value, expiry: after };
+            prop_assert_eq!(Entry::at(&heap, handle).record(), Record { key: b"k", stamp: stamp(2), state });
+            prop_assert_eq!(Entry::at(&heap, handle).access(), 5);
         }
 
         #[test]

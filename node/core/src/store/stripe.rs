@@ -243,13 +243,26 @@ impl Stripe {
     }
 
     /// Changes when a value ends: a write of the client, with a stamp of its own. Returns whether there is a value.
+    /// Where it has an end already, nothing of the value is copied.
     ///
     /// # Errors
     /// [`HeapFull`]; nothing changed.
     pub fn set_expiry(&mut self, at: Address, key: &[u8], expiry: Option<Expiry>, now: Time) -> Result<bool, HeapFull> {
-        let Some(found) = self.peek(at, key, now) else { return Ok(false) };
-        let value = found.value.to_vec();
-        self.write(at, key, &value, expiry, now)?;
+        let Some(handle) = self.find_value(at, key, now) else { return Ok(false) };
+        let held = Entry::at(&self.heap, handle);
+        if let Some(expiry) = expiry.filter(|_| held.expiry().is_some()) {
+            let above = held.stamp().time.max(self.table(at.slot).floor.time);
+            let stamp = self.hlc.issue(now, above);
+            entry::set_expiry_in_place(&mut self.heap, handle, stamp, expiry);
+            self.touch(handle, now);
+            let table = self.table_mut(at.slot);
+            table.due_ms = table.due_ms.min(expiry.unix_ms());
+            self.installed(at, stamp);
+            self.counters.writes += 1;
+        } else {
+            let value = held.value().to_vec();
+            self.write(at, key, &value, expiry, now)?;
+        }
         Ok(true)
     }
 
