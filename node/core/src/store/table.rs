@@ -50,7 +50,11 @@ impl SlotTable {
 
     /// The entry of `key`.
     pub(super) fn find(&self, heap: &Heap, hash: KeyHash, key: &[u8]) -> Option<Handle> {
-        self.table.find(hash.spread(), |handle| Entry::at(heap, *handle).key() == key).copied()
+        let is_it = |handle: &Handle| {
+            heap.fetch(*handle);
+            Entry::at(heap, *handle).key() == key
+        };
+        self.table.find(hash.spread(), is_it).copied()
     }
 
     /// The entries whose keys may have this hash: those that do, and a few that do not.
