@@ -1,3 +1,5 @@
+//! Batches keep what was packed, and any bytes are a batch or an error.
+
 use clock::{Incarnation, Origin, RegionId, Stamp, Time};
 use node_core::{
     slot::{Slot, SlotRange},

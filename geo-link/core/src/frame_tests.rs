@@ -1,3 +1,5 @@
+//! Frames keep what was written, however they arrive in pieces, and any bytes are frames or an error.
+
 use clock::{Incarnation, Origin, RegionId, Time};
 use node_core::{
     slot::{Slot, SlotRange},

@@ -1,3 +1,5 @@
+//! The receiving end of a link: whom it lets in, what it holds, what it acknowledges.
+
 use std::time::Duration;
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};

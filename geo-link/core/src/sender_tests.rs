@@ -1,3 +1,5 @@
+//! The sending end of a link: when it greets, sends, waits and gives up.
+
 use std::time::Duration;
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};

@@ -1,3 +1,5 @@
+//! The table agrees with Redis 7.0, and finds what clients ask for.
+
 use proptest::prelude::{any, proptest};
 
 use super::{Command, CommandId, KeySpec, Rejection, TABLE, answer, find, keys, resolve, write_help};
