@@ -37,7 +37,7 @@ pub const LISTEN_BACKLOG: i32 = 511;
 /// How long the acceptor rests when the process has no file descriptor left, instead of spinning on the error.
 pub const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// How far below the persisted mark stamps stay; see [`crate::mark`]. Less than what the mark is moved above stamps, or
+/// How far below the persisted mark stamps stay; see `mark.rs`. Less than what the mark is moved above stamps, or
 /// moving it would not help.
 pub const MARK_MARGIN: Duration = Duration::from_millis(10);
 

@@ -26,6 +26,8 @@ const KEYS: usize = 1_000;
 const WRITES: usize = 10_000;
 /// Commands that are sent at once.
 const PIPELINE: usize = 100;
+/// How long a cut lasts, by the lag that the region that is cut off reports.
+const CUT_SECONDS: f64 = 10.0;
 /// How far the clocks of two processes on one machine may disagree.
 const SKEW: Duration = Duration::from_millis(20);
 /// Before, during and after what happens to one of them.
@@ -40,8 +42,7 @@ fn regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
         writers.write(lab, |_| true)?;
         lab.wan.partition(&[&lab.regions[unlucky].name])?;
         writers.write(lab, |_| true)?;
-        // The cut outlasts the links, which have to be made anew.
-        until_unlinked(&lab.regions[unlucky])?;
+        until_cut_off(&lab.regions[unlucky])?;
         lab.wan.heal()?;
         writers.write(lab, |_| true)?;
         let entries = until_settled(lab)?;
@@ -86,11 +87,14 @@ fn until_settled(lab: &Lab) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Waits until a region has given up all its links.
-fn until_unlinked(region: &Region) -> Result<()> {
-    until(&format!("all links of {} are down", region.name), || {
+/// Waits until a region has given up all its links, which then have to be made anew, and knows that it has heard nothing
+/// for as long as a cut is to last.
+fn until_cut_off(region: &Region) -> Result<()> {
+    until(&format!("{} is cut off for {CUT_SECONDS} s", region.name), || {
         let Links { out, incoming } = region.status()?.links;
-        Ok((!out.iter().any(|link| link.up) && !incoming.iter().any(|link| link.up)).then_some(()))
+        let lags = |seconds: Option<f64>| seconds.is_some_and(|seconds| seconds >= CUT_SECONDS);
+        let cut = !out.iter().any(|link| link.up) && incoming.iter().all(|link| !link.up && lags(link.lag_seconds));
+        Ok(cut.then_some(()))
     })
 }
 
