@@ -13,10 +13,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Time;
 
 /// The number of a region, 1 to 63. Zero is no region, so that a zeroed origin is never a valid one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
 pub struct RegionId(u8);
 
 impl RegionId {
@@ -45,6 +48,20 @@ impl fmt::Display for RegionId {
     }
 }
 
+impl TryFrom<u8> for RegionId {
+    type Error = InvalidRegionId;
+
+    fn try_from(id: u8) -> Result<Self, InvalidRegionId> {
+        Self::new(id)
+    }
+}
+
+impl From<RegionId> for u8 {
+    fn from(region: RegionId) -> Self {
+        region.0
+    }
+}
+
 /// A number that is no region id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("region id {0} is outside 1..=63")]
@@ -54,7 +71,8 @@ pub struct InvalidRegionId(pub u8);
 ///
 /// The count wraps after 1,024 lives, so which of two incarnations is younger is decided by serial-number arithmetic
 /// (RFC 1982): correct as long as no two lives more than 511 apart are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "u16", into = "u16")]
 pub struct Incarnation(u16);
 
 impl Incarnation {
@@ -83,6 +101,18 @@ impl Incarnation {
     pub const fn is_after(self, other: Self) -> bool {
         let ahead = self.0.wrapping_sub(other.0) & Self::MASK;
         ahead != 0 && ahead < (1 << (Self::BITS - 1))
+    }
+}
+
+impl From<u16> for Incarnation {
+    fn from(number: u16) -> Self {
+        Self::new(number)
+    }
+}
+
+impl From<Incarnation> for u16 {
+    fn from(incarnation: Incarnation) -> Self {
+        incarnation.0
     }
 }
 

@@ -6,8 +6,10 @@
 //! - [`keyspace`]: how they reach the stripes.
 //! - [`slot`]: the 16,384 parts of the key space.
 //! - [`store`]: records, merge, stripes, the log and the feed; start reading there.
+//! - [`cluster`]: the region as nodes and shards: the map, leases, failover, placement.
 //! - [`limits`]: what is bounded, and what happens at each bound.
 
+pub mod cluster;
 pub mod command;
 pub mod command_table;
 pub mod glob;

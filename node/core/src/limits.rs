@@ -30,3 +30,9 @@ pub const EVICTION_VISITS_MAX: usize = 4_096;
 
 /// Greatest number of stripes of a node: a set of them is a 64-bit mask.
 pub const STRIPES_MAX: usize = 64;
+
+/// Nodes of one region. A map of so many is some 100 KiB in a Raft snapshot; Redis recommends no more.
+pub const NODES_MAX: usize = 1_000;
+
+/// The greatest weight of a shard, in percent of one of ordinary size.
+pub const WEIGHT_MAX: u16 = 10_000;

@@ -7,6 +7,8 @@
 
 use std::{fmt, ops::Range};
 
+use serde::{Deserialize, Serialize};
+
 use crc::{CRC_16_XMODEM, Crc, Table};
 
 /// How many slots there are, in every region.
@@ -15,7 +17,8 @@ pub const SLOTS: u16 = 16_384;
 const CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_XMODEM);
 
 /// The number of a slot, 0 to 16,383.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct Slot(u16);
 
 impl Slot {
@@ -37,6 +40,25 @@ impl Slot {
     /// All slots, in order.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
         (0..SLOTS).map(Self)
+    }
+}
+
+/// A number that is no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no slot, which are 0 to 16383")]
+pub struct InvalidSlot(pub u16);
+
+impl TryFrom<u16> for Slot {
+    type Error = InvalidSlot;
+
+    fn try_from(number: u16) -> Result<Self, InvalidSlot> {
+        Self::new(number).ok_or(InvalidSlot(number))
+    }
+}
+
+impl From<Slot> for u16 {
+    fn from(slot: Slot) -> Self {
+        slot.0
     }
 }
 
@@ -107,6 +129,131 @@ impl SlotRange {
     }
 }
 
+/// Any slots: a bit for each, 2 KiB. Sent as its runs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(u16, u16)>", into = "Vec<(u16, u16)>")]
+pub struct SlotSet(Box<[u64; WORDS]>);
+
+const WORDS: usize = SLOTS as usize / 64;
+
+impl SlotSet {
+    /// None.
+    pub fn new() -> Self {
+        Self(Box::new([0; WORDS]))
+    }
+
+    /// All.
+    pub fn all() -> Self {
+        Self(Box::new([u64::MAX; WORDS]))
+    }
+
+    /// Adds a slot. Returns whether it was not there before.
+    pub fn insert(&mut self, slot: Slot) -> bool {
+        let is_new = !self.contains(slot);
+        self.0[usize::from(slot.0 / 64)] |= 1 << (slot.0 % 64);
+        is_new
+    }
+
+    /// Takes a slot out. Returns whether it was there.
+    pub fn remove(&mut self, slot: Slot) -> bool {
+        let was_there = self.contains(slot);
+        self.0[usize::from(slot.0 / 64)] &= !(1 << (slot.0 % 64));
+        was_there
+    }
+
+    /// Whether a slot is there.
+    #[inline]
+    pub fn contains(&self, slot: Slot) -> bool {
+        self.0[usize::from(slot.0 / 64)] & 1 << (slot.0 % 64) != 0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
+        Slot::all().filter(|slot| self.contains(*slot))
+    }
+
+    /// The runs of neighbouring slots, in order.
+    pub fn ranges(&self) -> Vec<SlotRange> {
+        let mut ranges: Vec<SlotRange> = Vec::new();
+        for slot in self.iter() {
+            match ranges.last_mut() {
+                Some(range) if range.last.0 + 1 == slot.0 => range.last = slot,
+                _ => ranges.push(SlotRange { first: slot, last: slot }),
+            }
+        }
+        ranges
+    }
+}
+
+impl Default for SlotSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromIterator<Slot> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> Self {
+        let mut set = Self::new();
+        set.extend(slots);
+        set
+    }
+}
+
+impl Extend<Slot> for SlotSet {
+    fn extend<I: IntoIterator<Item = Slot>>(&mut self, slots: I) {
+        slots.into_iter().for_each(|slot| _ = self.insert(slot));
+    }
+}
+
+impl TryFrom<Vec<(u16, u16)>> for SlotSet {
+    type Error = InvalidSlot;
+
+    fn try_from(runs: Vec<(u16, u16)>) -> Result<Self, InvalidSlot> {
+        let mut set = Self::new();
+        for (first, last) in runs {
+            let (first, last) = (Slot::try_from(first)?, Slot::try_from(last)?);
+            set.extend(SlotRange { first, last }.iter());
+        }
+        Ok(set)
+    }
+}
+
+impl From<SlotSet> for Vec<(u16, u16)> {
+    fn from(set: SlotSet) -> Self {
+        set.ranges().into_iter().map(|range| (range.first.0, range.last.0)).collect()
+    }
+}
+
+/// As Redis prints them: `0-5460 5462`.
+impl fmt::Display for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.ranges().into_iter().enumerate() {
+            let blank = if index > 0 { " " } else { "" };
+            write!(f, "{blank}{}", range.first)?;
+            if range.last > range.first {
+                write!(f, "-{}", range.last)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SlotSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{self}]")
+    }
+}
+
 /// The part of a key that decides its slot.
 fn hashed_part(key: &[u8]) -> &[u8] {
     let tag = memchr::memchr(b'{', key).and_then(|open| {
@@ -121,7 +268,33 @@ fn hashed_part(key: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Slot, SlotRange};
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::{Slot, SlotRange, SlotSet};
+
+    proptest! {
+        #[test]
+        fn a_set_is_its_runs(numbers in proptest::collection::btree_set(0..300_u16, 0..200), wide in any::<bool>()) {
+            let slots = numbers.iter().map(|number| Slot::new(if wide { number * 54 } else { *number }).unwrap());
+            let set: SlotSet = slots.clone().collect();
+            prop_assert_eq!(set.iter().collect::<Vec<_>>(), slots.collect::<Vec<_>>());
+            prop_assert_eq!(set.len(), numbers.len());
+            prop_assert_eq!(set.is_empty(), numbers.is_empty());
+            let runs: Vec<(u16, u16)> = set.clone().into();
+            prop_assert_eq!(SlotSet::try_from(runs).unwrap(), set);
+        }
+    }
+
+    #[test]
+    fn a_set_prints_as_in_redis() {
+        let mut set: SlotSet = SlotRange::new(0..3).unwrap().iter().collect();
+        assert!(set.insert(Slot::new(16_383).unwrap()) && !set.insert(Slot::new(2).unwrap()));
+        assert_eq!(set.to_string(), "0-2 16383");
+        assert!(set.remove(Slot::new(1).unwrap()));
+        assert_eq!(set.to_string(), "0 2 16383");
+        assert_eq!(SlotSet::all().to_string(), "0-16383");
+        assert!(SlotSet::try_from(vec![(0, 16_384)]).is_err());
+    }
 
     #[test]
     fn slots_are_those_of_redis_cluster() {

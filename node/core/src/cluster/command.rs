@@ -1,0 +1,207 @@
+//! What may happen to the map, and what came of it.
+
+use clock::{RegionId, Time};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    id::{Epoch, Id, NodeId, Run, ShardId},
+    map::Addresses,
+};
+use crate::slot::{Slot, SlotSet};
+
+/// A change of the map: an entry of the Raft log.
+///
+/// Each names what it supposes, so that one which comes late, or twice, is refused and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MapCommand {
+    /// The first of all: who is there, and what each holds.
+    Found {
+        /// The region's number.
+        region: RegionId,
+        /// Each shard with its nodes, primary first, and its slots. Together they hold every slot once.
+        shards: Vec<FoundShard>,
+        /// When; all stamps of the first incarnations are above.
+        at: Time,
+    },
+    /// A node joins.
+    AddNode {
+        /// The node.
+        node: Founder,
+        /// As what.
+        joins: Joins,
+        /// When.
+        at: Time,
+    },
+    /// A node leaves for good. It must hold nothing: a replica, or a primary without slots and replicas, whose shard goes
+    /// with it.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// A process has started as this node, with an empty memory.
+    Started {
+        /// The node, its run and where it is reached now.
+        node: Founder,
+    },
+    /// A majority of the primaries suspects this run of the node.
+    Failed {
+        /// The node.
+        node: NodeId,
+        /// The run that does not answer.
+        run: Run,
+    },
+    /// A node that had failed answers.
+    Recovered {
+        /// The node.
+        node: NodeId,
+        /// The run that answers.
+        run: Run,
+    },
+    /// A node becomes the primary of its shard, or goes on as it in a new run, under a new incarnation.
+    Promote {
+        /// The shard.
+        shard: ShardId,
+        /// The node.
+        node: NodeId,
+        /// The run that holds the data.
+        run: Run,
+        /// The primary whose place it takes, in the run that was the primary.
+        former: (NodeId, Run),
+        /// When; all its stamps are above.
+        at: Time,
+    },
+    /// Slots begin to move. They stay with their owner until [`Moved`](Self::Moved).
+    Move {
+        /// Which; all of one owner.
+        slots: SlotSet,
+        /// Where to.
+        to: ShardId,
+    },
+    /// The target has all that the owner had of these slots: it owns them now.
+    Moved {
+        /// Which.
+        slots: SlotSet,
+        /// The owner, in the run that handed them over.
+        from: (ShardId, Run),
+        /// The target, in the run that took them in.
+        to: (ShardId, Run),
+    },
+    /// Slots stop moving and stay with their owner.
+    StopMove {
+        /// Which.
+        slots: SlotSet,
+    },
+    /// A shard is given another share of the slots; the next rebalancing goes by it.
+    SetWeight {
+        /// The shard.
+        shard: ShardId,
+        /// In percent of a shard of ordinary size.
+        weight: u16,
+    },
+}
+
+/// A shard as it is founded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundShard {
+    /// Its name for clients.
+    pub label: Id,
+    /// Its nodes, the primary first.
+    pub nodes: Vec<Founder>,
+    /// Its slots.
+    pub slots: SlotSet,
+    /// Its share, in percent of a shard of ordinary size.
+    pub weight: u16,
+}
+
+/// A node as it introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founder {
+    /// Its name.
+    pub id: NodeId,
+    /// Its run.
+    pub run: Run,
+    /// Where it is reached.
+    pub addresses: Addresses,
+}
+
+/// As what a node joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Joins {
+    /// A replica of this shard.
+    Shard(ShardId),
+    /// The primary of a new shard, without slots.
+    New {
+        /// The shard's name for clients.
+        label: Id,
+        /// Its share, in percent of a shard of ordinary size.
+        weight: u16,
+    },
+}
+
+/// What a command has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapEvent {
+    /// The cluster exists.
+    Founded,
+    /// A node has joined.
+    Added(NodeId),
+    /// A node has left.
+    Removed(NodeId),
+    /// A node has started again, empty.
+    Started(NodeId, Run),
+    /// A node has failed.
+    Failed(NodeId),
+    /// A node is back.
+    Recovered(NodeId),
+    /// A shard has another primary, or the same in another run.
+    Promoted(ShardId, NodeId),
+    /// These slots begin to move.
+    Moving(SlotSet, ShardId),
+    /// These slots have another owner.
+    Moved(SlotSet, ShardId),
+    /// These slots stay.
+    Stays(SlotSet),
+    /// A shard's share was changed.
+    Weighed(ShardId),
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Refused {
+    /// The cluster exists already.
+    #[error("the cluster exists already, at epoch {0}")]
+    Exists(Epoch),
+    /// There is no cluster yet.
+    #[error("there is no cluster yet")]
+    NotFounded,
+    /// The node is unknown.
+    #[error("node {0} is not in the cluster")]
+    UnknownNode(NodeId),
+    /// The node is known already.
+    #[error("node {0} is in the cluster already")]
+    KnownNode(NodeId),
+    /// The shard is unknown.
+    #[error("shard {0} is not in the cluster")]
+    UnknownShard(ShardId),
+    /// There are as many nodes as there may be.
+    #[error("a cluster has at most {0} nodes")]
+    TooManyNodes(usize),
+    /// A shard needs a node, and a node one shard.
+    #[error("each shard needs a node, and each node is in one shard")]
+    Layout,
+    /// A slot without an owner, or with two.
+    #[error("slot {0} must have one owner")]
+    Owner(Slot),
+    /// The node still holds slots or has replicas.
+    #[error("node {0} is a primary with slots or replicas")]
+    InUse(NodeId),
+    /// The command supposes what is no longer so.
+    #[error("the map has changed meanwhile")]
+    Outdated,
+    /// A share of zero, or beyond what there may be.
+    #[error("a weight is 1 to 10000 percent")]
+    Weight,
+    /// No slots are named.
+    #[error("no slots are named")]
+    NoSlots,
+}

@@ -1,0 +1,436 @@
+//! The cluster map: nodes, shards, roles, slot owners, migrations, and an epoch that counts their changes.
+//!
+//! A deterministic state machine without time: [`ClusterMap::apply`] takes one [`MapCommand`] and either does all of it
+//! and counts the epoch up, or refuses and changes nothing. Raft sees to it that all nodes apply the same commands in the
+//! same order.
+//!
+//! Invariants, each kept by the shape of the types where that is possible:
+//! - A slot has one owner or, before the founding, none: it is an array of owners.
+//! - A slot that moves has an owner, and another shard as its target.
+//! - The primary of a shard is a node of that shard; all its other nodes are replicas.
+//! - No two shards, and no two promotions, ever have the same incarnation within the 512 that can be told apart.
+
+use std::collections::BTreeMap;
+
+use clock::{Incarnation, Origin, RegionId, Time};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused},
+    id::{Epoch, Id, NodeId, Run, ShardId},
+};
+use crate::{
+    limits::{NODES_MAX, WEIGHT_MAX},
+    slot::{SLOTS, Slot, SlotSet},
+};
+
+/// See the head of this file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterMap {
+    epoch: Epoch,
+    region: Option<RegionId>,
+    nodes: BTreeMap<NodeId, Node>,
+    shards: BTreeMap<ShardId, Shard>,
+    owners: Owners,
+    /// Slots that move, and where to.
+    moves: BTreeMap<Slot, ShardId>,
+    /// The number of the next shard.
+    next_shard: u16,
+    /// The incarnation of the next promotion.
+    next_incarnation: u16,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Where it is reached.
+    pub addresses: Addresses,
+    /// Its shard.
+    pub shard: ShardId,
+    /// Its latest start.
+    pub run: Run,
+    /// Whether it answers, as far as the cluster has agreed on.
+    pub health: Health,
+}
+
+/// Where a node is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// The host that clients and other nodes use: a name or an address.
+    pub host: String,
+    /// The port of clients; zero if there is none in plain text.
+    pub port: u16,
+    /// The port of clients over TLS; zero if there is none.
+    pub tls_port: u16,
+    /// The port of the other nodes: the bus.
+    pub bus_port: u16,
+}
+
+impl Addresses {
+    /// Where other nodes connect: `HOST:PORT`, with an IPv6 address in brackets.
+    pub fn bus(&self) -> String {
+        self.at(self.bus_port)
+    }
+
+    /// Where clients connect: `HOST:PORT`.
+    pub fn redis(&self) -> String {
+        self.at(if self.port == 0 { self.tls_port } else { self.port })
+    }
+
+    fn at(&self, port: u16) -> String {
+        if self.host.contains(':') { format!("[{}]:{port}", self.host) } else { format!("{}:{port}", self.host) }
+    }
+}
+
+/// What the cluster has agreed on about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// Nothing is known against it.
+    Up,
+    /// A majority of the primaries suspects it.
+    Failed,
+}
+
+/// What a node is in its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes the writes.
+    Primary,
+    /// It follows the primary.
+    Replica,
+}
+
+/// A primary, its replicas and the slots they hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its name for clients.
+    pub label: Id,
+    /// The node that takes the writes.
+    pub primary: NodeId,
+    /// The run of that node which holds the data; in another it may not serve.
+    pub run: Run,
+    /// Under which its writes are stamped.
+    pub incarnation: Incarnation,
+    /// The time that all stamps of that incarnation are above.
+    pub birth: Time,
+    /// When the primary became it: what Redis calls the configuration epoch.
+    pub since: Epoch,
+    /// Its share, in percent of a shard of ordinary size.
+    pub weight: u16,
+}
+
+impl ClusterMap {
+    /// Before the founding.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How often the map has changed; zero before the founding.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Whether there is a cluster.
+    pub const fn is_founded(&self) -> bool {
+        self.region.is_some()
+    }
+
+    /// The region's number, once there is a cluster.
+    pub const fn region(&self) -> Option<RegionId> {
+        self.region
+    }
+
+    /// A node.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(&id)
+    }
+
+    /// All nodes, in the order of their ids.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
+    /// A shard.
+    pub fn shard(&self, id: ShardId) -> Option<&Shard> {
+        self.shards.get(&id)
+    }
+
+    /// All shards, in the order of their numbers.
+    pub fn shards(&self) -> impl ExactSizeIterator<Item = (ShardId, &Shard)> {
+        self.shards.iter().map(|(id, shard)| (*id, shard))
+    }
+
+    /// The shard that a node belongs to.
+    pub fn shard_of(&self, node: NodeId) -> Option<(ShardId, &Shard)> {
+        let id = self.nodes.get(&node)?.shard;
+        Some((id, self.shards.get(&id)?))
+    }
+
+    /// What a node is.
+    pub fn role(&self, node: NodeId) -> Option<Role> {
+        let (_, shard) = self.shard_of(node)?;
+        Some(if shard.primary == node { Role::Primary } else { Role::Replica })
+    }
+
+    /// The replicas of a shard, in the order of their ids.
+    pub fn replicas(&self, shard: ShardId) -> impl Iterator<Item = (NodeId, &Node)> {
+        let primary = self.shards.get(&shard).map(|shard| shard.primary);
+        self.nodes().filter(move |(id, node)| node.shard == shard && Some(*id) != primary)
+    }
+
+    /// The shard that owns a slot.
+    #[inline]
+    pub fn owner(&self, slot: Slot) -> Option<ShardId> {
+        self.owners.0[usize::from(slot.number())]
+    }
+
+    /// The slots of a shard.
+    pub fn slots(&self, shard: ShardId) -> SlotSet {
+        Slot::all().filter(|slot| self.owner(*slot) == Some(shard)).collect()
+    }
+
+    /// Where a slot is moving to, if it does.
+    pub fn target(&self, slot: Slot) -> Option<ShardId> {
+        self.moves.get(&slot).copied()
+    }
+
+    /// All slots that move, with their targets.
+    pub fn moves(&self) -> impl ExactSizeIterator<Item = (Slot, ShardId)> {
+        self.moves.iter().map(|(slot, to)| (*slot, *to))
+    }
+
+    /// Who stamps the writes of a shard.
+    pub fn origin(&self, shard: ShardId) -> Option<Origin> {
+        Some(Origin::new(self.region?, self.shards.get(&shard)?.incarnation))
+    }
+
+    /// Does all that `command` says, or nothing of it.
+    ///
+    /// # Errors
+    /// [`Refused`]; then the map is as it was.
+    pub fn apply(&mut self, command: &MapCommand) -> Result<MapEvent, Refused> {
+        let event = match command {
+            MapCommand::Found { region, shards, at } => self.found(*region, shards, *at),
+            _ if !self.is_founded() => Err(Refused::NotFounded),
+            MapCommand::AddNode { node, joins, at } => self.add_node(node, joins, *at),
+            MapCommand::RemoveNode { node } => self.remove_node(*node),
+            MapCommand::Started { node } => self.started(node),
+            MapCommand::Failed { node, run } => self.set_health(*node, *run, Health::Failed),
+            MapCommand::Recovered { node, run } => self.set_health(*node, *run, Health::Up),
+            MapCommand::Promote { shard, node, run, former, at } => self.promote(*shard, (*node, *run), *former, *at),
+            MapCommand::Move { slots, to } => self.begin_move(slots, *to),
+            MapCommand::Moved { slots, from, to } => self.end_move(slots, *from, *to),
+            MapCommand::StopMove { slots } => self.stop_move(slots),
+            MapCommand::SetWeight { shard, weight } => self.set_weight(*shard, *weight),
+        }?;
+        self.epoch = self.epoch.next();
+        Ok(event)
+    }
+
+    fn found(&mut self, region: RegionId, shards: &[FoundShard], at: Time) -> Result<MapEvent, Refused> {
+        if self.is_founded() {
+            return Err(Refused::Exists(self.epoch));
+        }
+        let mut new = Self { region: Some(region), ..Self::default() };
+        for FoundShard { label, nodes, slots, weight } in shards {
+            let (primary, replicas) = nodes.split_first().ok_or(Refused::Layout)?;
+            let shard = new.new_shard(primary, *label, *weight, at)?;
+            for node in replicas {
+                new.new_node(node, shard).map_err(|_| Refused::Layout)?;
+            }
+            for slot in slots.iter() {
+                if new.owners.0[usize::from(slot.number())].replace(shard).is_some() {
+                    return Err(Refused::Owner(slot));
+                }
+            }
+        }
+        match Slot::all().find(|slot| new.owner(*slot).is_none()) {
+            Some(slot) => Err(Refused::Owner(slot)),
+            None => {
+                *self = new;
+                Ok(MapEvent::Founded)
+            }
+        }
+    }
+
+    fn add_node(&mut self, node: &Founder, joins: &Joins, at: Time) -> Result<MapEvent, Refused> {
+        match joins {
+            Joins::Shard(shard) if !self.shards.contains_key(shard) => return Err(Refused::UnknownShard(*shard)),
+            Joins::Shard(shard) => self.new_node(node, *shard)?,
+            Joins::New { label, weight } => drop(self.new_shard(node, *label, *weight, at)?),
+        }
+        Ok(MapEvent::Added(node.id))
+    }
+
+    fn remove_node(&mut self, node: NodeId) -> Result<MapEvent, Refused> {
+        let (id, shard) = self.shard_of(node).ok_or(Refused::UnknownNode(node))?;
+        if shard.primary == node {
+            let is_target = self.moves.values().any(|to| *to == id);
+            let owns = Slot::all().any(|slot| self.owner(slot) == Some(id));
+            if owns || is_target || self.replicas(id).next().is_some() {
+                return Err(Refused::InUse(node));
+            }
+            self.shards.remove(&id);
+        }
+        self.nodes.remove(&node);
+        Ok(MapEvent::Removed(node))
+    }
+
+    fn started(&mut self, started: &Founder) -> Result<MapEvent, Refused> {
+        let node = self.nodes.get_mut(&started.id).ok_or(Refused::UnknownNode(started.id))?;
+        if node.run == started.run && node.addresses == started.addresses {
+            return Err(Refused::Outdated);
+        }
+        (node.run, node.health) = (started.run, Health::Up);
+        node.addresses.clone_from(&started.addresses);
+        Ok(MapEvent::Started(started.id, started.run))
+    }
+
+    fn set_health(&mut self, id: NodeId, run: Run, health: Health) -> Result<MapEvent, Refused> {
+        let node = self.nodes.get_mut(&id).ok_or(Refused::UnknownNode(id))?;
+        if node.run != run || node.health == health {
+            return Err(Refused::Outdated);
+        }
+        node.health = health;
+        Ok(if health == Health::Failed { MapEvent::Failed(id) } else { MapEvent::Recovered(id) })
+    }
+
+    fn promote(
+        &mut self,
+        id: ShardId,
+        (node, run): (NodeId, Run),
+        former: (NodeId, Run),
+        at: Time,
+    ) -> Result<MapEvent, Refused> {
+        let member = self.nodes.get(&node).ok_or(Refused::UnknownNode(node))?;
+        let shard = self.shards.get(&id).ok_or(Refused::UnknownShard(id))?;
+        if (shard.primary, shard.run) != former || member.shard != id || member.run != run {
+            return Err(Refused::Outdated);
+        }
+        let (incarnation, since) = (self.take_incarnation(), self.epoch.next());
+        let shard = self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?;
+        (shard.primary, shard.run, shard.incarnation) = (node, run, incarnation);
+        (shard.birth, shard.since) = (at.max(shard.birth), since);
+        Ok(MapEvent::Promoted(id, node))
+    }
+
+    fn begin_move(&mut self, slots: &SlotSet, to: ShardId) -> Result<MapEvent, Refused> {
+        if !self.shards.contains_key(&to) {
+            return Err(Refused::UnknownShard(to));
+        }
+        let first = slots.iter().next().ok_or(Refused::NoSlots)?;
+        let owner = self.owner(first);
+        if owner == Some(to) || slots.iter().any(|slot| self.owner(slot) != owner || self.moves.contains_key(&slot)) {
+            return Err(Refused::Outdated);
+        }
+        self.moves.extend(slots.iter().map(|slot| (slot, to)));
+        Ok(MapEvent::Moving(slots.clone(), to))
+    }
+
+    fn end_move(&mut self, slots: &SlotSet, from: (ShardId, Run), to: (ShardId, Run)) -> Result<MapEvent, Refused> {
+        if slots.is_empty() {
+            return Err(Refused::NoSlots);
+        }
+        let is_current = |(id, run): (ShardId, Run)| self.shards.get(&id).is_some_and(|shard| shard.run == run);
+        let moves = |slot| self.owner(slot) == Some(from.0) && self.moves.get(&slot) == Some(&to.0);
+        if !is_current(from) || !is_current(to) || !slots.iter().all(moves) {
+            return Err(Refused::Outdated);
+        }
+        for slot in slots.iter() {
+            self.owners.0[usize::from(slot.number())] = Some(to.0);
+            self.moves.remove(&slot);
+        }
+        Ok(MapEvent::Moved(slots.clone(), to.0))
+    }
+
+    fn stop_move(&mut self, slots: &SlotSet) -> Result<MapEvent, Refused> {
+        if !slots.iter().any(|slot| self.moves.contains_key(&slot)) {
+            return Err(Refused::Outdated);
+        }
+        slots.iter().for_each(|slot| _ = self.moves.remove(&slot));
+        Ok(MapEvent::Stays(slots.clone()))
+    }
+
+    fn set_weight(&mut self, id: ShardId, weight: u16) -> Result<MapEvent, Refused> {
+        check_weight(weight)?;
+        self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?.weight = weight;
+        Ok(MapEvent::Weighed(id))
+    }
+
+    /// Adds a node as the primary of a new shard without slots. Changes nothing if it fails.
+    fn new_shard(&mut self, primary: &Founder, label: Id, weight: u16, at: Time) -> Result<ShardId, Refused> {
+        check_weight(weight)?;
+        let id = ShardId(self.next_shard);
+        self.new_node(primary, id)?;
+        self.next_shard += 1;
+        let (incarnation, since) = (self.take_incarnation(), self.epoch.next());
+        let shard = Shard { label, primary: primary.id, run: primary.run, incarnation, birth: at, since, weight };
+        self.shards.insert(id, shard);
+        Ok(id)
+    }
+
+    fn new_node(&mut self, node: &Founder, shard: ShardId) -> Result<(), Refused> {
+        if self.nodes.contains_key(&node.id) {
+            return Err(Refused::KnownNode(node.id));
+        }
+        if self.nodes.len() >= NODES_MAX {
+            return Err(Refused::TooManyNodes(NODES_MAX));
+        }
+        let addresses = node.addresses.clone();
+        self.nodes.insert(node.id, Node { addresses, shard, run: node.run, health: Health::Up });
+        Ok(())
+    }
+
+    const fn take_incarnation(&mut self) -> Incarnation {
+        let incarnation = Incarnation::new(self.next_incarnation);
+        self.next_incarnation = self.next_incarnation.wrapping_add(1);
+        incarnation
+    }
+}
+
+const fn check_weight(weight: u16) -> Result<(), Refused> {
+    if weight == 0 || weight > WEIGHT_MAX { Err(Refused::Weight) } else { Ok(()) }
+}
+
+/// The owner of each slot. Sent as runs: `(how many, whose)`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(u16, Option<ShardId>)>", into = "Vec<(u16, Option<ShardId>)>")]
+struct Owners(Box<[Option<ShardId>]>);
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self(vec![None; usize::from(SLOTS)].into())
+    }
+}
+
+impl std::fmt::Debug for Owners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Vec::from(self.clone()).fmt(f)
+    }
+}
+
+impl From<Owners> for Vec<(u16, Option<ShardId>)> {
+    fn from(owners: Owners) -> Self {
+        owners.0.chunk_by(|a, b| a == b).map(|run| (run.len() as u16, run[0])).collect()
+    }
+}
+
+/// Owners of more or fewer slots than there are.
+#[derive(Debug, thiserror::Error)]
+#[error("the owners are not of {SLOTS} slots")]
+struct NotAllSlots;
+
+impl TryFrom<Vec<(u16, Option<ShardId>)>> for Owners {
+    type Error = NotAllSlots;
+
+    fn try_from(runs: Vec<(u16, Option<ShardId>)>) -> Result<Self, NotAllSlots> {
+        if runs.iter().map(|(count, _)| usize::from(*count)).sum::<usize>() != usize::from(SLOTS) {
+            return Err(NotAllSlots);
+        }
+        Ok(Self(runs.into_iter().flat_map(|(count, owner)| (0..count).map(move |_| owner)).collect()))
+    }
+}
+
+#[cfg(test)]
+#[path = "map_tests.rs"]
+mod tests;
