@@ -69,15 +69,17 @@ pub struct InvalidRegionId(pub u8);
 
 /// One life of a region: 10 bits, counted up each time the region goes on with less than it had.
 ///
-/// The count wraps after 1,024 lives, so which of two incarnations is younger is decided by serial-number arithmetic
+/// The count wraps after 1,023 lives, so which of two incarnations is younger is decided by serial-number arithmetic
 /// (RFC 1982): correct as long as no two lives more than 511 apart are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "u16", into = "u16")]
 pub struct Incarnation(u16);
 
 impl Incarnation {
     /// The life a region begins with when it has no memory of an earlier one.
     pub const FIRST: Self = Self(0);
+    /// The life of who issues no stamps: a replica, before it is given one of its own. No stamp ever bears it.
+    pub const UNBORN: Self = Self(Self::MASK);
     const BITS: u32 = 10;
     const MASK: u16 = (1 << Self::BITS) - 1;
 
@@ -91,10 +93,11 @@ impl Incarnation {
         self.0
     }
 
-    /// The next life.
+    /// The next life; never [`UNBORN`](Self::UNBORN).
     #[must_use]
     pub const fn next(self) -> Self {
-        Self::new(self.0.wrapping_add(1))
+        let next = Self::new(self.0.wrapping_add(1));
+        if next.0 == Self::UNBORN.0 { Self::FIRST } else { next }
     }
 
     /// Whether this life came after `other`.

@@ -85,7 +85,7 @@ impl<'s> Keyspace<'s> {
     pub fn flush(&mut self) -> Stamp {
         self.hold_all();
         assert_eq!(self.held.len(), self.store.stripes(), "a transaction with a flush in it holds all stripes");
-        Store::flush_held(self.held.iter_mut().map(|(_, stripe)| &mut **stripe), self.now.wall)
+        self.store.flush_held(self.held.iter_mut().map(|(_, stripe)| &mut **stripe), self.now.wall)
     }
 
     fn hold_stripes(&mut self, wanted: u64) {

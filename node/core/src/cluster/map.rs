@@ -37,7 +37,7 @@ pub struct ClusterMap {
     /// The number of the next shard.
     next_shard: u16,
     /// The incarnation of the next promotion.
-    next_incarnation: u16,
+    next_incarnation: Incarnation,
 }
 
 /// A node.
@@ -382,8 +382,8 @@ impl ClusterMap {
     }
 
     const fn take_incarnation(&mut self) -> Incarnation {
-        let incarnation = Incarnation::new(self.next_incarnation);
-        self.next_incarnation = self.next_incarnation.wrapping_add(1);
+        let incarnation = self.next_incarnation;
+        self.next_incarnation = incarnation.next();
         incarnation
     }
 }

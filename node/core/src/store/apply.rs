@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use clock::{Stamp, Time};
+use clock::{Incarnation, Origin, Stamp, Time};
 
 use super::{
     entry::Entry,
@@ -97,8 +97,35 @@ impl Stripe {
         if stamp.origin != self.hlc.origin() {
             self.heard.advance(&slots, stamp.origin, stamp.time);
         }
-        self.append(Item::flush(stamp));
+        if slots == self.slots {
+            self.append(Item::flush(stamp));
+        } else {
+            slots.iter().for_each(|slot| self.append(Item::flush_slot(slot, stamp)));
+        }
         self.publish();
+    }
+
+    /// Drops a slot with all that is known of it, as if it had never been here: it has moved to another shard, or begins to
+    /// arrive anew. Nothing is stamped and nothing logged; who follows this stripe is told by the map.
+    pub fn clear_slot(&mut self, slot: Slot) {
+        self.remove_all(slot);
+        let table = self.table_mut(slot);
+        (table.floor, table.newest) = (Stamp::ZERO, Time::ZERO);
+        self.seen.clear(slot);
+        self.heard.clear(slot);
+        self.publish();
+    }
+
+    /// Stamps as `origin` from now on, above `start`. All that the former origin stamped was stamped here.
+    pub(super) fn begin_life(&mut self, origin: Origin, start: Time) {
+        let former = self.hlc.origin();
+        let reached = self.hlc.last();
+        self.hlc.set_origin(origin);
+        self.hlc.observe(start);
+        if former != origin && former.incarnation() != Incarnation::UNBORN {
+            let slots = self.slots.clone();
+            self.seen.advance(&slots, former, reached);
+        }
     }
 
     /// A source has sent all that this stripe lacked of a slot. If it sent the slot `whole`, then also its floor and
@@ -107,7 +134,13 @@ impl Stripe {
     pub fn finish_slot(&mut self, slot: Slot, whole: Option<(Stamp, &Kept)>, seen: &Seen) {
         if let Some((floor, kept)) = whole {
             self.drop_where(slot, |entry| entry.stamp() <= floor && !kept.contains(entry.key()));
-            self.raise_floor(slot, floor);
+            if floor > self.floor(slot) {
+                self.raise_floor(slot, floor);
+                let table = self.table_mut(slot);
+                table.newest = table.newest.max(floor.time);
+                // Who follows this node in everything must drop it as well.
+                self.append(Item::reset(slot, floor));
+            }
         }
         let own = self.hlc.origin();
         self.seen.join(slot, &seen.iter().filter(|(origin, _)| *origin != own).collect());
@@ -115,7 +148,7 @@ impl Stripe {
     }
 
     /// Says that `origin` is seen up to `time` in those of `slots` that are here.
-    pub fn advance_seen(&mut self, slots: &SlotRange, origin: clock::Origin, time: Time) {
+    pub fn advance_seen(&mut self, slots: &SlotRange, origin: Origin, time: Time) {
         if origin != self.hlc.origin() {
             self.seen.advance(slots, origin, time);
         }

@@ -34,14 +34,14 @@ use clock::{Now, Origin, RegionId, Stamp, Time};
 use super::{
     Store,
     frontier::Matrix,
-    log::{Item, LogPosition},
+    log::{Item, LogPosition, Subject},
     record::Record,
     seen::{Seen, SeenTable},
     settings::Sabotage,
     stripe::Stripe,
     walk::{Change, ScanPosition},
 };
-use crate::slot::{Slot, SlotRange};
+use crate::slot::{Slot, SlotRange, SlotSet};
 
 /// One thing that a consumer is told. What a link carries is a sequence of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum FeedItem<'a> {
     },
     /// Everything at or under `stamp` in these slots was flushed.
     Flush {
-        /// The slots of one stripe.
+        /// Slots of one stripe.
         slots: SlotRange,
         /// The stamp of the flush.
         stamp: Stamp,
@@ -116,6 +116,8 @@ pub enum Polled {
 #[derive(Debug)]
 pub struct Feed {
     scope: Scope,
+    /// The slots that it is about; all, if none are named.
+    slots: Option<SlotSet>,
     /// The origin that the consumer writes under; of that it lacks nothing.
     consumer: Origin,
     /// What the consumer had seen, and what it was sent since.
@@ -123,6 +125,8 @@ pub struct Feed {
     /// Origins that are known to speak no more, and of which all that was here was queued.
     silent: BTreeSet<Origin>,
     lanes: Vec<Lane>,
+    /// The watermarks that were emitted.
+    told: Seen,
     /// The lane whose turn it is.
     turn: usize,
     slots_scanned: u64,
@@ -137,14 +141,17 @@ struct Lane {
     /// The same, to be asked whether one is among them.
     queued: BTreeSet<Slot>,
     scan: Option<Scan>,
-    /// All that this stripe stamped up to here was sent.
-    settled: Time,
+    /// All of this was sent: what this stripe stamped, and if everything is in scope, what it has seen of others.
+    settled: Seen,
+    /// The minima of what this stripe has seen, as of that version of it.
+    minima: (u64, Seen),
 }
 
 /// What a turn of the feed goes by.
 struct Context<'a> {
     matrix: &'a Matrix,
     scope: Scope,
+    slots: Option<&'a SlotSet>,
     consumer: Origin,
     now: Now,
 }
@@ -153,6 +160,18 @@ impl Context<'_> {
     /// Whether the tail carries what `origin` stamped: what is in scope, and what nobody else will bring.
     fn carries(&self, origin: Origin) -> bool {
         self.scope.contains(origin) || self.is_silent(origin)
+    }
+
+    /// Those of `slots` that the feed is about.
+    fn wanted(&self, slots: SlotRange) -> Vec<SlotRange> {
+        match self.slots {
+            None => vec![slots],
+            Some(of) => of.ranges().iter().filter_map(|range| range.intersection(&slots)).collect(),
+        }
+    }
+
+    fn wants(&self, slot: Slot) -> bool {
+        self.slots.is_none_or(|slots| slots.contains(slot))
     }
 
     fn is_silent(&self, origin: Origin) -> bool {
@@ -178,8 +197,7 @@ impl Feed {
     /// Goes on where the consumer stands: from the log if it still holds what the consumer lacks, else by a scan.
     /// `consumer` is the origin that the consumer writes under, `seen` what it has.
     pub fn resume(store: &Store, scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
-        let silent = BTreeSet::new();
-        let mut feed = Self { scope, consumer, seen, silent, lanes: Vec::new(), turn: 0, slots_scanned: 0 };
+        let mut feed = Self::new(scope, consumer, seen);
         for index in 0..store.stripes() {
             let stripe = store.lock(index);
             let mut lane = Lane::new(stripe.log.start());
@@ -188,6 +206,26 @@ impl Feed {
         }
         feed.queue_orphans(store);
         feed
+    }
+
+    /// Sends these slots whole and then what happens to them, whoever stamps it: for a consumer that they move to, which
+    /// has nothing of them.
+    pub fn of_slots(store: &Store, slots: SlotSet, consumer: Origin) -> Self {
+        let mut feed = Self::new(Scope::Everything, consumer, SeenTable::new(SlotRange::ALL));
+        for index in 0..store.stripes() {
+            let stripe = store.lock(index);
+            // The scans will send all that the log names.
+            let mut lane = Lane::new(stripe.log.end());
+            stripe.slots().iter().filter(|slot| slots.contains(*slot)).for_each(|slot| lane.queue(slot));
+            feed.lanes.push(lane);
+        }
+        feed.slots = Some(slots);
+        feed
+    }
+
+    fn new(scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
+        let (slots, silent, lanes, told) = (None, BTreeSet::new(), Vec::new(), Seen::new());
+        Self { scope, slots, consumer, seen, silent, lanes, told, turn: 0, slots_scanned: 0 }
     }
 
     /// Sends everything: for a consumer that starts from nothing.
@@ -251,7 +289,8 @@ impl Feed {
         mut emit: impl FnMut(&FeedItem<'_>) -> usize,
     ) -> Polled {
         let matrix = store.matrix();
-        let context = Context { matrix: &matrix, scope: self.scope, consumer: self.consumer, now };
+        let context =
+            Context { matrix: &matrix, scope: self.scope, slots: self.slots.as_ref(), consumer: self.consumer, now };
         let (mut bytes, mut idle) = (0, 0);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
@@ -264,7 +303,7 @@ impl Feed {
             let read = lane.tail(stripe, &context, &self.seen, &mut emit);
             let scanned = lane.scan(stripe, &context, &mut self.seen, &mut emit);
             if !read && !scanned {
-                lane.settled = stripe.watermark(now.wall);
+                lane.settle(stripe, &context);
                 idle += 1;
             } else {
                 idle = 0;
@@ -275,11 +314,22 @@ impl Feed {
                 return Polled::More;
             }
         }
-        let settled = self.lanes.iter().map(|lane| lane.settled).min().unwrap_or(Time::ZERO);
-        let origin = store.origin();
-        self.seen.advance(&SlotRange::ALL, origin, settled);
-        emit(&FeedItem::Watermark { origin, time: settled });
+        self.emit_watermarks(store.origin(), &mut emit);
         Polled::Drained
+    }
+
+    /// Says what is true of all stripes: of the own origin always, since that is the heartbeat; of others if it is news.
+    fn emit_watermarks(&mut self, own: Origin, emit: &mut impl FnMut(&FeedItem<'_>) -> usize) {
+        let mut lanes = self.lanes.iter();
+        let Some(mut settled) = lanes.next().map(|lane| lane.settled.clone()) else { return };
+        lanes.for_each(|lane| settled.meet(&lane.settled));
+        for (origin, time) in settled.iter().filter(|(origin, _)| *origin != self.consumer) {
+            if origin == own || time > self.told.at(origin) {
+                self.told.advance(origin, time);
+                self.seen.advance(&SlotRange::ALL, origin, time);
+                emit(&FeedItem::Watermark { origin, time });
+            }
+        }
     }
 
     /// How many slots still wait for a scan.
@@ -306,7 +356,26 @@ impl Feed {
 
 impl Lane {
     const fn new(position: LogPosition) -> Self {
-        Self { position, waiting: VecDeque::new(), queued: BTreeSet::new(), scan: None, settled: Time::ZERO }
+        Self {
+            position,
+            waiting: VecDeque::new(),
+            queued: BTreeSet::new(),
+            scan: None,
+            settled: Seen::new(),
+            minima: (u64::MAX, Seen::new()),
+        }
+    }
+
+    /// Notes what was sent of a stripe of which nothing is left to send.
+    fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>) {
+        if context.scope == Scope::Everything {
+            if self.minima.0 != stripe.seen().version() {
+                self.minima = (stripe.seen().version(), stripe.seen().minima());
+            }
+            self.settled.clone_from(&self.minima.1);
+        }
+        let watermark = stripe.watermark(context.now.wall);
+        self.settled.advance(stripe.hlc.origin(), watermark);
     }
 
     fn queue(&mut self, slot: Slot) {
@@ -455,7 +524,13 @@ fn tail_item(
     emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
 ) -> Result<usize, Slot> {
     let stamp = item.stamp();
-    if !context.carries(stamp.origin) || item.slot().is_some_and(|slot| is_known(slot, stamp, seen, queued)) {
+    let is_of_no_use = |slot| !context.wants(slot) || is_known(slot, stamp, seen, queued);
+    if let Subject::Reset(slot) = item.subject() {
+        // Other regions hear of it from where it came.
+        let is_followed = context.scope == Scope::Everything && context.wants(slot) && !queued.contains(&slot);
+        return if is_followed { Err(slot) } else { Ok(0) };
+    }
+    if !context.carries(stamp.origin) || item.slot().is_some_and(is_of_no_use) {
         return Ok(0);
     }
     let mut bytes = 0;
@@ -468,7 +543,11 @@ fn tail_item(
     );
     match change {
         Change::Gone(slot) => return Err(slot),
-        Change::Flushed(stamp) => bytes += emit(&FeedItem::Flush { slots: stripe.slots().clone(), stamp }),
+        Change::Flushed(slots) => {
+            for slots in context.wanted(slots) {
+                bytes += emit(&FeedItem::Flush { slots, stamp });
+            }
+        }
         Change::Superseded | Change::Emitted => {}
     }
     Ok(bytes)

@@ -56,6 +56,13 @@ impl Matrix {
         newer
     }
 
+    /// `origin`, born at `birth`, stamps what this region writes from now on: the own store's new life, or the primary
+    /// that it follows.
+    pub fn follow(&mut self, origin: Origin, birth: Time) {
+        self.births.insert(origin, birth);
+        self.rows.entry(self.own).or_default().live = Some(origin);
+    }
+
     /// Takes in the `seen` minima that a region reports of itself; what a former incarnation says is ignored.
     pub fn report(&mut self, origin: Origin, seen: &Seen) {
         let Some(row) = self.rows.get_mut(&origin.region()) else { return };

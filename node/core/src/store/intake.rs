@@ -16,7 +16,7 @@ use super::{
     record::{Outcome, Record},
     seen::Seen,
 };
-use crate::slot::{Slot, SlotRange};
+use crate::slot::{Slot, SlotRange, SlotSet};
 
 /// How many records came to which end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,10 +34,17 @@ pub struct Tally {
 pub struct Intake {
     /// The slots that are being received whole, with the keys received so far.
     whole: BTreeMap<Slot, Kept>,
+    /// The slots that watermarks are about; all, if none are named.
+    slots: Option<SlotSet>,
     tally: Tally,
 }
 
 impl Intake {
+    /// Takes in what a feed [of these slots](super::Feed::of_slots) brings.
+    pub fn of_slots(slots: SlotSet) -> Self {
+        Self { slots: Some(slots), ..Self::default() }
+    }
+
     /// Takes in one item. `sender_saw` is what the sender had seen when it sent it.
     ///
     /// # Errors
@@ -62,8 +69,12 @@ impl Intake {
                 store.lock(store.stripe_of(*slot)).finish_slot(*slot, whole, seen);
             }
             FeedItem::Watermark { origin, time } => {
-                for index in 0..store.stripes() {
-                    store.lock(index).advance_seen(&SlotRange::ALL, *origin, *time);
+                let all = [SlotRange::ALL];
+                let ranges = self.slots.as_ref().map(SlotSet::ranges);
+                for slots in ranges.as_deref().unwrap_or(&all) {
+                    for index in store.stripes_of(slots) {
+                        store.lock(index).advance_seen(slots, *origin, *time);
+                    }
                 }
             }
         }

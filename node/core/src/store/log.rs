@@ -15,11 +15,12 @@ use std::collections::VecDeque;
 use clock::{Origin, Stamp, Time};
 
 use super::{KeyHash, Seen};
-use crate::slot::Slot;
+use crate::slot::{SLOTS, Slot};
 
 /// A change: the key with this hash in this slot was given this stamp.
 ///
-/// 16 bytes. A flush of the whole stripe is an item too, named by a slot that does not exist.
+/// 16 bytes. What happens to a slot as a whole is an item too, marked by a bit above the numbers of slots; a flush of the
+/// whole stripe is named by a slot that does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Item {
     time: Time,
@@ -35,9 +36,18 @@ pub(super) enum Subject {
     Key(Slot, KeyHash),
     /// Everything in the stripe at or under the item's stamp was flushed.
     Flush,
+    /// Everything in this slot at or under the item's stamp was flushed.
+    FlushSlot(Slot),
+    /// This slot was received whole: its floor is the item's stamp, and what was not sent and lay under that is gone.
+    Reset(Slot),
 }
 
 const FLUSH: u16 = u16::MAX;
+/// Above the numbers of slots.
+const FLUSH_SLOT: u16 = 1 << 14;
+const RESET: u16 = 1 << 15;
+const SLOT_MASK: u16 = FLUSH_SLOT - 1;
+const _: () = assert!(SLOT_MASK == SLOTS - 1 && RESET | SLOT_MASK != FLUSH);
 const _: () = assert!(size_of::<Item>() == 16);
 
 impl Item {
@@ -49,17 +59,30 @@ impl Item {
         Self { time: stamp.time, origin: stamp.origin, slot: FLUSH, hash: KeyHash::ZERO }
     }
 
+    pub(super) const fn flush_slot(slot: Slot, stamp: Stamp) -> Self {
+        Self { time: stamp.time, origin: stamp.origin, slot: slot.number() | FLUSH_SLOT, hash: KeyHash::ZERO }
+    }
+
+    pub(super) const fn reset(slot: Slot, floor: Stamp) -> Self {
+        Self { time: floor.time, origin: floor.origin, slot: slot.number() | RESET, hash: KeyHash::ZERO }
+    }
+
     pub(super) const fn stamp(&self) -> Stamp {
         Stamp { time: self.time, origin: self.origin }
     }
 
-    /// The slot of the key; `None` for a flush.
+    /// The slot that this is about; `None` for a flush of all.
     pub(super) const fn slot(&self) -> Option<Slot> {
-        Slot::new(self.slot)
+        if self.slot == FLUSH { None } else { Slot::new(self.slot & SLOT_MASK) }
     }
 
     pub(super) fn subject(&self) -> Subject {
-        self.slot().map_or(Subject::Flush, |slot| Subject::Key(slot, self.hash))
+        match self.slot() {
+            None => Subject::Flush,
+            Some(slot) if self.slot & FLUSH_SLOT != 0 => Subject::FlushSlot(slot),
+            Some(slot) if self.slot & RESET != 0 => Subject::Reset(slot),
+            Some(slot) => Subject::Key(slot, self.hash),
+        }
     }
 }
 
@@ -159,7 +182,12 @@ mod tests {
 
     #[test]
     fn a_flush_is_no_key() {
+        let last = Slot::new(16_383).unwrap();
         assert_eq!(Item::flush(Stamp::ZERO).subject(), Subject::Flush);
+        assert_eq!(Item::flush(Stamp::ZERO).slot(), None);
+        assert_eq!(Item::flush_slot(last, Stamp::ZERO).subject(), Subject::FlushSlot(last));
+        assert_eq!(Item::reset(last, Stamp::ZERO).subject(), Subject::Reset(last));
+        assert_eq!(Item::key(last, KeyHash::ZERO, Stamp::ZERO).subject(), Subject::Key(last, KeyHash::ZERO));
         assert_eq!(item(1).subject(), Subject::Key(Slot::new(7).unwrap(), KeyHash::ZERO));
     }
 }

@@ -34,15 +34,15 @@ use std::{
     fmt,
     ops::{Deref, DerefMut, RangeInclusive},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{
-            AtomicUsize,
+            AtomicU16, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
 };
 
-use clock::{Hlc, Now, Origin, Stamp, Time};
+use clock::{Hlc, Incarnation, Now, Origin, Stamp, Time};
 use foldhash::fast::FixedState;
 
 pub use self::{
@@ -61,7 +61,7 @@ pub use self::{
 };
 use crate::{
     limits::STRIPES_MAX,
-    slot::{SLOTS, Slot, SlotRange},
+    slot::{SLOTS, Slot, SlotRange, SlotSet},
 };
 
 /// How a store is built.
@@ -94,10 +94,13 @@ pub struct Store {
     hasher: FixedState,
     settings: Arc<Settings>,
     matrix: Mutex<Arc<Matrix>>,
-    origin: Origin,
+    /// The bits of the origin.
+    origin: AtomicU16,
+    /// Slots that a flush concerns; all, if none are named.
+    owned: Mutex<Option<Arc<SlotSet>>>,
     /// Where eviction goes on.
     evict_hand: AtomicUsize,
-    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    wake: RwLock<Vec<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl Store {
@@ -123,9 +126,10 @@ impl Store {
             hasher,
             settings,
             matrix: Mutex::new(Arc::new(matrix)),
-            origin: options.origin,
+            origin: AtomicU16::new(options.origin.bits()),
+            owned: Mutex::default(),
             evict_hand: AtomicUsize::new(0),
-            wake: OnceLock::new(),
+            wake: RwLock::default(),
         }
     }
 
@@ -168,8 +172,50 @@ impl Store {
     }
 
     /// Who stamps the local writes.
-    pub const fn origin(&self) -> Origin {
-        self.origin
+    pub fn origin(&self) -> Origin {
+        Origin::from_bits(self.origin.load(Relaxed)).expect("only an origin's bits are stored")
+    }
+
+    /// Becomes the store of a primary: stamps local writes as `origin`, all above `birth` and above `start`.
+    ///
+    /// Call it only while nobody writes.
+    pub fn begin_life(&self, origin: Origin, birth: Time, start: Time) {
+        self.update_matrix(|matrix| matrix.follow(origin, birth));
+        self.set_origin(origin, start.max(birth));
+    }
+
+    /// Becomes the store of a replica, in a region whose writes to these slots `primary` stamps.
+    ///
+    /// Call it only while nobody writes.
+    pub fn follow(&self, primary: Origin, birth: Time) {
+        self.update_matrix(|matrix| matrix.follow(primary, birth));
+        self.set_origin(Origin::new(primary.region(), Incarnation::UNBORN), Time::ZERO);
+    }
+
+    fn set_origin(&self, origin: Origin, start: Time) {
+        if self.origin() != origin {
+            for index in 0..self.stripes() {
+                self.lock(index).begin_life(origin, start);
+            }
+            self.origin.store(origin.bits(), Relaxed);
+        }
+    }
+
+    /// Says which slots are this node's own: those that a flush concerns. All, if none are named.
+    pub fn set_owned(&self, slots: Option<Arc<SlotSet>>) {
+        *self.owned.lock().unwrap_or_else(PoisonError::into_inner) = slots;
+    }
+
+    /// The slots that are this node's own; `None` if all are.
+    pub fn owned(&self) -> Option<Arc<SlotSet>> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Drops these slots with all that is known of them.
+    pub fn clear_slots(&self, slots: &SlotSet) {
+        for slot in slots.iter() {
+            self.lock(self.stripe_of(slot)).clear_slot(slot);
+        }
     }
 
     /// What is known of the regions' progress, as of now.
@@ -188,7 +234,7 @@ impl Store {
         for index in 0..self.stripes() {
             let mut stripe = self.lock(index);
             let mut seen = stripe.seen().minima();
-            seen.advance(self.origin, stripe.watermark(now.wall));
+            seen.advance(self.origin(), stripe.watermark(now.wall));
             match &mut minima {
                 Some(minima) => minima.meet(&seen),
                 None => minima = Some(seen),
@@ -204,7 +250,7 @@ impl Store {
             let mut stripe = self.lock(index);
             table.join_table(stripe.seen());
             let (slots, watermark) = (stripe.slots().clone(), stripe.watermark(now.wall));
-            table.advance(&slots, self.origin, watermark);
+            table.advance(&slots, self.origin(), watermark);
         }
         table
     }
@@ -212,7 +258,7 @@ impl Store {
     /// Works out the frontier anew. It never goes back.
     pub fn advance_frontier(&self, now: Now) -> Time {
         let frontier = self.matrix().frontier(&self.seen_minima(now));
-        self.settings.frontier.fetch_max(frontier.ntp64(), Relaxed);
+        self.settings.advance_frontier(frontier);
         self.settings.frontier()
     }
 
@@ -239,21 +285,22 @@ impl Store {
         Ok(())
     }
 
-    /// Drops everything, here and in every region: FLUSHALL. Atomic in this node.
+    /// Drops everything that is this node's own, here and in every region: FLUSHALL. Atomic in this node.
     pub fn flush(&self, now: Time) -> Stamp {
         let mut stripes: Vec<_> = (0..self.stripes()).map(|index| self.lock(index)).collect();
-        Self::flush_held(stripes.iter_mut().map(|stripe| &mut **stripe), now)
+        self.flush_held(stripes.iter_mut().map(|stripe| &mut **stripe), now)
     }
 
     /// As [`flush`](Self::flush), for who holds all stripes already.
     ///
     /// # Panics
     /// If there is no stripe.
-    pub fn flush_held<'a>(stripes: impl Iterator<Item = &'a mut Stripe>, now: Time) -> Stamp {
+    pub fn flush_held<'a>(&self, stripes: impl Iterator<Item = &'a mut Stripe>, now: Time) -> Stamp {
         let mut stripes: Vec<_> = stripes.collect();
         let stamp = stripes.iter_mut().map(|stripe| stripe.issue_flush(now)).max().expect("there is a stripe");
+        let ranges = self.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
         for stripe in stripes {
-            stripe.flush(&SlotRange::ALL, stamp);
+            ranges.iter().for_each(|slots| stripe.flush(slots, stamp));
         }
         stamp
     }
@@ -272,9 +319,9 @@ impl Store {
         sum
     }
 
-    /// Says how to wake a reader of the log that waits. Only the first call counts.
+    /// Says how to wake readers of the log that wait; each of several ways is used. They stay as long as the store.
     pub fn on_news(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let _ = self.wake.set(Box::new(wake));
+        self.wake.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
     }
 
     /// Asks to be woken by the next append. Ask first, then look for news once more, then wait.
@@ -286,7 +333,7 @@ impl Store {
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("origin", &self.origin)
+            .field("origin", &self.origin())
             .field("stripes", &self.stripes.len())
             .finish_non_exhaustive()
     }
@@ -317,8 +364,8 @@ impl Drop for StripeGuard<'_> {
     fn drop(&mut self) {
         let news = self.take_news();
         self.stripe = None;
-        if let Some(wake) = self.store.wake.get().filter(|_| news) {
-            wake();
+        if news {
+            self.store.wake.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|wake| wake());
         }
     }
 }

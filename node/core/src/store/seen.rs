@@ -84,12 +84,14 @@ impl FromIterator<(Origin, Time)> for Seen {
 pub struct SeenTable {
     slots: SlotRange,
     origins: Vec<(Origin, Box<[Time]>)>,
+    /// Counts the changes.
+    version: u64,
 }
 
 impl SeenTable {
     /// Nothing seen in any of `slots`.
     pub const fn new(slots: SlotRange) -> Self {
-        Self { slots, origins: Vec::new() }
+        Self { slots, origins: Vec::new(), version: 0 }
     }
 
     /// How far `origin` is seen in `slot`.
@@ -110,6 +112,18 @@ impl SeenTable {
             let entry = &mut self.column(origin)[index];
             *entry = (*entry).max(time);
         }
+    }
+
+    /// Counts the changes: while it stands, so do the minima.
+    pub(super) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Forgets what was seen in one slot.
+    pub fn clear(&mut self, slot: Slot) {
+        let index = self.index(slot);
+        self.version += 1;
+        self.origins.iter_mut().for_each(|(_, times)| times[index] = Time::ZERO);
     }
 
     /// Says that `origin` is seen up to `time` in one slot.
@@ -170,6 +184,7 @@ impl SeenTable {
     }
 
     fn column(&mut self, origin: Origin) -> &mut [Time] {
+        self.version += 1;
         let found = self.origins.iter().position(|(known, _)| *known == origin);
         let index = found.unwrap_or_else(|| {
             self.origins.push((origin, vec![Time::ZERO; self.slots.count()].into_boxed_slice()));

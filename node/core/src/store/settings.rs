@@ -91,6 +91,8 @@ pub struct Settings {
     lfu_decay_minutes: AtomicU32,
     tombstone_budget: AtomicUsize,
     pub(super) frontier: AtomicU64,
+    /// Up to where the replicas of this node have followed; the frontier does not pass it.
+    frontier_limit: AtomicU64,
     pub(super) used_bytes: AtomicUsize,
     pub(super) tombstone_bytes: AtomicUsize,
     /// A reader of the log waits for the next append.
@@ -109,6 +111,7 @@ impl Default for Settings {
             lfu_decay_minutes: AtomicU32::new(1),
             tombstone_budget: AtomicUsize::new(64 * 1024 * 1024),
             frontier: AtomicU64::new(0),
+            frontier_limit: AtomicU64::new(u64::MAX),
             used_bytes: AtomicUsize::new(0),
             tombstone_bytes: AtomicUsize::new(0),
             reader_waits: AtomicBool::new(false),
@@ -177,6 +180,23 @@ impl Settings {
     /// Sets the budget for tombstones and markers, in bytes.
     pub fn set_tombstone_budget(&self, bytes: usize) {
         self.tombstone_budget.store(bytes, Relaxed);
+    }
+
+    /// Says up to where the replicas of this node have followed: the frontier does not pass that, so that nothing is
+    /// forgotten which one of them still needs to hear. [`Time::MAX`] if there are none.
+    pub fn set_frontier_limit(&self, limit: Time) {
+        self.frontier_limit.store(limit.ntp64(), Relaxed);
+    }
+
+    /// Moves the frontier on. It never goes back.
+    pub(super) fn advance_frontier(&self, frontier: Time) {
+        let limited = frontier.ntp64().min(self.frontier_limit.load(Relaxed));
+        self.frontier.fetch_max(limited, Relaxed);
+    }
+
+    /// Takes over the frontier of a primary that this node follows. It may go back: another primary knows other things.
+    pub fn set_frontier(&self, frontier: Time) {
+        self.frontier.store(frontier.ntp64(), Relaxed);
     }
 
     /// The time up to which every region is known to have seen every origin.

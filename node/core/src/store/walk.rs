@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limits::{FEED_BYTES_PER_HOLD, FEED_ITEMS_PER_HOLD, SCAN_ENTRIES_PER_HOLD},
-    slot::Slot,
+    slot::{Slot, SlotRange},
 };
 
 /// Where a scan of one slot stands.
@@ -43,10 +43,10 @@ pub(super) enum Change {
     Superseded,
     /// These entries, by number of records emitted.
     Emitted,
-    /// The record was forgotten before it was read: the slot must be scanned.
+    /// The record was forgotten before it was read, or more than one record has changed: the slot must be scanned.
     Gone(Slot),
-    /// A flush of the whole stripe.
-    Flushed(Stamp),
+    /// A flush of these slots.
+    Flushed(SlotRange),
 }
 
 impl Stripe {
@@ -151,7 +151,9 @@ impl Stripe {
         mut emit: impl FnMut(Slot, &Record<'_>),
     ) -> Change {
         let (slot, hash) = match item.subject() {
-            Subject::Flush => return Change::Flushed(item.stamp()),
+            Subject::Flush => return Change::Flushed(self.slots().clone()),
+            Subject::FlushSlot(slot) => return Change::Flushed(SlotRange { first: slot, last: slot }),
+            Subject::Reset(slot) => return Change::Gone(slot),
             Subject::Key(slot, hash) => (slot, hash),
         };
         let (mut change, mut present) = (Change::Superseded, false);
