@@ -87,3 +87,28 @@ pub const RATES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Files that a node keeps open beside its clients' sockets: listeners, links, runtimes, state.
 pub const FILES_BESIDE_CLIENTS: u64 = 128;
+
+/// Connections for feeds that were accepted and wait to be looked at. One more is closed, and dialled again.
+pub const FEEDS_WAITING: usize = 64;
+
+/// How long a feed between nodes may be silent before its connection is given up.
+pub const FEED_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// The longest pause before another node is dialled again for a feed. Short, since a replica that is away costs safety, and
+/// a region has few of them.
+pub const FEED_RECONNECT_MAX: Duration = Duration::from_millis(500);
+
+/// Frames of a feed that are handled before other connections get their turn.
+pub const FRAMES_PER_TURN: usize = 64;
+
+/// Items of a feed that are applied before other connections get their turn; about as many microseconds.
+pub const ITEMS_PER_TURN: usize = 256;
+
+/// How long a connection between nodes may take to say its last words.
+pub const FAREWELL: Duration = Duration::from_millis(200);
+
+/// How often a primary tells its replicas where the frontier is.
+pub const FRONTIER_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a feed's slots are looked through for records of origins that speak no more.
+pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);

@@ -31,6 +31,6 @@ pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
 pub use frame::{Ack, Echo, FrameKind, Hello, Inbox, Malformed, Refusal, Want, Welcome, put_bye};
 pub use lag::{certainly_ahead, lag};
-pub use receiver::{Applied, Receiver, ReceiverEvent, ReceiverOptions};
+pub use receiver::{Applied, Authority, Receiver, ReceiverEvent, ReceiverOptions};
 pub use refill::{Refill, RefillOptions, Wish};
 pub use sender::{LinkEnd, Phase, Sender, SenderEvent, SenderOptions};

@@ -50,6 +50,17 @@ pub struct ReceiverOptions {
     pub timeout: Duration,
     /// The longest frame that is taken, in bytes.
     pub frame_bytes_max: usize,
+    /// What the sender may speak of.
+    pub authority: Authority,
+}
+
+/// What a sender may speak of, beside the records that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// How far its own origin is seen, and what its own region has flushed: another region.
+    Own,
+    /// All that it has seen, of anybody: a node of the same region, whose word is as good as ours.
+    Everything,
 }
 
 impl ReceiverOptions {
@@ -61,6 +72,7 @@ impl ReceiverOptions {
             max_drift: clock::limits::MAX_DRIFT_DEFAULT,
             timeout: Duration::from_secs(5),
             frame_bytes_max: FRAME_BYTES_MAX,
+            authority: Authority::Own,
         }
     }
 }
@@ -234,6 +246,7 @@ impl Receiver {
     /// know. The connection is to be closed.
     pub fn check(&mut self, item: &FeedItem<'_>) -> Result<(), Malformed> {
         let Some(speaker) = self.hello.as_ref().map(|hello| hello.origin) else { return Ok(()) };
+        let is_trusted = self.options.authority == Authority::Everything;
         match item {
             FeedItem::Record { slot, record } => {
                 if record.stamp.origin == speaker && !self.scanning.contains(slot) {
@@ -242,10 +255,12 @@ impl Receiver {
             }
             FeedItem::SlotBegin { slot, .. } => drop(self.scanning.insert(*slot)),
             FeedItem::SlotEnd { slot, .. } => drop(self.scanning.remove(slot)),
-            FeedItem::Flush { stamp, .. } if stamp.origin.region() != speaker.region() => {
+            FeedItem::Flush { stamp, .. } if !is_trusted && stamp.origin.region() != speaker.region() => {
                 return Err(Malformed::Authority(stamp.origin));
             }
-            FeedItem::Watermark { origin, .. } if *origin != speaker => return Err(Malformed::Authority(*origin)),
+            FeedItem::Watermark { origin, .. } if !is_trusted && *origin != speaker => {
+                return Err(Malformed::Authority(*origin));
+            }
             FeedItem::Watermark { .. } => self.has_watermark = true,
             FeedItem::Flush { .. } => {}
         }

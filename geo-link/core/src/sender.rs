@@ -243,6 +243,16 @@ impl Sender {
         self.peer
     }
 
+    /// The number of the last batch that was sent on this connection; zero before the first.
+    pub const fn sent(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The number of the last batch that the peer has applied; zero before the first.
+    pub fn acknowledged(&self) -> u64 {
+        self.in_flight.front().map_or(self.sequence, |oldest| oldest.sequence - 1)
+    }
+
     /// How many bytes are on their way.
     pub const fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes

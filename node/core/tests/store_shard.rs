@@ -330,7 +330,7 @@ fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
         let target = Store::new(&StoreOptions { origin: origin(1, 1), ..options(2, 40) });
         let moving: SlotSet = [Slot::of(b"{a}")].into_iter().collect();
         let mut ms = 1;
-        let mut change = |random: &mut Pcg64Mcg, ms: u64| {
+        let change = |random: &mut Pcg64Mcg, ms: u64| {
             let key = KEYS[random.random_range(0..KEYS.len())];
             match random.random_range(0..10) {
                 0..6 => drop(write(&source, key, ms.to_string().as_bytes(), None, at_ms(ms))),

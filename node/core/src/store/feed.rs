@@ -348,6 +348,11 @@ impl Feed {
         self.lanes.iter().enumerate().map(unread).sum()
     }
 
+    /// How many items of the log were read, those among them that were never there for this reader.
+    pub fn position(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.position.distance(LogPosition::default())).sum()
+    }
+
     /// Whether there is anything to send but a heartbeat.
     pub fn has_news(&self, store: &Store) -> bool {
         self.slots_waiting() > 0 || self.backlog(store) > 0

@@ -305,6 +305,11 @@ impl Store {
         stamp
     }
 
+    /// How many changes the log has seen since the start, over all stripes.
+    pub fn log_end(&self) -> u64 {
+        (0..self.stripes()).map(|index| self.lock(index).log.end().distance(LogPosition::default())).sum()
+    }
+
     /// How much there is, over all stripes.
     pub fn census(&self) -> Census {
         let mut sum = Census::default();

@@ -1,0 +1,152 @@
+//! What the replicas of a primary have acknowledged: for WAIT, for `min-replicas-to-write`, for INFO.
+//!
+//! A replica has followed *until* a time when a batch that ended in a watermark of that time was acknowledged: then it
+//! has applied every record that this primary stamped up to there, in every slot. It is the same time that the replica
+//! reports to the leader, so what WAIT has promised is what decides who becomes the heir.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use clock::Time;
+use node_core::cluster::NodeId;
+use tokio::sync::Notify;
+
+/// A replica, as its primary knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Follower {
+    /// Whether it is connected and has all that there was when it connected.
+    pub(crate) is_online: bool,
+    /// It has everything up to here; zero if it never had.
+    pub(crate) until: Time,
+    /// Changes of the log that it has.
+    pub(crate) offset: u64,
+    /// When it acknowledged something last, in monotonic time.
+    pub(crate) heard: Duration,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    followers: Mutex<BTreeMap<NodeId, Follower>>,
+    changed: Notify,
+}
+
+impl Followers {
+    /// These are the replicas now, connected or not.
+    pub(super) fn expect(&self, replicas: impl Iterator<Item = NodeId>) {
+        let mut followers = self.lock();
+        for replica in replicas {
+            followers.entry(replica).or_default();
+        }
+    }
+
+    /// A replica is none any more.
+    pub(super) fn remove(&self, replica: NodeId) {
+        self.lock().remove(&replica);
+    }
+
+    /// There are none.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
+        self.changed.notify_waiters();
+    }
+
+    /// A replica has acknowledged everything up to a time.
+    pub(super) fn acknowledged(&self, replica: NodeId, until: Time, offset: u64, heard: Duration) {
+        if let Some(follower) = self.lock().get_mut(&replica) {
+            *follower = Follower { is_online: true, until: follower.until.max(until), offset, heard };
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// A replica is not connected any more. What it has acknowledged it still has, as far as anybody knows.
+    pub(super) fn lost(&self, replica: NodeId) {
+        if let Some(follower) = self.lock().get_mut(&replica) {
+            follower.is_online = false;
+        }
+    }
+
+    /// All of them, in the order of their ids.
+    pub(crate) fn all(&self) -> Vec<(NodeId, Follower)> {
+        self.lock().iter().map(|(replica, follower)| (*replica, *follower)).collect()
+    }
+
+    /// How many have everything up to a time.
+    pub(crate) fn count(&self, until: Time) -> usize {
+        self.lock().values().filter(|follower| follower.until >= until).count()
+    }
+
+    /// How many are connected and were heard no longer ago than `lag_max`.
+    pub(crate) fn online(&self, now: Duration, lag_max: Duration) -> usize {
+        let is_good = |follower: &&Follower| follower.is_online && now.saturating_sub(follower.heard) <= lag_max;
+        self.lock().values().filter(is_good).count()
+    }
+
+    /// Up to where all have everything; none if there are no replicas.
+    pub(crate) fn least(&self) -> Option<Time> {
+        self.lock().values().map(|follower| follower.until).min()
+    }
+
+    /// Waits until `count` have everything up to a time.
+    pub(crate) async fn until(&self, count: usize, until: Time) {
+        loop {
+            let changed = self.changed.notified();
+            if self.count(until) >= count {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Follower>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clock::Time;
+    use node_core::cluster::{Id, NodeId};
+
+    use super::Followers;
+
+    fn node(number: u8) -> NodeId {
+        NodeId(Id::from_bytes([number; 20]))
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_unix_ms(ms)
+    }
+
+    #[test]
+    fn what_was_acknowledged_counts_also_when_the_connection_is_lost() {
+        let followers = Followers::default();
+        followers.expect([node(1), node(2)].into_iter());
+        assert_eq!((followers.count(at(1)), followers.least()), (0, Some(Time::ZERO)));
+        followers.acknowledged(node(1), at(5), 7, Duration::from_secs(1));
+        followers.lost(node(1));
+        assert_eq!((followers.count(at(5)), followers.count(at(6))), (1, 0));
+        assert_eq!(followers.online(Duration::from_secs(1), Duration::from_secs(10)), 0);
+    }
+
+    #[test]
+    fn who_was_not_heard_for_long_is_no_good_replica() {
+        let followers = Followers::default();
+        followers.expect([node(1)].into_iter());
+        followers.acknowledged(node(1), at(5), 7, Duration::from_secs(1));
+        assert_eq!(followers.online(Duration::from_secs(11), Duration::from_secs(10)), 1);
+        assert_eq!(followers.online(Duration::from_secs(12), Duration::from_secs(10)), 0);
+    }
+
+    #[test]
+    fn nobody_who_is_no_replica_is_counted() {
+        let followers = Followers::default();
+        followers.acknowledged(node(9), at(5), 7, Duration::from_secs(1));
+        assert_eq!((followers.count(at(1)), followers.least()), (0, None));
+    }
+}

@@ -1,0 +1,344 @@
+//! Replication inside a region: feeds from a primary to its replicas, and home again.
+//!
+//! Whoever has something dials whoever lacks it, and what flows is a [`Feed`](node_core::store::Feed) into an
+//! [`Intake`](node_core::store::Intake), over the very state machines that links between regions use
+//! ([`geo_link_core::Sender`] and [`geo_link_core::Receiver`]). What a connection is for stands in its first frame:
+//!
+//! - [`Purpose::Follow`]: a primary feeds a replica everything, for as long as both are what they are.
+//! - [`Purpose::Return`]: who follows a new primary first sends it what it lacks of origins that speak no more. What a
+//!   former primary had acknowledged and its heir had not received comes home so. Of the slots in which something
+//!   returned, the replica then says that it has seen nothing: the primary may have refused a record as being under its
+//!   floor, and then it must go here as well.
+//!
+//! # Lives
+//! What this node is to be is an [`Assignment`], worked out by the steward from the map. [`Replication`] carries it out in
+//! an order that never leaves two at it: the connections of the former one end, the store begins its new life, the new
+//! connections begin. [`Progress`] says when that is done; until then no lease is of any use.
+//!
+//! # A thread of its own
+//! A replica that starts from nothing keeps a core busy for seconds. Raft's heartbeats and the lease must not wait for it,
+//! so all this runs on a thread beside the cluster's.
+
+mod followers;
+mod progress;
+mod sink;
+mod source;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use clock::{Incarnation, Now, Origin, OsClock, Time};
+use node_core::{
+    cluster::{Held, NodeId},
+    slot::SlotSet,
+    store::{Seen, Store},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::{Id, JoinSet},
+};
+use tokio_util::{bytes::Bytes, sync::CancellationToken};
+
+pub(crate) use self::{
+    followers::{Follower, Followers},
+    progress::Progress,
+};
+use super::bus::{Bus, BusStream};
+use crate::{limits::FEEDS_WAITING, mark::Mark};
+
+/// What a node is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Assignment {
+    /// In no shard, or not yet allowed to hold what its shard holds.
+    #[default]
+    Idle,
+    /// The primary of its shard.
+    Primary {
+        /// Who stamps its writes.
+        life: Life,
+        /// Where its clock begins.
+        start: Start,
+        /// Its replicas, and where they are reached.
+        replicas: BTreeMap<NodeId, Arc<str>>,
+        /// All nodes of the shard.
+        members: Vec<NodeId>,
+    },
+    /// A replica.
+    Replica {
+        /// Who stamps the primary's writes.
+        life: Life,
+        /// The primary.
+        primary: NodeId,
+        /// Where it is reached.
+        address: Arc<str>,
+    },
+}
+
+/// An origin, and the time that all its stamps are above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) origin: Origin,
+    pub(crate) birth: Time,
+}
+
+/// Where the clock of a new primary begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Now: nobody before it has stamped anything that it does not have.
+    Now,
+    /// Past anything that the former primary can have stamped, by a clock that is ahead of ours by no more than this.
+    Past(Duration),
+}
+
+/// What a connection is for: its first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// The dialling primary feeds its replica.
+    Follow,
+    /// The dialling replica returns what its primary lacks.
+    Return,
+}
+
+/// The first frame of a connection.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    /// Who dials.
+    pub(crate) from: NodeId,
+    /// What for.
+    pub(crate) purpose: Purpose,
+}
+
+/// A connection that was accepted, with its first frame.
+pub(crate) type Arrival = (BusStream, Bytes);
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) me: NodeId,
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<OsClock>,
+    pub(crate) mark: Arc<Mark>,
+    pub(crate) bus: Bus,
+    /// What the replicas have acknowledged.
+    pub(crate) followers: Arc<Followers>,
+    /// How far this node is in what it is to be.
+    pub(crate) progress: Arc<Progress>,
+    /// The log has news.
+    news: Arc<Notify>,
+    /// A replica may be fed now that could not before.
+    returned: Notify,
+    /// Slots in which something was returned, until the primary has sent them whole.
+    unsure: Mutex<SlotSet>,
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn unsure(&self) -> MutexGuard<'_, SlotSet> {
+        self.unsure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_unsure(&self) {
+        *self.unsure() = SlotSet::new();
+    }
+
+    fn note_returned(&self, slots: SlotSet) {
+        self.unsure().extend(slots.iter());
+        self.progress.has_returned();
+        self.returned.notify_waiters();
+    }
+
+    /// What a replica holds, for the leader to choose by.
+    pub(crate) fn held(&self) -> Option<Held> {
+        let incarnation = self.progress.holding()?;
+        let until = self.store.seen_minima(self.now()).at(Origin::new(self.store.origin().region(), incarnation));
+        Some(Held { incarnation, until })
+    }
+
+    /// What a primary tells its replicas of what every region has seen.
+    fn frontier(&self) -> Seen {
+        [(self.store.origin(), self.store.settings().frontier())].into_iter().collect()
+    }
+}
+
+/// The ends that the rest of the node holds.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    /// What this node is to be.
+    pub(crate) assignments: watch::Sender<Assignment>,
+    /// Connections that were accepted. One more than there is room for is closed.
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+}
+
+/// See the head of this file.
+pub(crate) struct Replication {
+    shared: Arc<Shared>,
+    assignments: watch::Receiver<Assignment>,
+    arrivals: mpsc::Receiver<Arrival>,
+    current: Assignment,
+    connections: JoinSet<()>,
+    /// Ends all connections of the current assignment.
+    ending: CancellationToken,
+    /// The connections to replicas, which may come and go within one assignment.
+    sources: BTreeMap<NodeId, (Arc<str>, CancellationToken)>,
+}
+
+impl Replication {
+    /// Idle.
+    pub(crate) fn new(
+        me: NodeId,
+        store: Arc<Store>,
+        clock: Arc<OsClock>,
+        mark: Arc<Mark>,
+        bus: Bus,
+        followers: Arc<Followers>,
+        progress: Arc<Progress>,
+    ) -> (Self, Handle) {
+        let (news, returned) = (Arc::new(Notify::new()), Notify::new());
+        let wake = news.clone();
+        store.on_news(move || wake.notify_waiters());
+        let unsure = Mutex::default();
+        let shared = Arc::new(Shared { me, store, clock, mark, bus, followers, progress, news, returned, unsure });
+        let (assigned, assignments) = watch::channel(Assignment::Idle);
+        let (arrived, arrivals) = mpsc::channel(FEEDS_WAITING);
+        let replication = Self {
+            shared,
+            assignments,
+            arrivals,
+            current: Assignment::Idle,
+            connections: JoinSet::new(),
+            ending: CancellationToken::new(),
+            sources: BTreeMap::new(),
+        };
+        (replication, Handle { assignments: assigned, arrivals: arrived })
+    }
+
+    /// Carries out assignments until `shutdown`, and then ends all connections.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = self.assignments.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let next = self.assignments.borrow_and_update().clone();
+                    self.assign(next).await;
+                }
+                Some(arrival) = self.arrivals.recv() => self.accept(arrival),
+                Some(ended) = self.connections.join_next_with_id() => note_end(ended),
+            }
+        }
+        self.end_all().await;
+    }
+
+    async fn assign(&mut self, next: Assignment) {
+        match (&self.current, &next) {
+            (Assignment::Primary { life: before, .. }, Assignment::Primary { life, .. }) if before == life => {}
+            (Assignment::Replica { life: before, primary: former, .. }, Assignment::Replica { life, primary, .. })
+                if (before, former) == (life, primary) =>
+            {
+                return;
+            }
+            (before, next) if before == next => return,
+            _ => {
+                self.end_all().await;
+                self.begin(&next).await;
+            }
+        }
+        if let Assignment::Primary { replicas, .. } = &next {
+            self.feed(replicas);
+        }
+        self.current = next;
+    }
+
+    /// The store begins the life that goes with an assignment.
+    async fn begin(&mut self, next: &Assignment) {
+        let shared = &self.shared;
+        match next {
+            Assignment::Idle => shared.progress.idle(),
+            Assignment::Primary { life, start, .. } => {
+                let now = shared.now().wall;
+                let start = match start {
+                    Start::Now => now,
+                    Start::Past(drift) => now.after(*drift),
+                };
+                // No stamp may be issued above the persisted mark.
+                shared.mark.until_covers(start).await;
+                shared.store.begin_life(life.origin, life.birth, start);
+                shared.progress.serves(life.origin.incarnation());
+                tracing::info!(origin = %life.origin, "this node is the primary of its shard");
+            }
+            Assignment::Replica { life, primary, address } => {
+                let former = shared.store.origin();
+                shared.store.follow(life.origin, life.birth);
+                shared.store.settings().set_frontier_limit(Time::MAX);
+                shared.progress.follows(former.incarnation());
+                tracing::info!(%primary, origin = %life.origin, "this node follows a primary");
+                let (shared, address, ending) = (shared.clone(), address.clone(), self.ending.clone());
+                self.connections.spawn(async move { source::give_back(&shared, address, &ending).await });
+            }
+        }
+    }
+
+    /// Feeds these replicas and no others.
+    fn feed(&mut self, replicas: &BTreeMap<NodeId, Arc<str>>) {
+        self.sources.retain(|replica, (address, ending)| {
+            let stays = replicas.get(replica) == Some(address);
+            if !stays {
+                ending.cancel();
+                self.shared.followers.remove(*replica);
+            }
+            stays
+        });
+        self.shared.followers.expect(replicas.keys().copied());
+        for (replica, address) in replicas {
+            if !self.sources.contains_key(replica) {
+                let ending = self.ending.child_token();
+                self.sources.insert(*replica, (address.clone(), ending.clone()));
+                let (shared, replica, address) = (self.shared.clone(), *replica, address.clone());
+                self.connections.spawn(async move { source::feed(&shared, replica, address, &ending).await });
+            }
+        }
+    }
+
+    fn accept(&mut self, (stream, first): Arrival) {
+        let Ok(opening) = rmp_serde::from_slice::<Opening>(&first) else {
+            tracing::warn!("a connection for a feed does not say what it is for");
+            return;
+        };
+        let Some(expected) = sink::Expected::of(&self.current, opening) else {
+            tracing::debug!(from = %opening.from, purpose = ?opening.purpose, "nobody waits for this feed now");
+            return;
+        };
+        let (shared, ending) = (self.shared.clone(), self.ending.clone());
+        self.connections.spawn(async move { sink::run(&shared, stream, expected, &ending).await });
+    }
+
+    async fn end_all(&mut self) {
+        self.ending.cancel();
+        while let Some(ended) = self.connections.join_next_with_id().await {
+            note_end(ended);
+        }
+        self.ending = CancellationToken::new();
+        self.sources.clear();
+        self.shared.followers.clear();
+        self.shared.progress.idle();
+    }
+}
+
+fn note_end(ended: Result<(Id, ()), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection between nodes panicked");
+    }
+}
+
+/// The incarnation of an origin that has stamped something; none of a replica's.
+fn stamped(incarnation: Incarnation) -> Option<Incarnation> {
+    (incarnation != Incarnation::UNBORN).then_some(incarnation)
+}

@@ -1,0 +1,259 @@
+//! The end that lacks something: a replica that is fed, a primary that is given back. Mirror image of `source`.
+//!
+//! A thin loop around [`Receiver`]: frames in, time, events, batches to the store, answers out, sleep. The sender is a node
+//! of this region, by its certificate where the bus has one, and is believed in all that it says of anybody.
+
+use std::{io, time::Duration};
+
+use clock::{Incarnation, Now, Origin};
+use geo_link::Pipe;
+use geo_link_core::{
+    Authority, Batch, Hello, LinkEnd, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Want,
+    limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
+};
+use node_core::store::{HeapFull, Intake};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Assignment, Opening, Purpose, Shared};
+use crate::{
+    cluster::bus::BusStream,
+    limits::{FAREWELL, FEED_SILENCE_MAX, FRAMES_PER_TURN, ITEMS_PER_TURN},
+};
+
+/// Who may feed this node, as what it is now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    purpose: Purpose,
+    /// Who stamps what comes; anybody's comes from who gives back.
+    origin: Option<Origin>,
+}
+
+impl Expected {
+    /// Whether somebody waits for this feed.
+    pub(super) fn of(assignment: &Assignment, opening: Opening) -> Option<Self> {
+        match (assignment, opening.purpose) {
+            (Assignment::Replica { primary, life, .. }, Purpose::Follow) if *primary == opening.from => {
+                Some(Self { purpose: Purpose::Follow, origin: Some(life.origin) })
+            }
+            (Assignment::Primary { members, .. }, Purpose::Return) if members.contains(&opening.from) => {
+                Some(Self { purpose: Purpose::Return, origin: None })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("the connection is lost: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    End(#[from] LinkEnd),
+    #[error("{0}")]
+    Full(#[from] HeapFull),
+    #[error("the assignment is over")]
+    Over,
+}
+
+impl From<Malformed> for Lost {
+    fn from(error: Malformed) -> Self {
+        Self::End(error.into())
+    }
+}
+
+/// Takes in a feed until it, or the assignment, ends.
+pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, ending: &CancellationToken) {
+    let mut connection = Connection::new(shared, stream, expected);
+    let lost = connection.serve(ending).await;
+    if matches!(lost, Lost::Over) {
+        connection.receiver.say_bye();
+    }
+    connection.receiver.poll_transmit(shared.now(), connection.pipe.out());
+    connection.pipe.finish(FAREWELL).await;
+    match lost {
+        Lost::Over | Lost::End(LinkEnd::Bye) => tracing::debug!(purpose = ?expected.purpose, "feed has ended"),
+        lost => tracing::info!(error = %lost, purpose = ?expected.purpose, "feed has ended"),
+    }
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    expected: Expected,
+    receiver: Receiver,
+    pipe: Pipe<BusStream>,
+    intake: Intake,
+    speaker: Option<Origin>,
+    /// The sender waits to be told what is wanted of it.
+    waits: bool,
+    items: usize,
+}
+
+impl<'a> Connection<'a> {
+    fn new(shared: &'a Shared, stream: BusStream, expected: Expected) -> Self {
+        let origin = shared.store.origin();
+        let options = ReceiverOptions {
+            timeout: FEED_SILENCE_MAX,
+            authority: Authority::Everything,
+            // A new primary begins ahead of its clock, and a replica stamps nothing.
+            max_drift: Duration::from_secs(u64::from(u32::MAX)),
+            ..ReceiverOptions::new(origin, shared.store.matrix().birth(origin))
+        };
+        Self {
+            shared,
+            expected,
+            receiver: Receiver::new(options, shared.now()),
+            pipe: Pipe::new(stream, SMALL_FRAME_BYTES_MAX),
+            intake: Intake::default(),
+            speaker: None,
+            waits: false,
+            items: 0,
+        }
+    }
+
+    async fn serve(&mut self, ending: &CancellationToken) -> Lost {
+        loop {
+            if let Err(lost) = self.work().await {
+                return lost;
+            }
+            if let Err(lost) = self.rest(ending).await {
+                return lost;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// Does all that can be done now.
+    async fn work(&mut self) -> Result<(), Lost> {
+        for _ in 0..FRAMES_PER_TURN {
+            let now = self.shared.now();
+            self.handle_events(now)?;
+            if let Some(batch) = self.receiver.poll_batch(now) {
+                self.handle_events(now)?;
+                self.apply(batch).await?;
+            }
+            if !self.receiver.wants_frames() {
+                break;
+            }
+            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
+            self.receiver.handle_frame(now, kind, payload)?;
+        }
+        let now = self.shared.now();
+        self.receiver.handle_timeout(now);
+        self.handle_events(now)?;
+        if self.waits && self.shared.progress.may_be_fed() {
+            self.welcome(now);
+        }
+        if self.pipe.has_room() {
+            self.receiver.poll_transmit(now, self.pipe.out());
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
+        let now = self.shared.now();
+        let returned = self.shared.returned.notified();
+        let deadline = self.receiver.poll_timeout(now).unwrap_or(now.monotonic);
+        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
+        let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
+        let may_go_on = self.waits && self.shared.progress.may_be_fed();
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => return Err(Lost::Over),
+            has_read = self.pipe.turn(wants_frames) => {
+                if has_read? {
+                    self.receiver.handle_bytes(self.shared.now());
+                }
+            }
+            () = yield_now(), if may_go_on || wants_frames && has_frames => {}
+            () = returned, if self.waits => {}
+            () = sleep_until(deadline) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_events(&mut self, now: Now) -> Result<(), Lost> {
+        while let Some(event) = self.receiver.poll_event() {
+            match event {
+                ReceiverEvent::Greeted(hello) => self.greeted(&hello, now),
+                // A primary says so what every region has seen.
+                ReceiverEvent::Reported { origin, seen } if self.expected.purpose == Purpose::Follow => {
+                    self.shared.store.settings().set_frontier(seen.at(origin));
+                }
+                ReceiverEvent::Ended(end) => return Err(end.into()),
+                ReceiverEvent::Reported { .. }
+                | ReceiverEvent::Held(_)
+                | ReceiverEvent::Resumed
+                | ReceiverEvent::Refused(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn greeted(&mut self, hello: &Hello, now: Now) {
+        if self.expected.origin.is_some_and(|origin| origin != hello.origin) {
+            // One of us has not heard of the latest map.
+            return self.receiver.refuse(Refusal::Superseded(hello.origin));
+        }
+        self.speaker = Some(hello.origin);
+        self.pipe.inbox.allow(FRAME_BYTES_MAX);
+        self.waits = self.expected.purpose == Purpose::Follow && !self.shared.progress.may_be_fed();
+        if self.waits {
+            self.receiver.welcome(now, Want::Later);
+        } else {
+            self.welcome(now);
+        }
+    }
+
+    /// Says what is wanted.
+    fn welcome(&mut self, now: Now) {
+        self.waits = false;
+        let seen = self.shared.seen(now);
+        let starts_from_nothing = self.shared.progress.holding().is_none();
+        let want = if starts_from_nothing { Want::Clone(seen) } else { Want::Resume(seen) };
+        self.receiver.welcome(now, want);
+    }
+
+    /// Applies a batch, in turns.
+    async fn apply(&mut self, batch: Batch) -> Result<(), Lost> {
+        let mut now = self.shared.now();
+        for item in batch.items() {
+            let item = item.map_err(Malformed::from)?;
+            self.receiver.check(&item)?;
+            self.intake.take(&self.shared.store, &item, self.receiver.sender_saw(), now)?;
+            self.items += 1;
+            if self.items >= ITEMS_PER_TURN {
+                self.items = 0;
+                yield_now().await;
+                now = self.shared.now();
+            }
+        }
+        let applied = self.receiver.applied(self.shared.now(), batch);
+        if let (Some(speaker), true) = (self.speaker, applied.has_watermark && self.expected.purpose == Purpose::Follow) {
+            self.shared.note_full_copy(speaker.incarnation());
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// What this node has seen, but for slots of which it is not sure.
+    fn seen(&self, now: Now) -> node_core::store::SeenTable {
+        let mut seen = self.store.seen_table(now);
+        self.unsure().iter().for_each(|slot| seen.clear(slot));
+        seen
+    }
+
+    fn note_full_copy(&self, of: Incarnation) {
+        if self.progress.holding() != Some(of) {
+            tracing::info!("this replica has all that its primary has");
+        }
+        self.progress.is_full_copy(of);
+        self.forget_unsure();
+    }
+}

@@ -1,0 +1,318 @@
+//! The end that has something: a primary that feeds a replica, a replica that gives back.
+//!
+//! A thin loop around [`Sender`], as the one of a link between regions is: frames in, time, events, items from the feed,
+//! frames out, sleep. Besides it remembers, for each batch that ended in a watermark, which one that was; when the batch
+//! is acknowledged, everything up to there is at the other end.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use clock::{Now, Time};
+use geo_link::Pipe;
+use geo_link_core::{
+    LinkEnd, Malformed, Phase, Sender, SenderEvent, SenderOptions, Want,
+    limits::{GREETING_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
+};
+use node_core::{
+    cluster::NodeId,
+    slot::SlotSet,
+    store::{Feed, FeedItem, Polled, Scope},
+};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Opening, Purpose, Shared};
+use crate::{
+    cluster::bus::{BusStream, DialError},
+    limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRAMES_PER_TURN, FRONTIER_INTERVAL, ORPHANS_INTERVAL},
+};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("cannot connect: {0}")]
+    Dial(#[from] DialError),
+    #[error("the connection is lost: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    End(#[from] LinkEnd),
+    #[error("all was said")]
+    Done,
+    #[error("the assignment is over")]
+    Over,
+}
+
+impl From<Malformed> for Lost {
+    fn from(error: Malformed) -> Self {
+        Self::End(error.into())
+    }
+}
+
+/// Feeds a replica until `ending`.
+pub(super) async fn feed(shared: &Shared, replica: NodeId, address: Arc<str>, ending: &CancellationToken) {
+    serve(shared, Target { purpose: Purpose::Follow, replica: Some(replica), address }, ending).await;
+}
+
+/// Returns to the primary what it lacks, until that is done or `ending`.
+pub(super) async fn give_back(shared: &Shared, address: Arc<str>, ending: &CancellationToken) {
+    if let Some(slots) = serve(shared, Target { purpose: Purpose::Return, replica: None, address }, ending).await {
+        if !slots.is_empty() {
+            tracing::info!(slots = slots.len(), "the primary was sent what it lacked");
+        }
+        shared.note_returned(slots);
+    }
+}
+
+struct Target {
+    purpose: Purpose,
+    replica: Option<NodeId>,
+    address: Arc<str>,
+}
+
+/// Keeps a connection until all was said, in which case it returns of which slots something was sent, or `ending`.
+async fn serve(shared: &Shared, target: Target, ending: &CancellationToken) -> Option<SlotSet> {
+    let mut sender = Sender::new(options(shared));
+    let (mut slots, mut is_repeated) = (SlotSet::new(), false);
+    loop {
+        let pause = sender.poll_timeout(true).unwrap_or_default().saturating_sub(shared.now().monotonic);
+        tokio::select! {
+            () = ending.cancelled() => return None,
+            () = sleep(pause) => {}
+        }
+        sender.dial(shared.now());
+        let lost = tokio::select! {
+            () = ending.cancelled() => return None,
+            connected = connect(shared, &target) => match connected {
+                Err(lost) => lost,
+                Ok(stream) => Connection::new(shared, &target, &mut sender, stream, &mut slots).serve(ending).await,
+            },
+        };
+        if let Some(replica) = target.replica {
+            shared.followers.lost(replica);
+        }
+        match lost {
+            Lost::Over => return None,
+            Lost::Done => return Some(slots),
+            // A node that restarts is away for a moment; that is no news each time it is tried.
+            lost if is_repeated => tracing::debug!(error = %lost, address = %target.address, "still not connected"),
+            lost => tracing::info!(error = %lost, address = %target.address, purpose = ?target.purpose, "not connected"),
+        }
+        is_repeated = true;
+        sender.handle_lost(shared.now(), rand::random());
+    }
+}
+
+fn options(shared: &Shared) -> SenderOptions {
+    let origin = shared.store.origin();
+    let birth = shared.store.matrix().birth(origin);
+    SenderOptions {
+        reconnect_max: FEED_RECONNECT_MAX,
+        timeout: FEED_SILENCE_MAX,
+        ..SenderOptions::new("node", origin, birth)
+    }
+}
+
+async fn connect(shared: &Shared, target: &Target) -> Result<BusStream, Lost> {
+    let opening = Opening { from: shared.me, purpose: target.purpose };
+    let first = rmp_serde::to_vec(&opening).map_err(io::Error::other)?;
+    Ok(shared.bus.peer(target.address.clone()).connect(&first).await?)
+}
+
+/// A batch that ended in a watermark.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    batch: u64,
+    until: Time,
+    offset: u64,
+}
+
+struct Connection<'a> {
+    shared: &'a Shared,
+    target: &'a Target,
+    sender: &'a mut Sender,
+    pipe: Pipe<BusStream>,
+    feed: Option<Feed>,
+    settled: VecDeque<Settled>,
+    /// The watermark of the batch that is being filled, if it has one.
+    watermark: Option<(Time, u64)>,
+    /// The slots of which something was sent, if anybody wants to know.
+    slots: &'a mut SlotSet,
+    rowed: Option<Duration>,
+    orphans_queued: Duration,
+}
+
+impl<'a> Connection<'a> {
+    fn new(
+        shared: &'a Shared,
+        target: &'a Target,
+        sender: &'a mut Sender,
+        stream: BusStream,
+        slots: &'a mut SlotSet,
+    ) -> Self {
+        Self {
+            shared,
+            target,
+            sender,
+            pipe: Pipe::new(stream, GREETING_BYTES_MAX),
+            feed: None,
+            settled: VecDeque::new(),
+            watermark: None,
+            slots,
+            rowed: None,
+            orphans_queued: Duration::ZERO,
+        }
+    }
+
+    /// Serves the connection until it ends, and says why it did.
+    async fn serve(&mut self, ending: &CancellationToken) -> Lost {
+        self.sender.handle_connected(self.shared.now());
+        let lost = loop {
+            if let Err(lost) = self.work() {
+                break lost;
+            }
+            if let Err(lost) = self.rest(ending).await {
+                break lost;
+            }
+            yield_now().await;
+        };
+        if matches!(lost, Lost::Over | Lost::Done) {
+            self.sender.say_bye();
+        }
+        self.sender.poll_transmit(self.shared.now(), self.pipe.out());
+        self.pipe.finish(FAREWELL).await;
+        lost
+    }
+
+    /// Does all that can be done now.
+    fn work(&mut self) -> Result<(), Lost> {
+        let now = self.shared.now();
+        for _ in 0..FRAMES_PER_TURN {
+            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
+            self.sender.handle_frame(now, kind, payload)?;
+        }
+        self.sender.handle_timeout(now);
+        while let Some(event) = self.sender.poll_event() {
+            self.handle_event(event)?;
+        }
+        self.note_acknowledged(now)?;
+        while self.pipe.has_room() {
+            self.fetch(now);
+            if !self.transmit(now) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until there is something to do.
+    async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
+        let now = self.shared.now();
+        let news = self.shared.news.notified();
+        tokio::pin!(news);
+        let wants_news = self.sender.wants_news();
+        if wants_news {
+            // Ask to be woken first, then look once more.
+            news.as_mut().enable();
+            self.shared.store.await_news();
+            if self.feed.as_ref().is_some_and(|feed| feed.has_news(&self.shared.store)) {
+                self.sender.handle_news(now);
+            }
+        }
+        let deadline = self.sender.poll_timeout(self.pipe.has_room()).unwrap_or(now.monotonic);
+        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
+        tokio::select! {
+            biased;
+            () = ending.cancelled() => return Err(Lost::Over),
+            has_read = self.pipe.turn(true) => drop(has_read?),
+            () = news, if wants_news => self.sender.handle_news(self.shared.now()),
+            () = sleep_until(deadline) => {}
+        }
+        Ok(())
+    }
+
+    fn handle_event(&mut self, event: SenderEvent) -> Result<(), Lost> {
+        match event {
+            SenderEvent::Wanted(want) => self.start_feed(want),
+            SenderEvent::Ended(end) => return Err(end.into()),
+            // The map says who is who, and clocks are compared by the leader.
+            SenderEvent::Greeted { .. }
+            | SenderEvent::Reported { .. }
+            | SenderEvent::Held(_)
+            | SenderEvent::Refused(_) => {}
+        }
+        Ok(())
+    }
+
+    fn start_feed(&mut self, want: Want) {
+        let (store, Some(consumer)) = (&self.shared.store, self.sender.peer()) else { return };
+        self.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
+        let scope = match self.target.purpose {
+            Purpose::Follow => Scope::Everything,
+            // What has arrived here of origins that speak no more goes with every feed.
+            Purpose::Return => Scope::Region(store.origin().region()),
+        };
+        let feed = match want {
+            Want::Clone(seen) => Feed::clone_rest(store, scope, consumer, seen),
+            Want::Resume(seen) => Feed::resume(store, scope, consumer, seen),
+            Want::Later => return,
+        };
+        let (slots, records) = (feed.slots_waiting(), feed.backlog(store));
+        tracing::info!(address = %self.target.address, purpose = ?self.target.purpose, slots, records, "sending what is lacked");
+        self.feed = Some(feed);
+    }
+
+    /// Takes note of what the other end has applied.
+    fn note_acknowledged(&mut self, now: Now) -> Result<(), Lost> {
+        if self.sender.phase() != Phase::Streaming {
+            return Ok(());
+        }
+        let acknowledged = self.sender.acknowledged();
+        while let Some(settled) = self.settled.pop_front_if(|settled| settled.batch <= acknowledged) {
+            match self.target.replica {
+                Some(replica) => {
+                    self.shared.followers.acknowledged(replica, settled.until, settled.offset, now.monotonic);
+                }
+                None => return Err(Lost::Done),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a batch from the feed, if one is due.
+    fn fetch(&mut self, now: Now) {
+        let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
+        let store = &self.shared.store;
+        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
+            self.orphans_queued = now.monotonic;
+            feed.queue_orphans(store);
+        }
+        let (room, own, mut watermark) = (self.sender.room(), store.origin(), None);
+        let polled = feed.poll(store, now, room, |item| {
+            match item {
+                FeedItem::Watermark { origin, time } if *origin == own => watermark = Some(*time),
+                FeedItem::Record { slot, .. } if self.target.replica.is_none() => _ = self.slots.insert(*slot),
+                _ => {}
+            }
+            self.sender.push(item)
+        });
+        self.watermark = watermark.filter(|_| polled == Polled::Drained).map(|time| (time, feed.position()));
+        self.sender.fed(now, polled);
+    }
+
+    /// Puts out what is ready. Returns whether a batch was.
+    fn transmit(&mut self, now: Now) -> bool {
+        if self.rowed.is_none_or(|at| now.monotonic >= at + FRONTIER_INTERVAL) {
+            self.rowed = Some(now.monotonic);
+            self.sender.set_row(self.shared.frontier());
+        }
+        let packed = self.sender.poll_transmit(now, self.pipe.out());
+        if packed.is_some()
+            && let Some((until, offset)) = self.watermark.take()
+        {
+            self.settled.push_back(Settled { batch: self.sender.sent(), until, offset });
+        }
+        packed.is_some()
+    }
+}
