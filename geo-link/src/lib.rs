@@ -24,7 +24,7 @@ mod outgoing;
 mod pipe;
 mod region;
 mod status;
-mod tls;
+pub mod tls;
 
 pub use gateway::{Gateway, GatewayEvent, Host, StartError};
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};

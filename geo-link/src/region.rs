@@ -21,7 +21,7 @@ use crate::{
     metrics::PeerMetrics,
     options::{GatewayOptions, LinkOptions, Peer},
     status::{InState, InStatus, LinksStatus, OutStatus},
-    tls::{Credentials, TlsError},
+    tls::{self, Credentials, TlsError},
 };
 
 /// See the head of this file.
@@ -80,7 +80,7 @@ impl Region {
         let refill = Refill::new(peers.len(), options.links.refill);
         Ok(Self {
             name: options.name.clone(),
-            credentials: Credentials::new(&options.name, &options.tls)?,
+            credentials: Credentials::new(&options.name, tls::LINK, &options.tls)?,
             links: options.links,
             peers,
             news,

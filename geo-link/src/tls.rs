@@ -1,9 +1,12 @@
-//! TLS of links: both ends show a certificate, and a certificate names a region.
+//! TLS between regions, and between the nodes of one: both ends show a certificate, and a certificate names a region.
 //!
 //! TLS 1.3 alone, ring alone, no session resumption: every connection is verified in full against the authorities
 //! that are configured now. A region's certificate bears the DNS name `NAME.region.meridian`. Who dials checks that of
 //! the gateway that it reached, as any TLS client does; who is dialled reads the names off the client's certificate
 //! and accepts the regions that it knows. That a peer may call itself so in its greeting is checked against this.
+//!
+//! Links and the bus between nodes do this alike and differ in the protocol that they name in the handshake (ALPN), so
+//! that neither ever ends in the other, or in some other TLS service, by mistake.
 //!
 //! [`Credentials::reload`] replaces certificate, key and authorities for connections made from then on. Links that are
 //! up stay up: there is no storm of reconnects when certificates are renewed, each link takes the new ones when it next
@@ -49,11 +52,14 @@ pub enum TlsError {
 /// Why bytes no longer come or go. Certificates are blamed only if TLS did: a peer that is not there yet, or a proxy
 /// before it, ends a connection just as early as one that is refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
+pub enum Broken {
+    /// TLS: one end does not accept the other's certificate.
     #[error("the peer's certificate is not accepted, or ours is not: {0}")]
     Certificate(io::Error),
+    /// TLS, for another reason.
     #[error("TLS failed: {0}")]
     Tls(io::Error),
+    /// The connection below it.
     #[error("connection lost: {0}")]
     Io(io::Error),
 }
@@ -91,10 +97,11 @@ fn is_about_certificates(error: &rustls::Error) -> bool {
     }
 }
 
-/// What both ends of links authenticate with.
+/// What both ends of a connection authenticate with.
 #[derive(Debug)]
-pub(crate) struct Credentials {
+pub struct Credentials {
     region: String,
+    protocol: &'static [u8],
     configs: ArcSwap<Configs>,
 }
 
@@ -105,29 +112,42 @@ struct Configs {
 }
 
 impl Credentials {
-    /// Those of the region of this name.
-    pub(crate) fn new(region: &str, material: &TlsMaterial) -> Result<Self, TlsError> {
-        let configs = ArcSwap::from_pointee(Configs::new(region, material)?);
-        Ok(Self { region: region.to_owned(), configs })
+    /// Those of the region of this name, for connections that speak this protocol.
+    ///
+    /// # Errors
+    /// [`TlsError`]: the material cannot be used.
+    pub fn new(region: &str, protocol: &'static [u8], material: &TlsMaterial) -> Result<Self, TlsError> {
+        let configs = ArcSwap::from_pointee(Configs::new(region, protocol, material)?);
+        Ok(Self { region: region.to_owned(), protocol, configs })
     }
 
     /// Takes others, for connections made from now on.
-    pub(crate) fn reload(&self, material: &TlsMaterial) -> Result<(), TlsError> {
-        self.configs.store(Arc::new(Configs::new(&self.region, material)?));
+    ///
+    /// # Errors
+    /// [`TlsError`]; then those that were in use still are.
+    pub fn reload(&self, material: &TlsMaterial) -> Result<(), TlsError> {
+        self.configs.store(Arc::new(Configs::new(&self.region, self.protocol, material)?));
         Ok(())
     }
 
-    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+    /// The name of the region whose they are.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// What to dial with.
+    pub fn client(&self) -> Arc<ClientConfig> {
         self.configs.load().client.clone()
     }
 
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+    /// What to accept with.
+    pub fn server(&self) -> Arc<ServerConfig> {
         self.configs.load().server.clone()
     }
 }
 
 impl Configs {
-    fn new(region: &str, material: &TlsMaterial) -> Result<Self, TlsError> {
+    fn new(region: &str, protocol: &[u8], material: &TlsMaterial) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let chain = certificates("the certificate", &material.cert_pem)?;
         let key = || {
@@ -142,8 +162,10 @@ impl Configs {
             return Err(TlsError::WrongName(dns_name(region)));
         }
         let roots = Arc::new(roots);
-        let client = client_config(&provider, &roots, chain.clone(), key()?)?;
-        let server = server_config(&provider, &roots, chain, key()?)?;
+        let mut client = client_config(&provider, &roots, chain.clone(), key()?)?;
+        let mut server = server_config(&provider, &roots, chain, key()?)?;
+        client.alpn_protocols = vec![protocol.to_vec()];
+        server.alpn_protocols = vec![protocol.to_vec()];
         Ok(Self { client: Arc::new(client), server: Arc::new(server) })
     }
 }
@@ -161,7 +183,6 @@ fn client_config(
         .with_client_auth_cert(chain, key)
         .map_err(unusable)?;
     config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
 }
 
@@ -180,17 +201,19 @@ fn server_config(
         .map_err(unusable)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
 }
 
-/// The name by which a region's gateway is dialled.
-pub(crate) fn server_name(region: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+/// The name by which a region's gateways and nodes are dialled.
+///
+/// # Errors
+/// If the region's name is no DNS label.
+pub fn server_name(region: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
     ServerName::try_from(dns_name(region))
 }
 
 /// The regions whose names a certificate bears. It has been verified by rustls.
-pub(crate) fn regions_of(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub fn regions_of(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let regions = certificate.valid_dns_names().filter_map(|name| name.strip_suffix(SUFFIX)?.strip_suffix('.'));
     regions.map(str::to_owned).collect()
@@ -199,8 +222,8 @@ pub(crate) fn regions_of(certificate: &CertificateDer<'_>) -> Vec<String> {
 /// The domain under which regions have their names in certificates; it exists nowhere else.
 const SUFFIX: &str = "region.meridian";
 
-/// So that a link never ends in some other TLS service by mistake.
-const ALPN: &[u8] = b"meridian-link/1";
+/// The protocol of links.
+pub(crate) const LINK: &[u8] = b"meridian-link/1";
 
 fn dns_name(region: &str) -> String {
     format!("{region}.{SUFFIX}")
@@ -223,7 +246,7 @@ mod tests {
 
     use rustls::{AlertDescription, CertificateError, Error};
 
-    use super::{Broken, Credentials, TlsError, regions_of};
+    use super::{Broken, Credentials, LINK, TlsError, regions_of};
     use crate::options::TlsMaterial;
 
     /// A certificate that is its own authority, for these names.
@@ -244,14 +267,14 @@ mod tests {
     #[test]
     fn a_certificate_must_bear_the_name_of_its_region() {
         let eu = material(&["eu-west.region.meridian"]);
-        assert!(Credentials::new("eu-west", &eu).is_ok());
-        assert!(matches!(Credentials::new("us-east", &eu), Err(TlsError::WrongName(_))));
+        assert!(Credentials::new("eu-west", LINK, &eu).is_ok());
+        assert!(matches!(Credentials::new("us-east", LINK, &eu), Err(TlsError::WrongName(_))));
     }
 
     #[test]
     fn what_cannot_be_used_is_refused_and_says_which_part_is_wrong() {
         let good = material(&["eu-west.region.meridian"]);
-        let message = |material: &TlsMaterial| Credentials::new("eu-west", material).unwrap_err().to_string();
+        let message = |material: &TlsMaterial| Credentials::new("eu-west", LINK, material).unwrap_err().to_string();
         assert!(message(&TlsMaterial { cert_pem: b"nonsense".to_vec(), ..good.clone() }).contains("the certificate"));
         assert!(message(&TlsMaterial { key_pem: b"nonsense".to_vec(), ..good.clone() }).contains("the key"));
         assert!(message(&TlsMaterial { ca_pem: Vec::new(), ..good.clone() }).contains("authorities"));
@@ -280,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_reload_that_fails_leaves_what_was_in_use() {
-        let credentials = Credentials::new("eu-west", &material(&["eu-west.region.meridian"])).unwrap();
+        let credentials = Credentials::new("eu-west", LINK, &material(&["eu-west.region.meridian"])).unwrap();
         let before = credentials.server();
         assert!(credentials.reload(&material(&["us-east.region.meridian"])).is_err());
         assert!(std::sync::Arc::ptr_eq(&before, &credentials.server()));
