@@ -23,8 +23,8 @@ impl Kind {
     pub const NODE: Self = Self {
         name: "node",
         keys: &[
-            "region", "node", "limits", "memory", "auth", "tls", "clock", "gateway", "peer", "slowlog", "latency",
-            "log",
+            "region", "node", "limits", "memory", "auth", "tls", "clock", "cluster", "gateway", "peer", "slowlog",
+            "latency", "log",
         ],
         check: |path, text| {
             let config = NodeConfig::parse(&path.display().to_string(), text)?;

@@ -32,13 +32,13 @@ use std::{
 pub use check::{Checked, Kind, check};
 use document::Document;
 pub use node::{
-    Auth, Clock, Gateway, LatencyMonitor, Limits, Log, LogFormat, LogLevel, MaxmemoryPolicy, Memory, Node, NodeConfig,
-    Peer, Region, Slowlog, Tls, TlsFiles,
+    Auth, Clock, Cluster, Gateway, LatencyMonitor, Limits, Log, LogFormat, LogLevel, MaxmemoryPolicy, Memory, Node,
+    NodeConfig, Peer, Region, Slowlog, Tls, TlsFiles,
 };
 pub use overrides::{Overrides, PeerArg};
 pub use report::{Problem, Problems, Report};
 use serde::de::DeserializeOwned;
-pub use values::{Listen, Offset, PeerAddress, RegionName, Secret, Size, Threshold};
+pub use values::{Host, Listen, Offset, PeerAddress, RegionName, Secret, Size, Threshold};
 
 /// Every key of a node's file at its default, with its unit and why.
 pub const REFERENCE: &str = include_str!("../reference.toml");

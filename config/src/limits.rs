@@ -38,6 +38,17 @@ pub const MAX_MULTIBULK_LEN: RangeInclusive<u32> = 16..=1 << 30;
 /// Connected clients.
 pub const MAXCLIENTS: RangeInclusive<u32> = 1..=1_000_000;
 
+/// How long a primary may go on alone. Below the least the pauses of an ordinary machine would end leases.
+pub const LEASE: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(60);
+/// How many reports go into a lease at least: one may be lost, and one late, and the lease still goes on.
+pub const REPORTS_PER_LEASE: u32 = 4;
+/// The interval of reports.
+pub const REPORT_EVERY: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(15);
+/// The interval of probes.
+pub const GOSSIP_EVERY: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(10);
+/// How far behind a replica may be and count.
+pub const MIN_REPLICAS_MAX_LAG: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+
 /// What one batch carries before compression.
 pub const BATCH: RangeInclusive<Size> = Size::kib(1)..=Size::mib(16);
 /// How long a record waits for company.

@@ -24,7 +24,7 @@ use clock::RegionId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Listen, Offset, PeerAddress, RegionName, Report, Secret, Size, Threshold,
+    Host, Listen, Offset, PeerAddress, RegionName, Report, Secret, Size, Threshold,
     values::{duration, region_id},
 };
 
@@ -46,6 +46,8 @@ pub struct NodeConfig {
     pub tls: Tls,
     /// How far clocks are trusted.
     pub clock: Clock,
+    /// The nodes of this region among themselves.
+    pub cluster: Cluster,
     /// The end of this region's links.
     pub gateway: Gateway,
     /// The other regions.
@@ -88,13 +90,16 @@ impl NodeConfig {
     /// Makes the relative paths relative to the folder that `file` is in.
     pub(crate) fn rebase(&mut self, file: &Path) {
         let Some(folder) = file.parent() else { return };
-        let Self { node, auth, tls, gateway, .. } = self;
+        let Self { node, auth, tls, cluster, gateway, .. } = self;
         let paths = [
             &mut node.dir,
             &mut auth.requirepass_file,
             &mut tls.cert,
             &mut tls.key,
             &mut tls.ca,
+            &mut cluster.cert,
+            &mut cluster.key,
+            &mut cluster.ca,
             &mut gateway.cert,
             &mut gateway.key,
             &mut gateway.ca,
@@ -130,8 +135,8 @@ pub struct Node {
     pub listen: Listen,
     /// Where metrics, health and status are served over HTTP, in plain text and to anybody.
     pub admin: Listen,
-    /// Where state that must survive a restart is kept (clock, incarnation). None keeps it nowhere; a node with peers
-    /// must have one.
+    /// Where state that must survive a restart is kept (clock, incarnation, the cluster's map). None keeps it nowhere; a
+    /// node with peers, and one of a cluster, must have one.
     pub dir: Option<PathBuf>,
     /// Worker threads; none is one per core. See [`Node::worker_count`].
     pub workers: Option<u16>,
@@ -336,6 +341,75 @@ pub struct Clock {
 impl Default for Clock {
     fn default() -> Self {
         Self { max_drift: Duration::from_millis(500), offset: Offset::ZERO }
+    }
+}
+
+/// `[cluster]`: the nodes of this region among themselves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// Where the other nodes connect: the bus. Off makes a region of one node, which is no cluster.
+    pub listen: Listen,
+    /// The host that clients and nodes are told to reach this node by; none is the address of `listen`.
+    pub announce: Option<Host>,
+    /// Nodes to find the cluster by when the addresses in the map are no longer right.
+    pub seeds: Vec<PeerAddress>,
+    /// The chain of this node's certificate, PEM; it bears the name of the region.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// The authorities of the nodes' certificates, PEM.
+    pub ca: Option<PathBuf>,
+    /// For how long a primary may take writes without hearing from the leader.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+    /// How often a node reports to the leader, and a primary renews its lease.
+    #[serde(with = "duration")]
+    pub report_every: Duration,
+    /// How often a node asks another whether it is there.
+    #[serde(with = "duration")]
+    pub gossip_every: Duration,
+    /// How many replicas must follow a primary for it to take writes; zero asks for none.
+    pub min_replicas_to_write: u32,
+    /// How far behind a replica may be and still count for that.
+    #[serde(with = "duration")]
+    pub min_replicas_max_lag: Duration,
+    /// Where clients connect that know nothing of clusters.
+    pub proxy: Listen,
+}
+
+impl Cluster {
+    /// How far above that of clients the port of the bus lies by convention, as in Redis.
+    pub const PORT_OFFSET: u16 = 10_000;
+
+    /// The files, if all three are there: nodes know no half of mutual authentication.
+    pub fn files(&self) -> Option<TlsFiles<'_>> {
+        TlsFiles::new(&self.cert, &self.key, &self.ca).filter(|files| files.ca.is_some())
+    }
+
+    /// The host by which clients and nodes are told to reach this node, if it is in a cluster.
+    pub fn host(&self) -> Option<String> {
+        let listen = self.listen.address()?;
+        Some(self.announce.as_ref().map_or_else(|| listen.ip().to_string(), ToString::to_string))
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            listen: Listen::Off,
+            announce: None,
+            seeds: Vec::new(),
+            cert: None,
+            key: None,
+            ca: None,
+            lease: Duration::from_secs(1),
+            report_every: Duration::from_millis(100),
+            gossip_every: Duration::from_millis(200),
+            min_replicas_to_write: 0,
+            min_replicas_max_lag: Duration::from_secs(10),
+            proxy: Listen::Off,
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use clap::Args;
 use clock::RegionId;
 
 use crate::{
-    Listen, LogFormat, LogLevel, MaxmemoryPolicy, NodeConfig, Offset, Peer, PeerAddress, Problems, RegionName, Report,
-    Secret, Size, values::region_id,
+    Host, Listen, LogFormat, LogLevel, MaxmemoryPolicy, NodeConfig, Offset, Peer, PeerAddress, Problems, RegionName,
+    Report, Secret, Size, values::region_id,
 };
 
 /// What the command line and the environment say.
@@ -76,6 +76,34 @@ pub struct Overrides {
     #[arg(long, value_name = "FILE", env = "MERIDIAN_TLS_CA")]
     pub tls_ca: Option<PathBuf>,
 
+    /// Where the other nodes of the region connect, or "off" for a region of one node
+    #[arg(long, value_name = "IP:PORT", env = "MERIDIAN_CLUSTER_LISTEN")]
+    pub cluster_listen: Option<Listen>,
+
+    /// The host that clients and nodes are told to reach this node by
+    #[arg(long, value_name = "HOST", env = "MERIDIAN_CLUSTER_ANNOUNCE")]
+    pub cluster_announce: Option<Host>,
+
+    /// A node to find the cluster by; repeat it for more (commas in the environment). Replaces all seeds of the file
+    #[arg(long, value_name = "HOST:PORT", env = "MERIDIAN_CLUSTER_SEED", value_delimiter = ',')]
+    pub cluster_seed: Vec<PeerAddress>,
+
+    /// The chain of the node's certificate, PEM
+    #[arg(long, value_name = "FILE", env = "MERIDIAN_CLUSTER_CERT")]
+    pub cluster_cert: Option<PathBuf>,
+
+    /// The private key of the node's certificate, PEM
+    #[arg(long, value_name = "FILE", env = "MERIDIAN_CLUSTER_KEY")]
+    pub cluster_key: Option<PathBuf>,
+
+    /// The authorities of the nodes' certificates, PEM
+    #[arg(long, value_name = "FILE", env = "MERIDIAN_CLUSTER_CA")]
+    pub cluster_ca: Option<PathBuf>,
+
+    /// Where clients connect that know nothing of clusters, or "off"
+    #[arg(long, value_name = "IP:PORT", env = "MERIDIAN_CLUSTER_PROXY")]
+    pub cluster_proxy: Option<Listen>,
+
     /// Where the links of other regions arrive, or "off"
     #[arg(long, value_name = "IP:PORT", env = "MERIDIAN_GATEWAY_LISTEN")]
     pub gateway_listen: Option<Listen>,
@@ -137,7 +165,7 @@ impl Overrides {
     }
 
     fn apply_to(&self, config: &mut NodeConfig, problems: &mut Problems) {
-        let NodeConfig { region, node, memory, auth, tls, clock, gateway, peers, log, .. } = config;
+        let NodeConfig { region, node, memory, auth, tls, clock, cluster, gateway, peers, log, .. } = config;
         let mut layer = Layer { problems };
         layer.set("listen", &self.listen, "node.listen", &mut node.listen);
         layer.set("admin", &self.admin, "node.admin", &mut node.admin);
@@ -156,6 +184,15 @@ impl Overrides {
         layer.set("tls-cert", &self.tls_cert.clone().map(Some), "tls.cert", &mut tls.cert);
         layer.set("tls-key", &self.tls_key.clone().map(Some), "tls.key", &mut tls.key);
         layer.set("tls-ca", &self.tls_ca.clone().map(Some), "tls.ca", &mut tls.ca);
+        layer.set("cluster-listen", &self.cluster_listen, "cluster.listen", &mut cluster.listen);
+        let announce = self.cluster_announce.clone().map(Some);
+        layer.set("cluster-announce", &announce, "cluster.announce", &mut cluster.announce);
+        let seeds = (!self.cluster_seed.is_empty()).then(|| self.cluster_seed.clone());
+        layer.set("cluster-seed", &seeds, "cluster.seeds", &mut cluster.seeds);
+        layer.set("cluster-cert", &self.cluster_cert.clone().map(Some), "cluster.cert", &mut cluster.cert);
+        layer.set("cluster-key", &self.cluster_key.clone().map(Some), "cluster.key", &mut cluster.key);
+        layer.set("cluster-ca", &self.cluster_ca.clone().map(Some), "cluster.ca", &mut cluster.ca);
+        layer.set("cluster-proxy", &self.cluster_proxy, "cluster.proxy", &mut cluster.proxy);
         layer.set("gateway-listen", &self.gateway_listen, "gateway.listen", &mut gateway.listen);
         layer.set("gateway-cert", &self.gateway_cert.clone().map(Some), "gateway.cert", &mut gateway.cert);
         layer.set("gateway-key", &self.gateway_key.clone().map(Some), "gateway.key", &mut gateway.key);
@@ -237,6 +274,8 @@ mod tests {
         let args = [
             "--listen=127.0.0.1:1 --admin=127.0.0.1:2 --dir=d --region=a --region-id=9 --workers=3 --maxmemory=1gb",
             "--maxmemory-policy=allkeys-lfu --requirepass=p --tls-listen=127.0.0.1:3 --tls-cert=c --tls-key=k --tls-ca=a",
+            "--cluster-listen=127.0.0.1:5 --cluster-announce=n --cluster-seed=n:5 --cluster-cert=c --cluster-key=k",
+            "--cluster-ca=a --cluster-proxy=127.0.0.1:6",
             "--gateway-listen=127.0.0.1:4 --gateway-cert=c --gateway-key=k --gateway-ca=a --peer=b=2@b:7",
             "--clock-offset=-1s --log-level=debug --log-format=json",
         ];

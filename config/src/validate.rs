@@ -5,7 +5,9 @@
 
 use std::{collections::HashMap, fmt::Display, hash::Hash, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use crate::{Gateway, Limits, Listen, Memory, NodeConfig, Problem, Problems, Size, Tls, limits, values::duration};
+use crate::{
+    Cluster, Gateway, Limits, Listen, Memory, NodeConfig, Problem, Problems, Size, Tls, limits, values::duration,
+};
 
 impl NodeConfig {
     /// Notes everything that is wrong with the whole.
@@ -19,6 +21,7 @@ impl NodeConfig {
         check_auth(self, problems);
         check_tls(&self.tls, problems);
         within_durations("clock.max_drift", self.clock.max_drift, &limits::MAX_DRIFT, problems);
+        check_cluster(self, problems);
         check_gateway(&self.gateway, problems);
         check_peers(self, problems);
         within("slowlog.max_len", self.slowlog.max_len, &limits::SLOWLOG_MAX_LEN, problems);
@@ -30,6 +33,8 @@ fn check_listeners(config: &NodeConfig, problems: &mut Problems) {
         ("node.listen", config.node.listen),
         ("node.admin", config.node.admin),
         ("tls.listen", config.tls.listen),
+        ("cluster.listen", config.cluster.listen),
+        ("cluster.proxy", config.cluster.proxy),
         ("gateway.listen", config.gateway.listen),
     ];
     problems.require(config.node.listen.is_on() || config.tls.listen.is_on(), || {
@@ -131,6 +136,56 @@ fn check_tls(tls: &Tls, problems: &mut Problems) {
         require_file("tls.cert", &tls.cert, why, problems);
         require_file("tls.key", &tls.key, why, problems);
     }
+}
+
+fn check_cluster(config: &NodeConfig, problems: &mut Problems) {
+    let cluster = &config.cluster;
+    problems.require(!cluster.listen.is_on() || config.node.dir.is_some(), || {
+        Problem::new("this is a node of a cluster, but there is no folder to keep the cluster's map in")
+            .at("cluster.listen")
+            .label("`node.dir` is not set")
+            .help("set `dir` in [node], such as dir = \"/var/lib/meridian\"")
+    });
+    let is_reachable = |listen: Listen| listen.address().is_none_or(|address| !address.ip().is_unspecified());
+    problems.require(is_reachable(cluster.listen) || cluster.announce.is_some(), || {
+        Problem::new("other nodes would not know where to reach this one")
+            .at("cluster.listen")
+            .label("this is every address of the machine, and so none to call it by")
+            .help("set `announce` to a name or an address of this machine, such as announce = \"10.0.0.7\"")
+    });
+    problems.require(!cluster.proxy.is_on() || cluster.listen.is_on(), || {
+        Problem::new("there is a proxy, but no cluster that it could forward to")
+            .at("cluster.proxy")
+            .label("`cluster.listen` is off")
+            .help("clients of a region of one node connect to `node.listen`")
+    });
+    check_cluster_files(cluster, problems);
+    check_cluster_times(cluster, problems);
+}
+
+fn check_cluster_files(cluster: &Cluster, problems: &mut Problems) {
+    if cluster.cert.is_some() || cluster.key.is_some() || cluster.ca.is_some() {
+        let why = "nodes show certificates to one another, or none do";
+        require_file("cluster.cert", &cluster.cert, why, problems);
+        require_file("cluster.key", &cluster.key, why, problems);
+        require_file("cluster.ca", &cluster.ca, why, problems);
+    }
+}
+
+fn check_cluster_times(cluster: &Cluster, problems: &mut Problems) {
+    let Cluster { lease, report_every, gossip_every, min_replicas_max_lag, .. } = *cluster;
+    within_durations("cluster.lease", lease, &limits::LEASE, problems);
+    within_durations("cluster.report_every", report_every, &limits::REPORT_EVERY, problems);
+    within_durations("cluster.gossip_every", gossip_every, &limits::GOSSIP_EVERY, problems);
+    let lag = ("cluster.min_replicas_max_lag", min_replicas_max_lag);
+    within_durations(lag.0, lag.1, &limits::MIN_REPLICAS_MAX_LAG, problems);
+    let longest = lease / limits::REPORTS_PER_LEASE;
+    problems.require(report_every <= longest, || {
+        Problem::new("`cluster.report_every` is too long for `cluster.lease`")
+            .at("cluster.report_every")
+            .label(format!("must be at most a quarter of the lease, which is {}", duration::display(longest)))
+            .help("a report may be lost, and the lease must go on all the same")
+    });
 }
 
 fn check_gateway(gateway: &Gateway, problems: &mut Problems) {
@@ -274,6 +329,41 @@ mod tests {
         assert_eq!(problems(peer), expected);
         let with_gateway = format!("{peer}[node]\ndir = \"d\"\n[gateway]\nlisten = \"127.0.0.1:7\"\ncert = \"c\"");
         assert_eq!(problems(&with_gateway), ["`gateway.key` is missing", "`gateway.ca` is missing"]);
+    }
+
+    #[test]
+    fn cluster_needs_a_folder_an_address_and_all_files_or_none() {
+        let with = |cluster: &str| problems(&format!("node.dir = \"d\"\ncluster = {{ {cluster} }}"));
+        assert_eq!(with("listen = \"10.0.0.7:16379\""), [""; 0]);
+        assert_eq!(with("listen = \"0.0.0.0:16379\", announce = \"a\""), [""; 0]);
+        assert_eq!(
+            with("listen = \"[::]:16379\", cert = \"c\""),
+            [
+                "`cluster.key` is missing",
+                "`cluster.ca` is missing",
+                "other nodes would not know where to reach this one"
+            ]
+        );
+        assert_eq!(
+            problems("cluster.listen = \"127.0.0.1:16379\""),
+            ["this is a node of a cluster, but there is no folder to keep the cluster's map in"]
+        );
+        assert_eq!(with("proxy = \"127.0.0.1:7379\""), ["there is a proxy, but no cluster that it could forward to"]);
+    }
+
+    #[test]
+    fn lease_outlasts_lost_reports() {
+        let with = |times: &str| problems(&format!("cluster = {{ {times} }}"));
+        assert_eq!(with("lease = \"400ms\""), [""; 0]);
+        assert_eq!(with("lease = \"399ms\""), ["`cluster.report_every` is too long for `cluster.lease`"]);
+        assert_eq!(
+            with("lease = \"1h\", gossip_every = \"0s\", min_replicas_max_lag = \"0s\""),
+            [
+                "`cluster.lease` is out of range",
+                "`cluster.gossip_every` is out of range",
+                "`cluster.min_replicas_max_lag` is out of range"
+            ]
+        );
     }
 
     #[test]

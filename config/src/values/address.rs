@@ -3,7 +3,11 @@
 //! They differ: what is listened on must be an IP address of this machine (or none at all), what is dialled may be a
 //! host name, which is resolved at every attempt, because the address behind a name changes when a region moves.
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use super::{Text, serde_as_text};
 
@@ -104,11 +108,8 @@ impl FromStr for PeerAddress {
         }
         let (host, port) = text.rsplit_once(':').ok_or(InvalidAddress::Peer)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or(InvalidAddress::Peer)?;
-        let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if host.is_empty() || host.len() > Self::MAX_HOST_LEN || !host.bytes().all(in_name) {
-            return Err(InvalidAddress::Peer);
-        }
-        Ok(Self { host: host.to_ascii_lowercase(), port })
+        let host = name(host).ok_or(InvalidAddress::Peer)?;
+        Ok(Self { host, port })
     }
 }
 
@@ -129,6 +130,45 @@ impl Text for PeerAddress {
 
 serde_as_text!(PeerAddress);
 
+/// A host, by name or by address: how others are told to reach this one.
+///
+/// Written `"node-1.eu-west.example"`, `"10.0.0.7"` or `"fd00::7"`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Host(String);
+
+impl FromStr for Host {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let text = text.trim();
+        match text.parse::<IpAddr>() {
+            // Nobody can be reached there, though one can listen there.
+            Ok(address) if address.is_unspecified() => Err(InvalidAddress::Host),
+            Ok(address) => Ok(Self(address.to_string())),
+            Err(_) => name(text).map(Self).ok_or(InvalidAddress::Host),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Text for Host {
+    const EXPECTED: &'static str = "a host, such as \"node-1.eu-west.example\"";
+}
+
+serde_as_text!(Host);
+
+/// A host name as it is kept, if `text` is one.
+fn name(text: &str) -> Option<String> {
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let is_name = !text.is_empty() && text.len() <= PeerAddress::MAX_HOST_LEN && text.bytes().all(in_name);
+    is_name.then(|| text.to_ascii_lowercase())
+}
+
 /// A text that is no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
@@ -138,11 +178,14 @@ pub enum InvalidAddress {
     /// Nothing can be dialled there.
     #[error("not an address to dial: write a host and a port, such as \"gateway.eu-west.example:7203\"")]
     Peer,
+    /// Nobody can be reached there.
+    #[error("not a host: write a name or an IP address without a port, such as \"node-1.eu-west.example\"")]
+    Host,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Listen, PeerAddress};
+    use super::{Host, Listen, PeerAddress};
 
     #[test]
     fn peer_address_takes_names_and_both_families() {
@@ -154,6 +197,16 @@ mod tests {
         }
         for text in ["", "host", ":1", "host:0", "host:65536", "10.0.0.7:0", "a b:1", "fd00::7:1", "http://x:1"] {
             assert!(text.parse::<PeerAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn host_is_a_name_or_an_address_that_can_be_reached() {
+        for text in ["node-1.eu-west.example", "10.0.0.7", "fd00::7"] {
+            assert_eq!(text.parse::<Host>().unwrap().to_string(), text);
+        }
+        for text in ["", "host:1", "0.0.0.0", "::", "[fd00::7]", "a b", "10.0.0.7:1"] {
+            assert!(text.parse::<Host>().is_err(), "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ mod threshold;
 
 use std::{fmt, marker::PhantomData, str::FromStr};
 
-pub use address::{InvalidAddress, Listen, PeerAddress};
+pub use address::{Host, InvalidAddress, Listen, PeerAddress};
 pub use duration::InvalidDuration;
 pub use name::{InvalidName, RegionName};
 pub use offset::Offset;
