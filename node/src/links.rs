@@ -125,8 +125,12 @@ fn options(config: &NodeConfig) -> anyhow::Result<Option<GatewayOptions>> {
     }))
 }
 
-fn material(files: TlsFiles<'_>) -> anyhow::Result<TlsMaterial> {
+/// The contents of the files.
+///
+/// # Errors
+/// If one cannot be read, or is not named.
+pub(crate) fn material(files: TlsFiles<'_>) -> anyhow::Result<TlsMaterial> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let ca = files.ca.context("a gateway needs the authority of the regions' certificates")?;
+    let ca = files.ca.context("the authorities of the other side's certificate are not named")?;
     Ok(TlsMaterial { cert_pem: read(files.cert)?, key_pem: read(files.key)?, ca_pem: read(ca)? })
 }

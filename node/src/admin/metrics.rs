@@ -19,6 +19,9 @@ use crate::{process, server::Server};
 /// [`geo_link::names`].
 pub(crate) mod names {
     pub(crate) const BUILD_INFO: &str = "meridian_build_info";
+    pub(crate) const BUS_POSTS_LOST_TOTAL: &str = "meridian_bus_posts_lost_total";
+    /// By `reason`: `tls`, `region`, `version`, `malformed`, `timeout`, `full`.
+    pub(crate) const BUS_REFUSED_TOTAL: &str = "meridian_bus_refused_total";
     pub(crate) const CLIENTS: &str = "meridian_clients";
     /// By `direction`: `in` from clients, `out` to them.
     pub(crate) const CLIENT_BYTES_TOTAL: &str = "meridian_client_bytes_total";
@@ -111,6 +114,11 @@ fn publish(server: &Server, now: Now) {
 
 fn describe() {
     describe_gauge!(names::BUILD_INFO, "1, with the version as a label");
+    describe_counter!(names::BUS_POSTS_LOST_TOTAL, "messages of gossip that could not be sent");
+    describe_counter!(
+        names::BUS_REFUSED_TOTAL,
+        "connections of other nodes that were turned away or ended for what they sent"
+    );
     describe_gauge!(names::COMPLETE, "1 once the region has all that the others had when it started");
     describe_gauge!(names::KEYS, "values held");
     describe_gauge!(names::TOMBSTONES, "tombstones and markers held until every region is past them");

@@ -9,7 +9,7 @@
 //!
 //! It starts before anything else is ready and ends last, so that a node that starts or stops can be watched doing so.
 
-mod metrics;
+pub(crate) mod metrics;
 mod status;
 
 use std::{io, net::TcpListener, sync::Arc};

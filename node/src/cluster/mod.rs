@@ -9,6 +9,8 @@
 //! ```
 //! What commands need of all this is in [`Cluster`], which is read without a lock.
 
+pub(crate) mod bus;
+
 use std::{
     sync::{
         Arc,
