@@ -23,10 +23,10 @@ use crate::limits::{OUTBOX_BYTES_KEPT, OUTBOX_BYTES_MAX, READ_BYTES};
 
 /// See the head of this file.
 #[derive(Debug)]
-pub(crate) struct Pipe<S> {
+pub struct Pipe<S> {
     stream: S,
     /// What has arrived.
-    pub(crate) inbox: Inbox,
+    pub inbox: Inbox,
     out: Vec<u8>,
     /// How much of `out` was written.
     written: usize,
@@ -34,17 +34,18 @@ pub(crate) struct Pipe<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
-    pub(crate) const fn new(stream: S, frame_bytes_max: usize) -> Self {
+    /// Around a stream; frames of up to so many bytes are taken.
+    pub const fn new(stream: S, frame_bytes_max: usize) -> Self {
         Self { stream, inbox: Inbox::new(frame_bytes_max), out: Vec::new(), written: 0, needs_flush: false }
     }
 
     /// Where to append what is to leave.
-    pub(crate) const fn out(&mut self) -> &mut Vec<u8> {
+    pub const fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
     /// Whether little enough waits to leave for more to be made.
-    pub(crate) const fn has_room(&self) -> bool {
+    pub const fn has_room(&self) -> bool {
         self.out.len() - self.written < OUTBOX_BYTES_MAX
     }
 
@@ -52,12 +53,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     ///
     /// # Errors
     /// Those of the socket; `UnexpectedEof` if the peer has closed it.
-    pub(crate) async fn turn(&mut self, wants_bytes: bool) -> io::Result<bool> {
+    pub async fn turn(&mut self, wants_bytes: bool) -> io::Result<bool> {
         poll_fn(|cx| self.poll_turn(cx, wants_bytes)).await
     }
 
     /// Writes what there is, and closes; but not for longer than `patience`.
-    pub(crate) async fn finish(&mut self, patience: Duration) {
+    pub async fn finish(&mut self, patience: Duration) {
         let rest = &self.out[self.written..];
         let stream = &mut self.stream;
         // Whoever does not listen to last words does not hear them.

@@ -135,7 +135,7 @@ impl Node {
         let admin = open_admin(&config)?;
         addresses.admin = admin.as_ref().map(TcpListener::local_addr).transpose()?;
 
-        let mark = Mark::new(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
+        let mark = Arc::new(Mark::new(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark)));
         let parameters = Parameters::new(&config, config.auth.password().context("cannot read the password file")?);
         let address = addresses.redis.or(addresses.tls);
         let workers = config.node.worker_count();

@@ -44,7 +44,7 @@ pub(crate) struct Server {
     pub(crate) stats: Stats,
     pub(crate) slowlog: Slowlog,
     pub(crate) latency: LatencyMonitor,
-    pub(crate) mark: Mark,
+    pub(crate) mark: Arc<Mark>,
     pub(crate) pause: Pause,
     pub(crate) links: Links,
     pub(crate) rates: Rates,
@@ -70,7 +70,7 @@ pub(crate) struct ServerParts {
     pub(crate) config_file: Option<String>,
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<OsClock>,
-    pub(crate) mark: Mark,
+    pub(crate) mark: Arc<Mark>,
     pub(crate) parameters: Parameters,
     pub(crate) address: Option<SocketAddr>,
 }

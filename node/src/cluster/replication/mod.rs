@@ -41,13 +41,13 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     task::{Id, JoinSet},
 };
-use tokio_util::{bytes::Bytes, sync::CancellationToken};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     followers::{Follower, Followers},
     progress::Progress,
 };
-use super::bus::{Bus, BusStream};
+use super::bus::{Arrival, Bus};
 use crate::{limits::FEEDS_WAITING, mark::Mark};
 
 /// What a node is to be.
@@ -111,9 +111,6 @@ pub(crate) struct Opening {
     /// What for.
     pub(crate) purpose: Purpose,
 }
-
-/// A connection that was accepted, with its first frame.
-pub(crate) type Arrival = (BusStream, Bytes);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -307,7 +304,7 @@ impl Replication {
         }
     }
 
-    fn accept(&mut self, (stream, first): Arrival) {
+    fn accept(&mut self, Arrival { stream, first, .. }: Arrival) {
         let Ok(opening) = rmp_serde::from_slice::<Opening>(&first) else {
             tracing::warn!("a connection for a feed does not say what it is for");
             return;
