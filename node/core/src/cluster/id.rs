@@ -2,10 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// 160 bits, written as 40 hexadecimal digits: the form in which Redis Cluster names nodes and shards.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// Serialized as that text where people may read it (it is the key of JSON objects), as 20 bytes elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id([u8; Self::BYTES]);
 
 impl Id {
@@ -50,6 +52,22 @@ impl FromStr for Id {
             *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
         }
         Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        } else {
+            Deserialize::deserialize(deserializer).map(Self)
+        }
     }
 }
 
@@ -123,6 +141,18 @@ mod tests {
         for text in ["", "12", &"g".repeat(40), &"1".repeat(41), &"é".repeat(20)] {
             assert!(text.parse::<Id>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_id_is_text_to_people_and_bytes_to_machines() {
+        let id = NodeId(Id::from_bytes([0xab; 20]));
+        let text = serde_json::to_string(&id).unwrap();
+        assert_eq!(text, format!("\"{id}\""));
+        assert_eq!(serde_json::from_str::<NodeId>(&text).unwrap(), id);
+        assert!(serde_json::from_str::<NodeId>("\"ab\"").is_err());
+        let bytes = rmp_serde::to_vec(&id).unwrap();
+        assert_eq!(rmp_serde::from_slice::<NodeId>(&bytes).unwrap(), id);
+        assert!(rmp_serde::from_slice::<NodeId>(&bytes[..bytes.len() - 1]).is_err());
     }
 
     #[test]
