@@ -80,8 +80,10 @@ impl Incarnation {
     pub const FIRST: Self = Self(0);
     /// The life of who issues no stamps: a replica, before it is given one of its own. No stamp ever bears it.
     pub const UNBORN: Self = Self(Self::MASK);
+    /// How many can be told from one another.
+    pub const COUNT: u16 = 1 << Self::BITS;
     const BITS: u32 = 10;
-    const MASK: u16 = (1 << Self::BITS) - 1;
+    const MASK: u16 = Self::COUNT - 1;
 
     /// The incarnation with this number, taken modulo 1,024.
     pub const fn new(number: u16) -> Self {

@@ -186,6 +186,9 @@ pub enum Refused {
     /// There are as many nodes as there may be.
     #[error("a cluster has at most {0} nodes")]
     TooManyNodes(usize),
+    /// Each shard that ever was has a number of its own, and there are no more.
+    #[error("no number is left for another shard")]
+    TooManyShards,
     /// A shard needs a node, and a node one shard.
     #[error("each shard needs a node, and each node is in one shard")]
     Layout,

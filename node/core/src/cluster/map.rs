@@ -8,7 +8,7 @@
 //! - A slot has one owner or, before the founding, none: it is an array of owners.
 //! - A slot that moves has an owner, and another shard as its target.
 //! - The primary of a shard is a node of that shard; all its other nodes are replicas.
-//! - No two shards, and no two promotions, ever have the same incarnation within the 512 that can be told apart.
+//! - No two shards have the same incarnation, and no two promotions within the 512 that can be told apart.
 
 use std::collections::BTreeMap;
 
@@ -361,8 +361,9 @@ impl ClusterMap {
     fn new_shard(&mut self, primary: &Founder, label: Id, weight: u16, at: Time) -> Result<ShardId, Refused> {
         check_weight(weight)?;
         let id = ShardId(self.next_shard);
+        let next_shard = self.next_shard.checked_add(1).ok_or(Refused::TooManyShards)?;
         self.new_node(primary, id)?;
-        self.next_shard += 1;
+        self.next_shard = next_shard;
         let (incarnation, since) = (self.take_incarnation(), self.epoch.next());
         let shard = Shard { label, primary: primary.id, run: primary.run, incarnation, birth: at, since, weight };
         self.shards.insert(id, shard);
@@ -381,12 +382,20 @@ impl ClusterMap {
         Ok(())
     }
 
-    const fn take_incarnation(&mut self) -> Incarnation {
-        let incarnation = self.next_incarnation;
-        self.next_incarnation = incarnation.next();
-        incarnation
+    fn take_incarnation(&mut self) -> Incarnation {
+        // Skips what a shard has kept while all the others went round: at most one for each shard.
+        loop {
+            let incarnation = self.next_incarnation;
+            self.next_incarnation = incarnation.next();
+            if self.shards.values().all(|shard| shard.incarnation != incarnation) {
+                return incarnation;
+            }
+        }
     }
 }
+
+// Or a promotion would find no incarnation that is free.
+const _: () = assert!(NODES_MAX < Incarnation::COUNT as usize);
 
 const fn check_weight(weight: u16) -> Result<(), Refused> {
     if weight == 0 || weight > WEIGHT_MAX { Err(Refused::Weight) } else { Ok(()) }
