@@ -77,14 +77,17 @@ pub enum MapCommand {
         /// Where to.
         to: ShardId,
     },
-    /// The target has all that the owner had of these slots: it owns them now.
+    /// The target has all that the owner had of these slots: it owns them now. Whoever proposes it takes no writes to
+    /// these slots until it knows what came of it.
     Moved {
         /// Which.
         slots: SlotSet,
-        /// The owner, in the run that handed them over.
-        from: (ShardId, Run),
-        /// The target, in the run that took them in.
-        to: (ShardId, Run),
+        /// The owner.
+        from: ShardId,
+        /// The target.
+        to: ShardId,
+        /// Since when they have been moving, as the map had it when the target began to take them in.
+        since: Epoch,
     },
     /// Slots stop moving and stay with their owner.
     StopMove {

@@ -7,6 +7,8 @@
 //! Invariants, each kept by the shape of the types where that is possible:
 //! - A slot has one owner or, before the founding, none: it is an array of owners.
 //! - A slot that moves has an owner, and another shard as its target.
+//! - A move has one beginning, and begins anew when either shard gets another primary: what was taken in before it began
+//!   counts for nothing, so a [`Moved`](MapCommand::Moved) that speaks of an earlier beginning is refused.
 //! - The primary of a shard is a node of that shard; all its other nodes are replicas.
 //! - No two shards have the same incarnation, and no two promotions within the 512 that can be told apart.
 
@@ -32,8 +34,8 @@ pub struct ClusterMap {
     nodes: BTreeMap<NodeId, Node>,
     shards: BTreeMap<ShardId, Shard>,
     owners: Owners,
-    /// Slots that move, and where to.
-    moves: BTreeMap<Slot, ShardId>,
+    /// Slots that move.
+    moves: BTreeMap<Slot, Moving>,
     /// The number of the next shard.
     next_shard: u16,
     /// The incarnation of the next promotion.
@@ -119,6 +121,15 @@ pub struct Shard {
     pub weight: u16,
 }
 
+/// A slot on its way to another shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Where to.
+    pub to: ShardId,
+    /// When it began, or began anew because one of the two shards got another primary.
+    pub since: Epoch,
+}
+
 impl ClusterMap {
     /// Before the founding.
     pub fn new() -> Self {
@@ -191,12 +202,17 @@ impl ClusterMap {
 
     /// Where a slot is moving to, if it does.
     pub fn target(&self, slot: Slot) -> Option<ShardId> {
+        self.moving(slot).map(|moving| moving.to)
+    }
+
+    /// How a slot moves, if it does.
+    pub fn moving(&self, slot: Slot) -> Option<Moving> {
         self.moves.get(&slot).copied()
     }
 
     /// All slots that move, with their targets.
     pub fn moves(&self) -> impl ExactSizeIterator<Item = (Slot, ShardId)> {
-        self.moves.iter().map(|(slot, to)| (*slot, *to))
+        self.moves.iter().map(|(slot, moving)| (*slot, moving.to))
     }
 
     /// Who stamps the writes of a shard.
@@ -219,7 +235,7 @@ impl ClusterMap {
             MapCommand::Recovered { node, run } => self.set_health(*node, *run, Health::Up),
             MapCommand::Promote { shard, node, run, former, at } => self.promote(*shard, (*node, *run), *former, *at),
             MapCommand::Move { slots, to } => self.begin_move(slots, *to),
-            MapCommand::Moved { slots, from, to } => self.end_move(slots, *from, *to),
+            MapCommand::Moved { slots, from, to, since } => self.end_move(slots, *from, *to, *since),
             MapCommand::StopMove { slots } => self.stop_move(slots),
             MapCommand::SetWeight { shard, weight } => self.set_weight(*shard, *weight),
         }?;
@@ -265,7 +281,7 @@ impl ClusterMap {
     fn remove_node(&mut self, node: NodeId) -> Result<MapEvent, Refused> {
         let (id, shard) = self.shard_of(node).ok_or(Refused::UnknownNode(node))?;
         if shard.primary == node {
-            let is_target = self.moves.values().any(|to| *to == id);
+            let is_target = self.moves.values().any(|moving| moving.to == id);
             let owns = Slot::all().any(|slot| self.owner(slot) == Some(id));
             if owns || is_target || self.replicas(id).next().is_some() {
                 return Err(Refused::InUse(node));
@@ -311,6 +327,11 @@ impl ClusterMap {
         let shard = self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?;
         (shard.primary, shard.run, shard.incarnation) = (node, run, incarnation);
         (shard.birth, shard.since) = (at.max(shard.birth), since);
+        for (slot, moving) in &mut self.moves {
+            if moving.to == id || self.owners.0[usize::from(slot.number())] == Some(id) {
+                moving.since = since;
+            }
+        }
         Ok(MapEvent::Promoted(id, node))
     }
 
@@ -323,24 +344,32 @@ impl ClusterMap {
         if owner == Some(to) || slots.iter().any(|slot| self.owner(slot) != owner || self.moves.contains_key(&slot)) {
             return Err(Refused::Outdated);
         }
-        self.moves.extend(slots.iter().map(|slot| (slot, to)));
+        let since = self.epoch.next();
+        self.moves.extend(slots.iter().map(|slot| (slot, Moving { to, since })));
         Ok(MapEvent::Moving(slots.clone(), to))
     }
 
-    fn end_move(&mut self, slots: &SlotSet, from: (ShardId, Run), to: (ShardId, Run)) -> Result<MapEvent, Refused> {
+    fn end_move(&mut self, slots: &SlotSet, from: ShardId, to: ShardId, since: Epoch) -> Result<MapEvent, Refused> {
         if slots.is_empty() {
             return Err(Refused::NoSlots);
         }
-        let is_current = |(id, run): (ShardId, Run)| self.shards.get(&id).is_some_and(|shard| shard.run == run);
-        let moves = |slot| self.owner(slot) == Some(from.0) && self.moves.get(&slot) == Some(&to.0);
-        if !is_current(from) || !is_current(to) || !slots.iter().all(moves) {
+        let moving = Some(Moving { to, since });
+        let moves = |slot| self.owner(slot) == Some(from) && self.moving(slot) == moving;
+        if !self.holds_data(from) || !self.holds_data(to) || !slots.iter().all(moves) {
             return Err(Refused::Outdated);
         }
         for slot in slots.iter() {
-            self.owners.0[usize::from(slot.number())] = Some(to.0);
+            self.owners.0[usize::from(slot.number())] = Some(to);
             self.moves.remove(&slot);
         }
-        Ok(MapEvent::Moved(slots.clone(), to.0))
+        Ok(MapEvent::Moved(slots.clone(), to))
+    }
+
+    /// Whether the primary of a shard is still the process that was promoted.
+    fn holds_data(&self, shard: ShardId) -> bool {
+        self.shards
+            .get(&shard)
+            .is_some_and(|shard| self.nodes.get(&shard.primary).is_some_and(|node| node.run == shard.run))
     }
 
     fn stop_move(&mut self, slots: &SlotSet) -> Result<MapEvent, Refused> {

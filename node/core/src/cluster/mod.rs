@@ -37,4 +37,4 @@ pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
 pub use governor::{Governor, GovernorOptions, Held, Report, Standing};
 pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId};
 pub use lease::Lease;
-pub use map::{Addresses, ClusterMap, Health, Node, Role, Shard};
+pub use map::{Addresses, ClusterMap, Health, Moving, Node, Role, Shard};
