@@ -107,7 +107,10 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// One start of a node's process, drawn at random: what it holds in memory is that run's.
+/// One start of a node's process: what it holds in memory is that run's.
+///
+/// Each is greater than all before it of the same node (the state directory keeps the last one), so that nobody takes a
+/// word of a process that is gone for one of the process that came after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Run(pub u64);
 

@@ -294,7 +294,8 @@ impl ClusterMap {
 
     fn started(&mut self, started: &Founder) -> Result<MapEvent, Refused> {
         let node = self.nodes.get_mut(&started.id).ok_or(Refused::UnknownNode(started.id))?;
-        if node.run == started.run && node.addresses == started.addresses {
+        let is_known = node.run == started.run && node.addresses == started.addresses;
+        if is_known || started.run < node.run {
             return Err(Refused::Outdated);
         }
         (node.run, node.health) = (started.run, Health::Up);

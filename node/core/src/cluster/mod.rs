@@ -18,7 +18,7 @@
 //! leader *answered*, and a leader that is new waits as long as any lease can be that a former one may have given.
 //!
 //! # Lives
-//! A process starts with an empty memory. So a node has a [`Run`], drawn anew at each start, and the map names the run
+//! A process starts with an empty memory. So a node has a [`Run`], greater at each start, and the map names the run
 //! that a shard's primary holds its data in. A primary that crashed and is back within its lease is a different run: it
 //! may not serve, and the replica that has the data is promoted instead. Each promotion gets an incarnation that no
 //! stamp bears yet, so whoever goes on with less than there was never claims to have seen what it lost.
