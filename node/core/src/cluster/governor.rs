@@ -13,27 +13,42 @@
 //!    time. Who resigns has let go of it.)
 //! 2. Every replica that has not failed reports *after that*: whatever the primary acknowledged under `WAIT` had arrived
 //!    at a replica by then, so it is in the report.
-//! 3. The replica that has most of the primary's records is promoted. If none has any, a primary that is back goes on
-//!    empty; one that is only silent is waited for, since what it holds may yet come back.
+//! 3. The replica that has most of the primary's records is promoted. If none has any, whoever is silent is waited for,
+//!    since what it holds may yet come back; but not longer than [`GovernorOptions::patience`]. Then the primary goes on
+//!    empty if it is back, or else a replica does.
+//!
+//! # What "after" means
+//! A report may have been on its way for long, so when it arrives says nothing about when it was made. Each answer bears
+//! a [`Moment`], and each report the latest moment that its maker had heard of: it was made after that. A resignation
+//! counts only if it was made in this leader's term. Else one that was taken back meanwhile, before a former leader who
+//! then granted a lease, could turn up late.
 //!
 //! # Who has failed
-//! A node fails when a majority of the shards says so. A shard speaks through its primary; if that is the node in question,
-//! through any of its replicas. (Primaries alone could never agree on anything in a region of two.)
+//! A node fails when a majority of the shards says so. A shard speaks through its primary; if that is the node in question
+//! or is silent itself, through any of its replicas. (Primaries alone could never agree on anything in a region of two,
+//! nor once half of them are gone.)
+//!
+//! # What the shell owes
+//! - A command is appended to the log in the [`term`](Governor::term) in which it was given out, or never.
+//! - [`handle_outcome`](Governor::handle_outcome) is for commands whose fate is known. One that might still be applied
+//!   stays pending until the term is over, and so keeps its shard without a lease.
+//! - An answer is made only after this node has made sure that it led when the report had come, and after the governor
+//!   has been given all of the map that was committed then.
 //!
 //! # Methods
 //! `handle_*` for what happened; [`answer`](Governor::answer) and [`poll_command`](Governor::poll_command) for what is to be
-//! done; [`refused`](Governor::refused) says that a command came to nothing. All times are the leader's monotonic time.
+//! done. All times are the leader's monotonic time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use clock::{Incarnation, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{
     command::{Founder, MapCommand},
-    id::{Epoch, NodeId, Run, ShardId},
+    id::{Epoch, NodeId, Run, ShardId, Term},
     lease::Lease,
-    map::{ClusterMap, Health, Shard},
+    map::{ClusterMap, Health, Node, Shard},
 };
 
 /// How a region is governed.
@@ -43,6 +58,8 @@ pub struct GovernorOptions {
     pub lease: Duration,
     /// How long a report counts.
     pub fresh: Duration,
+    /// How long a shard of which nothing is left waits for those of its nodes that have failed, before it goes on empty.
+    pub patience: Duration,
 }
 
 /// What a node says of itself.
@@ -54,12 +71,22 @@ pub struct Report {
     pub number: u64,
     /// The map that it goes by.
     pub epoch: Epoch,
+    /// The latest moment of a leader that it has heard of: the report was made after that.
+    pub after: Option<Moment>,
     /// What a replica holds, once it has all that its primary had when it began.
     pub held: Option<Held>,
     /// Whom it suspects.
     pub suspects: Vec<(NodeId, Run)>,
-    /// A primary that lets go of its role: who is to take it. It has given up its lease, and that node has all it had.
-    pub resigns_to: Option<NodeId>,
+    /// A primary that lets go of its role: who is to take it. It has given up its lease, and that run has all it had.
+    pub resigns_to: Option<(NodeId, Run)>,
+}
+
+/// A moment of a leader. The leader alone can tell when that was; to others it is a token, of which the greater is later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment {
+    term: Term,
+    /// In its monotonic time.
+    at: Duration,
 }
 
 /// How far a replica has followed.
@@ -78,6 +105,8 @@ pub struct Standing {
     pub epoch: Epoch,
     /// The incarnation under which the node may write; none if it may not. Counts from when it sent the report.
     pub lease: Option<Incarnation>,
+    /// When it says so. The node's next report bears it.
+    pub moment: Moment,
 }
 
 /// See the head of this file.
@@ -85,8 +114,7 @@ pub struct Standing {
 pub struct Governor {
     options: GovernorOptions,
     map: ClusterMap,
-    /// When this leader began, if it leads.
-    leads_since: Option<Duration>,
+    leads: Option<Leads>,
     reports: BTreeMap<NodeId, Received>,
     /// When a lease was last granted to the primary of a shard.
     granted: BTreeMap<ShardId, Grant>,
@@ -94,9 +122,18 @@ pub struct Governor {
     pending: Option<MapCommand>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Leads {
+    term: Term,
+    /// When this node learned of it.
+    since: Duration,
+}
+
 #[derive(Debug)]
 struct Received {
     at: Duration,
+    /// When the first report of its run came.
+    run_since: Duration,
     report: Report,
 }
 
@@ -110,13 +147,14 @@ impl Governor {
     /// Does not lead.
     pub fn new(options: GovernorOptions) -> Self {
         let (reports, granted) = (BTreeMap::new(), BTreeMap::new());
-        Self { options, map: ClusterMap::new(), leads_since: None, reports, granted, pending: None }
+        Self { options, map: ClusterMap::new(), leads: None, reports, granted, pending: None }
     }
 
-    /// This node has begun to lead, or leads no more. Whatever a former leader may have granted counts as granted now.
-    pub fn handle_leadership(&mut self, now: Duration, leads: bool) {
-        if leads != self.leads_since.is_some() {
-            self.leads_since = leads.then_some(now);
+    /// This node has begun to lead in this term, or leads no more. Whatever a former leader may have granted counts as
+    /// granted now.
+    pub fn handle_leadership(&mut self, now: Duration, term: Option<Term>) {
+        if term != self.term() {
+            self.leads = term.map(|term| Leads { term, since: now });
             self.reports.clear();
             self.granted.clear();
             self.pending = None;
@@ -125,45 +163,51 @@ impl Governor {
 
     /// The map has changed.
     pub fn handle_map(&mut self, map: &ClusterMap) {
-        self.map.clone_from(map);
+        if map.epoch() > self.map.epoch() {
+            self.map.clone_from(map);
+            self.reports.retain(|node, _| map.node(*node).is_some());
+        }
+    }
+
+    /// The command that was given out has been applied or refused, or certainly never will be; `map` is the map after it.
+    pub fn handle_outcome(&mut self, map: &ClusterMap) {
+        self.handle_map(map);
         self.pending = None;
-        self.reports.retain(|node, _| map.node(*node).is_some());
     }
 
     /// A node has reported.
     pub fn handle_report(&mut self, now: Duration, report: Report) {
-        let overtaken = self.reports.get(&report.node.id).is_some_and(|Received { report: last, .. }| {
-            last.node.run == report.node.run && last.number >= report.number
-        });
-        if self.leads_since.is_some() && self.map.node(report.node.id).is_some() && !overtaken {
-            self.reports.insert(report.node.id, Received { at: now, report });
+        let (id, run) = (report.node.id, report.node.run);
+        let last = self.reports.get(&id);
+        let is_overtaken = last.is_some_and(|last| (last.report.node.run, last.report.number) >= (run, report.number));
+        let is_known = self.map.node(id).is_some_and(|node| node.run <= run);
+        if self.leads.is_some() && is_known && !is_overtaken {
+            let run_since = last.filter(|last| last.report.node.run == run).map_or(now, |last| last.run_since);
+            self.reports.insert(id, Received { at: now, run_since, report });
         }
     }
 
-    /// The command that was given out came to nothing.
-    pub fn refused(&mut self) {
-        self.pending = None;
-    }
-
-    /// Answers the report of a node in this run. Call it only if this node has made sure, after the report had come, that
-    /// it leads.
-    pub fn answer(&mut self, now: Duration, node: NodeId, run: Run) -> Standing {
+    /// Answers the report of a node in this run, if this node leads. See the head of this file for when.
+    pub fn answer(&mut self, now: Duration, node: NodeId, run: Run) -> Option<Standing> {
+        let moment = Moment { term: self.term()?, at: now };
         let lease = self.grant(now, node, run);
-        Standing { epoch: self.map.epoch(), lease }
+        Some(Standing { epoch: self.map.epoch(), lease, moment })
     }
 
-    /// The next change of the map, if one is due; `wall` is when. One at a time: the next comes when the map has changed,
-    /// or after [`refused`](Self::refused).
+    /// The next change of the map, if one is due; `wall` is when. One at a time: the next comes after
+    /// [`handle_outcome`](Self::handle_outcome).
     pub fn poll_command(&mut self, now: Duration, wall: Time) -> Option<MapCommand> {
-        if self.leads_since.is_none() || self.pending.is_some() {
-            return None;
-        }
-        self.pending = self.started().or_else(|| self.health(now)).or_else(|| self.succession(now, wall));
+        let leads = self.leads.filter(|_| self.pending.is_none())?;
+        self.pending = self.started().or_else(|| self.health(now, leads)).or_else(|| self.succession(now, leads, wall));
         self.pending.clone()
     }
 
+    /// The term in which this node leads, if it does.
+    pub fn term(&self) -> Option<Term> {
+        self.leads.map(|leads| leads.term)
+    }
+
     fn grant(&mut self, now: Duration, node: NodeId, run: Run) -> Option<Incarnation> {
-        self.leads_since?;
         let (id, shard) = self.map.shard_of(node)?;
         if (shard.primary, shard.run) != (node, run) || self.must_be_replaced(shard) || self.is_pending(id) {
             return None;
@@ -180,9 +224,9 @@ impl Governor {
     }
 
     /// To whom the primary of a shard has resigned.
-    fn successor(&self, shard: &Shard) -> Option<NodeId> {
-        let Received { report, .. } = self.reports.get(&shard.primary)?;
-        report.resigns_to.filter(|_| report.node.run == shard.run)
+    fn successor(&self, shard: &Shard) -> Option<(NodeId, Run)> {
+        let received = self.reports.get(&shard.primary).filter(|received| received.report.node.run == shard.run)?;
+        self.made_after(received).and(received.report.resigns_to)
     }
 
     fn is_pending(&self, id: ShardId) -> bool {
@@ -200,71 +244,98 @@ impl Governor {
     }
 
     /// A node that has failed, or is back.
-    fn health(&self, now: Duration) -> Option<MapCommand> {
+    fn health(&self, now: Duration, leads: Leads) -> Option<MapCommand> {
         self.map.nodes().find_map(|(id, node)| {
-            let votes = self.map.shards().filter(|(shard, _)| self.suspects(now, *shard, id, node.run)).count();
-            let has_failed = votes > self.map.shards().len() / 2;
+            let says = |shard: &(ShardId, &Shard)| self.suspects(now, leads, *shard, (id, node.run));
+            let votes = self.map.shards().filter(says).count();
+            let answers = || self.fresh(now, id).is_some_and(|report| report.node.run == node.run);
             match node.health {
-                Health::Up if has_failed => Some(MapCommand::Failed { node: id, run: node.run }),
-                Health::Failed
-                    if votes == 0 && self.fresh(now, id).is_some_and(|report| report.node.run == node.run) =>
-                {
-                    Some(MapCommand::Recovered { node: id, run: node.run })
+                Health::Up if votes > self.map.shards().len() / 2 => {
+                    Some(MapCommand::Failed { node: id, run: node.run })
                 }
+                Health::Failed if votes == 0 && answers() => Some(MapCommand::Recovered { node: id, run: node.run }),
                 _ => None,
             }
         })
     }
 
     /// Whether a shard suspects a run of a node.
-    fn suspects(&self, now: Duration, shard: ShardId, node: NodeId, run: Run) -> bool {
-        let says = |id| self.fresh(now, id).is_some_and(|report| report.suspects.contains(&(node, run)));
-        match self.map.shard(shard) {
-            Some(shard) if shard.primary != node => says(shard.primary),
-            _ => self.map.replicas(shard).any(|(id, _)| says(id)),
+    fn suspects(&self, now: Duration, leads: Leads, (id, shard): (ShardId, &Shard), suspect: (NodeId, Run)) -> bool {
+        let says = |id| self.fresh(now, id).is_some_and(|report| report.suspects.contains(&suspect));
+        let is_silent = || now >= leads.since + self.options.fresh && self.fresh(now, shard.primary).is_none();
+        if shard.primary == suspect.0 || is_silent() {
+            self.map.replicas(id).any(|(id, _)| says(id))
+        } else {
+            says(shard.primary)
         }
     }
 
     /// Who takes the place of a primary that may not go on.
-    fn succession(&self, now: Duration, wall: Time) -> Option<MapCommand> {
+    fn succession(&self, now: Duration, leads: Leads, wall: Time) -> Option<MapCommand> {
         self.map.shards().filter(|(_, shard)| self.must_be_replaced(shard)).find_map(|(id, shard)| {
-            let over = self.lease_is_over_at(id, shard)?;
-            if now < over {
-                return None;
-            }
-            let (node, run) = self.heir(now, over, id, shard)?;
+            let (node, run) = match self.successor(shard) {
+                Some(successor) => self.eligible(id, successor)?,
+                None => self.heir(now, self.lease_is_over_at(leads, id, shard), id, shard)?,
+            };
             Some(MapCommand::Promote { shard: id, node, run, former: (shard.primary, shard.run), at: wall })
         })
     }
 
+    /// Who was named as a successor, if that run can take over.
+    fn eligible(&self, id: ShardId, (node, run): (NodeId, Run)) -> Option<(NodeId, Run)> {
+        let is_eligible = |known: &&Node| known.shard == id && known.run == run && known.health == Health::Up;
+        self.map.node(node).filter(is_eligible).map(|_| (node, run))
+    }
+
     /// From when on nobody can hold a lease for the shard's primary in the run that was promoted.
-    fn lease_is_over_at(&self, id: ShardId, shard: &Shard) -> Option<Duration> {
-        let since = self.leads_since?;
-        let runs_on = self.map.node(shard.primary).is_some_and(|node| node.run == shard.run);
-        if !runs_on || self.successor(shard).is_some() {
-            return Some(since);
+    fn lease_is_over_at(&self, leads: Leads, id: ShardId, shard: &Shard) -> Duration {
+        let has_started_again = self.map.node(shard.primary).is_none_or(|node| node.run != shard.run);
+        if has_started_again {
+            // Either its new run has reported to this leader, or a former leader knew of it.
+            return self.reports.get(&shard.primary).map_or(leads.since, |received| received.run_since);
         }
-        let granted = self.granted.get(&id).filter(|grant| grant.to == shard.run).map_or(since, |grant| grant.at);
-        Some(granted.max(since) + Lease::waits(self.options.lease))
+        let granted = self.granted.get(&id).filter(|grant| grant.to == shard.run).map_or(leads.since, |grant| grant.at);
+        granted + Lease::waits(self.options.lease)
     }
 
     /// Who goes on as the primary, once everybody who might has reported since `over`.
     fn heir(&self, now: Duration, over: Duration, id: ShardId, shard: &Shard) -> Option<(NodeId, Run)> {
-        if let Some(successor) = self.successor(shard) {
-            let node = self.map.node(successor).filter(|node| node.shard == id && node.health == Health::Up)?;
-            return Some((successor, node.run));
+        if now < over {
+            return None;
         }
-        let mut best: Option<((bool, Time), NodeId, Run)> = None;
+        let mut replicas = Vec::new();
         for (replica, node) in self.map.replicas(id).filter(|(_, node)| node.health == Health::Up) {
-            self.reports.get(&replica).filter(|received| received.at >= over)?;
+            self.reports.get(&replica).and_then(|received| self.made_after(received)).filter(|made| *made >= over)?;
             let report = self.fresh(now, replica).filter(|report| report.node.run == node.run)?;
-            let rank = report.held.map(|held| (held.incarnation == shard.incarnation, held.until));
-            if let Some(rank) = rank.filter(|rank| best.is_none_or(|(most, ..)| *rank > most)) {
-                best = Some((rank, replica, node.run));
-            }
+            replicas.push((report.held, replica, node.run));
         }
-        let is_back = self.map.node(shard.primary).filter(|node| node.run != shard.run && node.health == Health::Up);
-        best.map(|(_, node, run)| (node, run)).or_else(|| is_back.map(|node| (shard.primary, node.run)))
+        let full = replicas.iter().filter_map(|(held, id, run)| Some((rank(shard, (*held)?), *id, *run))).max();
+        full.map(|(_, id, run)| (id, run)).or_else(|| {
+            let replica = replicas.first().map(|(_, id, run)| (*id, *run));
+            self.empty(now, over, id, shard, replica)
+        })
+    }
+
+    /// Who goes on empty, since nobody who answers holds anything: the primary if it is back, or this replica.
+    fn empty(
+        &self,
+        now: Duration,
+        over: Duration,
+        id: ShardId,
+        shard: &Shard,
+        replica: Option<(NodeId, Run)>,
+    ) -> Option<(NodeId, Run)> {
+        let somebody_is_silent = self.map.nodes().any(|(_, node)| node.shard == id && node.health == Health::Failed);
+        if somebody_is_silent && now < over + self.options.patience {
+            return None;
+        }
+        let is_back = |node: &&Node| node.run != shard.run && node.health == Health::Up;
+        self.map.node(shard.primary).filter(is_back).map(|node| (shard.primary, node.run)).or(replica)
+    }
+
+    /// When the report was made, at the earliest: if in this term at all.
+    fn made_after(&self, received: &Received) -> Option<Duration> {
+        received.report.after.filter(|moment| Some(moment.term) == self.term()).map(|moment| moment.at)
     }
 
     /// What a node reported, if that still counts.
@@ -272,6 +343,12 @@ impl Governor {
         let received = self.reports.get(&node)?;
         (now < received.at + self.options.fresh).then_some(&received.report)
     }
+}
+
+/// The greater has more: first who followed the later primary, then who followed it further.
+fn rank(shard: &Shard, held: Held) -> (Reverse<u16>, Time) {
+    let age = shard.incarnation.number().wrapping_sub(held.incarnation.number()) % Incarnation::COUNT;
+    (Reverse(age), held.until)
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@
 //! stamp bears yet, so whoever goes on with less than there was never claims to have seen what it lost.
 //!
 //! # Failures
-//! Gossip finds out who does not answer. A node that a majority of the primaries suspects has failed; only
-//! then, and only through the map, does the leader act.
+//! Gossip finds out who does not answer. A node that a majority of the shards suspects has failed; only then, and only
+//! through the map, does the leader act.
 
 mod command;
 mod governor;
@@ -34,7 +34,7 @@ mod lease;
 mod map;
 
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
-pub use governor::{Governor, GovernorOptions, Held, Report, Standing};
-pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId};
+pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
+pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId, Term};
 pub use lease::Lease;
 pub use map::{Addresses, ClusterMap, Health, Moving, Node, Role, Shard};
