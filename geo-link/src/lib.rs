@@ -27,7 +27,7 @@ mod status;
 pub mod tls;
 
 pub use gateway::{Gateway, GatewayEvent, Host, StartError};
-pub use pipe::Pipe;
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
+pub use pipe::Pipe;
 pub use status::{InState, InStatus, LinksStatus, OutState, OutStatus};
 pub use tls::TlsError;

@@ -112,3 +112,18 @@ pub const FRONTIER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often a feed's slots are looked through for records of origins that speak no more.
 pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the leader answers the reports that have come: what a lease is shortened by, at most.
+pub const ROUND_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Reports that wait for the leader to look at them. One more is not answered, and its node reports again.
+pub const REPORTS_WAITING: usize = 4_096;
+
+/// How long a change of the map that an operator asks for may take to be agreed on.
+pub const CHANGE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a primary that hands over waits for its replica to catch up while clients wait. Then it goes on itself.
+pub const HAND_OVER_MAX: Duration = Duration::from_millis(500);
+
+/// How long a primary that has resigned waits for its successor. Then it takes the resignation back.
+pub const SUCCESSION_MAX: Duration = Duration::from_secs(2);

@@ -10,6 +10,7 @@
 //! What commands need of all this is in [`Cluster`], which is read without a lock.
 
 pub(crate) mod bus;
+pub(crate) mod control;
 pub(crate) mod replication;
 
 use std::{

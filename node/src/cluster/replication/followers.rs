@@ -35,12 +35,9 @@ pub(crate) struct Followers {
 }
 
 impl Followers {
-    /// These are the replicas now, connected or not.
-    pub(super) fn expect(&self, replicas: impl Iterator<Item = NodeId>) {
-        let mut followers = self.lock();
-        for replica in replicas {
-            followers.entry(replica).or_default();
-        }
+    /// This is a replica from now on, connected or not.
+    pub(super) fn expect(&self, replica: NodeId) {
+        self.lock().entry(replica).or_default();
     }
 
     /// A replica is none any more.
@@ -101,6 +98,17 @@ impl Followers {
         }
     }
 
+    /// Waits until one of them has so many changes of the log.
+    pub(crate) async fn until_offset(&self, replica: NodeId, offset: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.lock().get(&replica).is_some_and(|follower| follower.is_online && follower.offset >= offset) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Follower>> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +134,7 @@ mod tests {
     #[test]
     fn what_was_acknowledged_counts_also_when_the_connection_is_lost() {
         let followers = Followers::default();
-        followers.expect([node(1), node(2)].into_iter());
+        [1, 2].into_iter().for_each(|number| followers.expect(node(number)));
         assert_eq!((followers.count(at(1)), followers.least()), (0, Some(Time::ZERO)));
         followers.acknowledged(node(1), at(5), 7, Duration::from_secs(1));
         followers.lost(node(1));
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn who_was_not_heard_for_long_is_no_good_replica() {
         let followers = Followers::default();
-        followers.expect([node(1)].into_iter());
+        followers.expect(node(1));
         followers.acknowledged(node(1), at(5), 7, Duration::from_secs(1));
         assert_eq!(followers.online(Duration::from_secs(11), Duration::from_secs(10)), 1);
         assert_eq!(followers.online(Duration::from_secs(12), Duration::from_secs(10)), 0);

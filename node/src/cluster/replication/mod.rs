@@ -9,6 +9,8 @@
 //!   former primary had acknowledged and its heir had not received comes home so. Of the slots in which something
 //!   returned, the replica then says that it has seen nothing: the primary may have refused a record as being under its
 //!   floor, and then it must go here as well.
+//! - [`Purpose::Move`]: a primary feeds another shard's the slots that move there. It owns them until the map says
+//!   otherwise; the mover (`moves`, beside this) asks for that when the target has caught up.
 //!
 //! # Lives
 //! What this node is to be is an [`Assignment`], worked out by the steward from the map. [`Replication`] carries it out in
@@ -43,10 +45,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{
-    followers::{Follower, Followers},
-    progress::Progress,
-};
+pub(crate) use self::{followers::Followers, progress::Progress};
 use super::bus::{Arrival, Bus};
 use crate::{limits::FEEDS_WAITING, mark::Mark};
 
@@ -66,6 +65,10 @@ pub(crate) enum Assignment {
         replicas: BTreeMap<NodeId, Arc<str>>,
         /// All nodes of the shard.
         members: Vec<NodeId>,
+        /// Slots that move away: by the primary that takes them, where that is reached, and which.
+        leaving: BTreeMap<NodeId, (Arc<str>, SlotSet)>,
+        /// Slots that arrive: by the primary that sends them, and which.
+        arriving: BTreeMap<NodeId, SlotSet>,
     },
     /// A replica.
     Replica {
@@ -95,16 +98,18 @@ pub(crate) enum Start {
 }
 
 /// What a connection is for: its first frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Purpose {
     /// The dialling primary feeds its replica.
     Follow,
     /// The dialling replica returns what its primary lacks.
     Return,
+    /// The dialling primary feeds the slots that move to the other.
+    Move(SlotSet),
 }
 
 /// The first frame of a connection.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Opening {
     /// Who dials.
     pub(crate) from: NodeId,
@@ -120,9 +125,11 @@ pub(crate) struct Shared {
     pub(crate) mark: Arc<Mark>,
     pub(crate) bus: Bus,
     /// What the replicas have acknowledged.
-    pub(crate) followers: Arc<Followers>,
+    pub(crate) followers: Followers,
+    /// What the targets of slots that move have acknowledged.
+    pub(crate) movers: Followers,
     /// How far this node is in what it is to be.
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: Progress,
     /// The log has news.
     news: Arc<Notify>,
     /// A replica may be fed now that could not before.
@@ -181,26 +188,29 @@ pub(crate) struct Replication {
     connections: JoinSet<()>,
     /// Ends all connections of the current assignment.
     ending: CancellationToken,
-    /// The connections to replicas, which may come and go within one assignment.
-    sources: BTreeMap<NodeId, (Arc<str>, CancellationToken)>,
+    /// The connections to replicas and to targets of moves, which may come and go within one assignment.
+    sources: Vec<(Target, CancellationToken)>,
 }
 
 impl Replication {
     /// Idle.
-    pub(crate) fn new(
-        me: NodeId,
-        store: Arc<Store>,
-        clock: Arc<OsClock>,
-        mark: Arc<Mark>,
-        bus: Bus,
-        followers: Arc<Followers>,
-        progress: Arc<Progress>,
-    ) -> (Self, Handle) {
-        let (news, returned) = (Arc::new(Notify::new()), Notify::new());
+    pub(crate) fn new(me: NodeId, store: Arc<Store>, clock: Arc<OsClock>, mark: Arc<Mark>, bus: Bus) -> (Self, Handle) {
+        let news = Arc::new(Notify::new());
         let wake = news.clone();
         store.on_news(move || wake.notify_waiters());
-        let unsure = Mutex::default();
-        let shared = Arc::new(Shared { me, store, clock, mark, bus, followers, progress, news, returned, unsure });
+        let shared = Arc::new(Shared {
+            me,
+            store,
+            clock,
+            mark,
+            bus,
+            followers: Followers::default(),
+            movers: Followers::default(),
+            progress: Progress::default(),
+            news,
+            returned: Notify::new(),
+            unsure: Mutex::default(),
+        });
         let (assigned, assignments) = watch::channel(Assignment::Idle);
         let (arrived, arrivals) = mpsc::channel(FEEDS_WAITING);
         let replication = Self {
@@ -210,9 +220,14 @@ impl Replication {
             current: Assignment::Idle,
             connections: JoinSet::new(),
             ending: CancellationToken::new(),
-            sources: BTreeMap::new(),
+            sources: Vec::new(),
         };
         (replication, Handle { assignments: assigned, arrivals: arrived })
+    }
+
+    /// What this node's connections share, for who must know of it.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// Carries out assignments until `shutdown`, and then ends all connections.
@@ -248,8 +263,10 @@ impl Replication {
                 self.begin(&next).await;
             }
         }
-        if let Assignment::Primary { replicas, .. } = &next {
-            self.feed(replicas);
+        if let Assignment::Primary { replicas, leaving, .. } = &next {
+            let replicas = replicas.iter().map(|(node, address)| Target::replica(*node, address));
+            let movers = leaving.iter().map(|(node, (address, slots))| Target::mover(*node, address, slots));
+            self.feed(replicas.chain(movers).collect());
         }
         self.current = next;
     }
@@ -277,30 +294,33 @@ impl Replication {
                 shared.store.settings().set_frontier_limit(Time::MAX);
                 shared.progress.follows(former.incarnation());
                 tracing::info!(%primary, origin = %life.origin, "this node follows a primary");
-                let (shared, address, ending) = (shared.clone(), address.clone(), self.ending.clone());
-                self.connections.spawn(async move { source::give_back(&shared, address, &ending).await });
+                let (shared, ending) = (shared.clone(), self.ending.clone());
+                let target = Target { purpose: Purpose::Return, node: *primary, address: address.clone() };
+                self.connections.spawn(async move { source::give_back(&shared, &target, &ending).await });
             }
         }
     }
 
-    /// Feeds these replicas and no others.
-    fn feed(&mut self, replicas: &BTreeMap<NodeId, Arc<str>>) {
-        self.sources.retain(|replica, (address, ending)| {
-            let stays = replicas.get(replica) == Some(address);
+    /// Feeds these and no others.
+    fn feed(&mut self, targets: Vec<Target>) {
+        let shared = &self.shared;
+        self.sources.retain(|(target, ending)| {
+            let stays = targets.contains(target);
             if !stays {
                 ending.cancel();
-                self.shared.followers.remove(*replica);
+                target.acknowledgements(shared).into_iter().for_each(|known| known.remove(target.node));
             }
             stays
         });
-        self.shared.followers.expect(replicas.keys().copied());
-        for (replica, address) in replicas {
-            if !self.sources.contains_key(replica) {
-                let ending = self.ending.child_token();
-                self.sources.insert(*replica, (address.clone(), ending.clone()));
-                let (shared, replica, address) = (self.shared.clone(), *replica, address.clone());
-                self.connections.spawn(async move { source::feed(&shared, replica, address, &ending).await });
+        for target in targets {
+            if self.sources.iter().any(|(fed, _)| *fed == target) {
+                continue;
             }
+            target.acknowledgements(shared).into_iter().for_each(|known| known.expect(target.node));
+            let ending = self.ending.child_token();
+            self.sources.push((target.clone(), ending.clone()));
+            let shared = self.shared.clone();
+            self.connections.spawn(async move { _ = source::serve(&shared, &target, &ending).await });
         }
     }
 
@@ -309,7 +329,7 @@ impl Replication {
             tracing::warn!("a connection for a feed does not say what it is for");
             return;
         };
-        let Some(expected) = sink::Expected::of(&self.current, opening) else {
+        let Some(expected) = sink::Expected::of(&self.current, &opening) else {
             tracing::debug!(from = %opening.from, purpose = ?opening.purpose, "nobody waits for this feed now");
             return;
         };
@@ -325,7 +345,35 @@ impl Replication {
         self.ending = CancellationToken::new();
         self.sources.clear();
         self.shared.followers.clear();
+        self.shared.movers.clear();
         self.shared.progress.idle();
+    }
+}
+
+/// Whom a connection feeds, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    purpose: Purpose,
+    node: NodeId,
+    address: Arc<str>,
+}
+
+impl Target {
+    fn replica(node: NodeId, address: &Arc<str>) -> Self {
+        Self { purpose: Purpose::Follow, node, address: address.clone() }
+    }
+
+    fn mover(node: NodeId, address: &Arc<str>, slots: &SlotSet) -> Self {
+        Self { purpose: Purpose::Move(slots.clone()), node, address: address.clone() }
+    }
+
+    /// Where it is noted what the other end has; nowhere for what is returned.
+    fn acknowledgements<'a>(&self, shared: &'a Shared) -> Option<&'a Followers> {
+        match self.purpose {
+            Purpose::Follow => Some(&shared.followers),
+            Purpose::Move(_) => Some(&shared.movers),
+            Purpose::Return => None,
+        }
     }
 }
 

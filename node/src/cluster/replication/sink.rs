@@ -11,7 +11,10 @@ use geo_link_core::{
     Authority, Batch, Hello, LinkEnd, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Want,
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
-use node_core::store::{HeapFull, Intake};
+use node_core::{
+    slot::SlotRange,
+    store::{HeapFull, Intake, SeenTable},
+};
 use tokio::{
     task::yield_now,
     time::{Instant, sleep_until},
@@ -25,7 +28,7 @@ use crate::{
 };
 
 /// Who may feed this node, as what it is now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Expected {
     purpose: Purpose,
     /// Who stamps what comes; anybody's comes from who gives back.
@@ -34,13 +37,18 @@ pub(super) struct Expected {
 
 impl Expected {
     /// Whether somebody waits for this feed.
-    pub(super) fn of(assignment: &Assignment, opening: Opening) -> Option<Self> {
-        match (assignment, opening.purpose) {
+    pub(super) fn of(assignment: &Assignment, opening: &Opening) -> Option<Self> {
+        match (assignment, &opening.purpose) {
             (Assignment::Replica { primary, life, .. }, Purpose::Follow) if *primary == opening.from => {
                 Some(Self { purpose: Purpose::Follow, origin: Some(life.origin) })
             }
             (Assignment::Primary { members, .. }, Purpose::Return) if members.contains(&opening.from) => {
                 Some(Self { purpose: Purpose::Return, origin: None })
+            }
+            (Assignment::Primary { arriving, .. }, Purpose::Move(slots))
+                if arriving.get(&opening.from) == Some(slots) =>
+            {
+                Some(Self { purpose: Purpose::Move(slots.clone()), origin: None })
             }
             _ => None,
         }
@@ -68,6 +76,7 @@ impl From<Malformed> for Lost {
 
 /// Takes in a feed until it, or the assignment, ends.
 pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, ending: &CancellationToken) {
+    let purpose = expected.purpose.clone();
     let mut connection = Connection::new(shared, stream, expected);
     let lost = connection.serve(ending).await;
     if matches!(lost, Lost::Over) {
@@ -76,8 +85,8 @@ pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, 
     connection.receiver.poll_transmit(shared.now(), connection.pipe.out());
     connection.pipe.finish(FAREWELL).await;
     match lost {
-        Lost::Over | Lost::End(LinkEnd::Bye) => tracing::debug!(purpose = ?expected.purpose, "feed has ended"),
-        lost => tracing::info!(error = %lost, purpose = ?expected.purpose, "feed has ended"),
+        Lost::Over | Lost::End(LinkEnd::Bye) => tracing::debug!(?purpose, "feed has ended"),
+        lost => tracing::info!(error = %lost, ?purpose, "feed has ended"),
     }
 }
 
@@ -103,12 +112,16 @@ impl<'a> Connection<'a> {
             max_drift: Duration::from_secs(u64::from(u32::MAX)),
             ..ReceiverOptions::new(origin, shared.store.matrix().birth(origin))
         };
+        let intake = match &expected.purpose {
+            Purpose::Move(slots) => Intake::of_slots(slots.clone()),
+            Purpose::Follow | Purpose::Return => Intake::default(),
+        };
         Self {
             shared,
             expected,
             receiver: Receiver::new(options, shared.now()),
             pipe: Pipe::new(stream, SMALL_FRAME_BYTES_MAX),
-            intake: Intake::default(),
+            intake,
             speaker: None,
             waits: false,
             items: 0,
@@ -213,9 +226,15 @@ impl<'a> Connection<'a> {
     /// Says what is wanted.
     fn welcome(&mut self, now: Now) {
         self.waits = false;
-        let seen = self.shared.seen(now);
-        let starts_from_nothing = self.shared.progress.holding().is_none();
-        let want = if starts_from_nothing { Want::Clone(seen) } else { Want::Resume(seen) };
+        let want = match &self.expected.purpose {
+            Purpose::Move(slots) => {
+                // What an earlier attempt left, or an earlier stay.
+                self.shared.store.clear_slots(slots);
+                Want::Clone(SeenTable::new(SlotRange::ALL))
+            }
+            _ if self.shared.progress.holding().is_none() => Want::Clone(self.shared.seen(now)),
+            _ => Want::Resume(self.shared.seen(now)),
+        };
         self.receiver.welcome(now, want);
     }
 
@@ -234,7 +253,8 @@ impl<'a> Connection<'a> {
             }
         }
         let applied = self.receiver.applied(self.shared.now(), batch);
-        if let (Some(speaker), true) = (self.speaker, applied.has_watermark && self.expected.purpose == Purpose::Follow) {
+        if let (Some(speaker), true) = (self.speaker, applied.has_watermark && self.expected.purpose == Purpose::Follow)
+        {
             self.shared.note_full_copy(speaker.incarnation());
         }
         Ok(())
@@ -243,7 +263,7 @@ impl<'a> Connection<'a> {
 
 impl Shared {
     /// What this node has seen, but for slots of which it is not sure.
-    fn seen(&self, now: Now) -> node_core::store::SeenTable {
+    fn seen(&self, now: Now) -> SeenTable {
         let mut seen = self.store.seen_table(now);
         self.unsure().iter().for_each(|slot| seen.clear(slot));
         seen

@@ -1,10 +1,10 @@
-//! The end that has something: a primary that feeds a replica, a replica that gives back.
+//! The end that has something: a primary that feeds a replica or another shard, a replica that gives back.
 //!
 //! A thin loop around [`Sender`], as the one of a link between regions is: frames in, time, events, items from the feed,
 //! frames out, sleep. Besides it remembers, for each batch that ended in a watermark, which one that was; when the batch
 //! is acknowledged, everything up to there is at the other end.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use clock::{Now, Time};
 use geo_link::Pipe;
@@ -13,7 +13,6 @@ use geo_link_core::{
     limits::{GREETING_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
-    cluster::NodeId,
     slot::SlotSet,
     store::{Feed, FeedItem, Polled, Scope},
 };
@@ -23,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Opening, Purpose, Shared};
+use super::{Opening, Purpose, Shared, Target};
 use crate::{
     cluster::bus::{BusStream, DialError},
     limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRAMES_PER_TURN, FRONTIER_INTERVAL, ORPHANS_INTERVAL},
@@ -50,14 +49,9 @@ impl From<Malformed> for Lost {
     }
 }
 
-/// Feeds a replica until `ending`.
-pub(super) async fn feed(shared: &Shared, replica: NodeId, address: Arc<str>, ending: &CancellationToken) {
-    serve(shared, Target { purpose: Purpose::Follow, replica: Some(replica), address }, ending).await;
-}
-
 /// Returns to the primary what it lacks, until that is done or `ending`.
-pub(super) async fn give_back(shared: &Shared, address: Arc<str>, ending: &CancellationToken) {
-    if let Some(slots) = serve(shared, Target { purpose: Purpose::Return, replica: None, address }, ending).await {
+pub(super) async fn give_back(shared: &Shared, target: &Target, ending: &CancellationToken) {
+    if let Some(slots) = serve(shared, target, ending).await {
         if !slots.is_empty() {
             tracing::info!(slots = slots.len(), "the primary was sent what it lacked");
         }
@@ -65,14 +59,8 @@ pub(super) async fn give_back(shared: &Shared, address: Arc<str>, ending: &Cance
     }
 }
 
-struct Target {
-    purpose: Purpose,
-    replica: Option<NodeId>,
-    address: Arc<str>,
-}
-
 /// Keeps a connection until all was said, in which case it returns of which slots something was sent, or `ending`.
-async fn serve(shared: &Shared, target: Target, ending: &CancellationToken) -> Option<SlotSet> {
+pub(super) async fn serve(shared: &Shared, target: &Target, ending: &CancellationToken) -> Option<SlotSet> {
     let mut sender = Sender::new(options(shared));
     let (mut slots, mut is_repeated) = (SlotSet::new(), false);
     loop {
@@ -84,20 +72,22 @@ async fn serve(shared: &Shared, target: Target, ending: &CancellationToken) -> O
         sender.dial(shared.now());
         let lost = tokio::select! {
             () = ending.cancelled() => return None,
-            connected = connect(shared, &target) => match connected {
+            connected = connect(shared, target) => match connected {
                 Err(lost) => lost,
-                Ok(stream) => Connection::new(shared, &target, &mut sender, stream, &mut slots).serve(ending).await,
+                Ok(stream) => Connection::new(shared, target, &mut sender, stream, &mut slots).serve(ending).await,
             },
         };
-        if let Some(replica) = target.replica {
-            shared.followers.lost(replica);
+        if let Some(known) = target.acknowledgements(shared) {
+            known.lost(target.node);
         }
         match lost {
             Lost::Over => return None,
             Lost::Done => return Some(slots),
             // A node that restarts is away for a moment; that is no news each time it is tried.
             lost if is_repeated => tracing::debug!(error = %lost, address = %target.address, "still not connected"),
-            lost => tracing::info!(error = %lost, address = %target.address, purpose = ?target.purpose, "not connected"),
+            lost => {
+                tracing::info!(error = %lost, address = %target.address, purpose = ?target.purpose, "not connected")
+            }
         }
         is_repeated = true;
         sender.handle_lost(shared.now(), rand::random());
@@ -115,7 +105,7 @@ fn options(shared: &Shared) -> SenderOptions {
 }
 
 async fn connect(shared: &Shared, target: &Target) -> Result<BusStream, Lost> {
-    let opening = Opening { from: shared.me, purpose: target.purpose };
+    let opening = Opening { from: shared.me, purpose: target.purpose.clone() };
     let first = rmp_serde::to_vec(&opening).map_err(io::Error::other)?;
     Ok(shared.bus.peer(target.address.clone()).connect(&first).await?)
 }
@@ -248,15 +238,14 @@ impl<'a> Connection<'a> {
     fn start_feed(&mut self, want: Want) {
         let (store, Some(consumer)) = (&self.shared.store, self.sender.peer()) else { return };
         self.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
-        let scope = match self.target.purpose {
-            Purpose::Follow => Scope::Everything,
-            // What has arrived here of origins that speak no more goes with every feed.
-            Purpose::Return => Scope::Region(store.origin().region()),
-        };
-        let feed = match want {
-            Want::Clone(seen) => Feed::clone_rest(store, scope, consumer, seen),
-            Want::Resume(seen) => Feed::resume(store, scope, consumer, seen),
-            Want::Later => return,
+        // What has arrived here of origins that speak no more goes with every feed: that is what is returned.
+        let own = Scope::Region(store.origin().region());
+        let feed = match (&self.target.purpose, want) {
+            (_, Want::Later) => return,
+            (Purpose::Move(slots), _) => Feed::of_slots(store, slots.clone(), consumer),
+            (Purpose::Follow, Want::Clone(seen)) => Feed::clone_rest(store, Scope::Everything, consumer, seen),
+            (Purpose::Follow, Want::Resume(seen)) => Feed::resume(store, Scope::Everything, consumer, seen),
+            (Purpose::Return, Want::Clone(seen) | Want::Resume(seen)) => Feed::resume(store, own, consumer, seen),
         };
         let (slots, records) = (feed.slots_waiting(), feed.backlog(store));
         tracing::info!(address = %self.target.address, purpose = ?self.target.purpose, slots, records, "sending what is lacked");
@@ -270,10 +259,8 @@ impl<'a> Connection<'a> {
         }
         let acknowledged = self.sender.acknowledged();
         while let Some(settled) = self.settled.pop_front_if(|settled| settled.batch <= acknowledged) {
-            match self.target.replica {
-                Some(replica) => {
-                    self.shared.followers.acknowledged(replica, settled.until, settled.offset, now.monotonic);
-                }
+            match self.target.acknowledgements(self.shared) {
+                Some(known) => known.acknowledged(self.target.node, settled.until, settled.offset, now.monotonic),
                 None => return Err(Lost::Done),
             }
         }
@@ -289,10 +276,11 @@ impl<'a> Connection<'a> {
             feed.queue_orphans(store);
         }
         let (room, own, mut watermark) = (self.sender.room(), store.origin(), None);
+        let returns = self.target.purpose == Purpose::Return;
         let polled = feed.poll(store, now, room, |item| {
             match item {
                 FeedItem::Watermark { origin, time } if *origin == own => watermark = Some(*time),
-                FeedItem::Record { slot, .. } if self.target.replica.is_none() => _ = self.slots.insert(*slot),
+                FeedItem::Record { slot, .. } if returns => _ = self.slots.insert(*slot),
                 _ => {}
             }
             self.sender.push(item)

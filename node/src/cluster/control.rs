@@ -1,0 +1,70 @@
+//! What nodes, and operators, ask of a node on the control channel.
+//!
+//! Everything is a call with one answer. A node that cannot answer because another must says which; who asked goes there.
+
+use node_core::cluster::{ClusterMap, Founder, MapCommand, NodeId, Refused, Report, Run, Standing};
+use serde::{Deserialize, Serialize};
+
+/// A request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Of every node to the leader, several times in the length of a lease.
+    Report(Report),
+    /// Of a replica to its primary: let me take your place.
+    HandOver {
+        /// The replica.
+        to: NodeId,
+    },
+    /// Of a primary to its heir: you have all that I had under this incarnation, and I write no more.
+    HandedOver {
+        /// The primary.
+        from: NodeId,
+        /// Its run.
+        run: Run,
+    },
+    /// Of an operator: who are you?
+    Introduce,
+    /// Of an operator: what does the map look like to you?
+    Map,
+    /// Of an operator: change the map. The first command founds the cluster.
+    Change(MapCommand),
+    /// Of an operator: make this replica the primary of its shard, without loss.
+    FailOver {
+        /// The replica.
+        node: NodeId,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Response {
+    /// It is done.
+    Done,
+    /// What the leader says to a report.
+    Standing(Standing),
+    /// Who the node is.
+    Introduction(Introduction),
+    /// The map, as the node has it.
+    Map(Box<ClusterMap>),
+    /// Somebody else must do it; at this address of the bus, if that is known.
+    NotHere(Option<String>),
+    /// The map does not allow it.
+    Refused(Refused),
+    /// It cannot be done, and why.
+    Failed(String),
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Introduction {
+    /// The node, its run, and where it is reached.
+    pub(crate) node: Founder,
+    /// The name of its region.
+    pub(crate) region: String,
+    /// The number of its region.
+    pub(crate) region_id: u8,
+    /// Whether it is in a cluster already.
+    pub(crate) is_founded: bool,
+    /// How many keys it holds.
+    pub(crate) keys: u64,
+}
