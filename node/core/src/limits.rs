@@ -36,3 +36,7 @@ pub const NODES_MAX: usize = 1_000;
 
 /// The greatest weight of a shard, in percent of one of ordinary size.
 pub const WEIGHT_MAX: u16 = 10_000;
+
+/// How far beyond its share of the slots a primary may be, in percent. Beyond it slots move; Redis's own tool has the same
+/// threshold.
+pub const PLACEMENT_EXCESS_PERCENT: u64 = 2;

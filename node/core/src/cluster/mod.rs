@@ -32,6 +32,7 @@ mod governor;
 mod id;
 mod lease;
 mod map;
+pub mod placement;
 
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
 pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
