@@ -11,11 +11,12 @@
 //! 1. No more leases for it. What it was granted runs out, and so does what a former leader may have granted. (A run that
 //!    was followed by another of the same node is over, and so is its lease: the state directory has one process at a
 //!    time. Who resigns has let go of it.)
-//! 2. Every replica that has not failed reports *after that*: whatever the primary acknowledged under `WAIT` had arrived
-//!    at a replica by then, so it is in the report.
-//! 3. The replica that has most of the primary's records is promoted. If none has any, whoever is silent is waited for,
-//!    since what it holds may yet come back; but not longer than [`GovernorOptions::patience`]. Then the primary goes on
-//!    empty if it is back, or else a replica does.
+//! 2. Every node of the shard that has not failed reports *after that*: whatever the primary acknowledged under `WAIT`
+//!    had arrived at a replica by then, so it is in the report.
+//! 3. The one that has most of the primary's records is promoted. (Also a primary that is back may have some: it may have
+//!    followed its predecessor before it knew of its role.) If none has any, whoever is silent is waited for, since what
+//!    it holds may yet come back; but not longer than [`GovernorOptions::patience`]. Then the primary goes on empty if it
+//!    is back, or else a replica does.
 //!
 //! # What "after" means
 //! A report may have been on its way for long, so when it arrives says nothing about when it was made. Each answer bears
@@ -73,7 +74,7 @@ pub struct Report {
     pub epoch: Epoch,
     /// The latest moment of a leader that it has heard of: the report was made after that.
     pub after: Option<Moment>,
-    /// What a replica holds, once it has all that its primary had when it began.
+    /// What it holds of its shard: a replica once it has all that its primary had when it began, a primary always.
     pub held: Option<Held>,
     /// Whom it suspects.
     pub suspects: Vec<(NodeId, Run)>,
@@ -169,10 +170,13 @@ impl Governor {
         }
     }
 
-    /// The command that was given out has been applied or refused, or certainly never will be; `map` is the map after it.
-    pub fn handle_outcome(&mut self, map: &ClusterMap) {
+    /// The command that was given out in this term has been applied or refused, or certainly never will be; `map` is the
+    /// map after it.
+    pub fn handle_outcome(&mut self, term: Term, map: &ClusterMap) {
         self.handle_map(map);
-        self.pending = None;
+        if self.term() == Some(term) {
+            self.pending = None;
+        }
     }
 
     /// A node has reported.
@@ -300,37 +304,20 @@ impl Governor {
 
     /// Who goes on as the primary, once everybody who might has reported since `over`.
     fn heir(&self, now: Duration, over: Duration, id: ShardId, shard: &Shard) -> Option<(NodeId, Run)> {
-        if now < over {
-            return None;
+        let (mut full, mut empty) = (None, None);
+        for (member, node) in self.map.nodes().filter(|(_, node)| node.shard == id && node.health == Health::Up) {
+            let received = self.reports.get(&member).filter(|received| received.report.node.run == node.run)?;
+            self.made_after(received).filter(|made| *made >= over)?;
+            match self.fresh(now, member)?.held {
+                Some(held) => full = full.max(Some((rank(shard, held), member, node.run))),
+                None if member == shard.primary => empty = Some((member, node.run)),
+                None => empty = empty.or(Some((member, node.run))),
+            }
         }
-        let mut replicas = Vec::new();
-        for (replica, node) in self.map.replicas(id).filter(|(_, node)| node.health == Health::Up) {
-            self.reports.get(&replica).and_then(|received| self.made_after(received)).filter(|made| *made >= over)?;
-            let report = self.fresh(now, replica).filter(|report| report.node.run == node.run)?;
-            replicas.push((report.held, replica, node.run));
-        }
-        let full = replicas.iter().filter_map(|(held, id, run)| Some((rank(shard, (*held)?), *id, *run))).max();
-        full.map(|(_, id, run)| (id, run)).or_else(|| {
-            let replica = replicas.first().map(|(_, id, run)| (*id, *run));
-            self.empty(now, over, id, shard, replica)
-        })
-    }
-
-    /// Who goes on empty, since nobody who answers holds anything: the primary if it is back, or this replica.
-    fn empty(
-        &self,
-        now: Duration,
-        over: Duration,
-        id: ShardId,
-        shard: &Shard,
-        replica: Option<(NodeId, Run)>,
-    ) -> Option<(NodeId, Run)> {
-        let somebody_is_silent = self.map.nodes().any(|(_, node)| node.shard == id && node.health == Health::Failed);
-        if somebody_is_silent && now < over + self.options.patience {
-            return None;
-        }
-        let is_back = |node: &&Node| node.run != shard.run && node.health == Health::Up;
-        self.map.node(shard.primary).filter(is_back).map(|node| (shard.primary, node.run)).or(replica)
+        // What a silent node holds may yet come back.
+        let is_waited_for = |(_, node): (NodeId, &Node)| node.shard == id && node.health == Health::Failed;
+        let is_patient = now < over + self.options.patience && self.map.nodes().any(is_waited_for);
+        full.map(|(_, member, run)| (member, run)).or(empty.filter(|_| now >= over && !is_patient))
     }
 
     /// When the report was made, at the earliest: if in this term at all.
