@@ -1,0 +1,199 @@
+//! One node as the steward will run it: it reports, takes leases, follows the map, and governs if it leads.
+
+use std::{rc::Rc, time::Duration};
+
+use clock::{Incarnation, Time};
+
+use super::{
+    super::{Governor, GovernorOptions, Held, Moment, Report, Standing},
+    Broken,
+};
+use crate::cluster::{ClusterMap, Founder, Lease, NodeId, Run, ShardId};
+
+/// How long a lease is.
+pub(super) const LEASE: Duration = Duration::from_secs(1);
+/// How often a node reports.
+pub(super) const REPORT_EVERY: Duration = Duration::from_millis(150);
+/// How long a shard of which nothing is left waits.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// After this a primary takes its resignation back.
+const RESIGNATION: Duration = Duration::from_millis(500);
+
+/// One process of a node.
+pub(super) struct Process {
+    pub(super) node: Founder,
+    pub(super) shard: ShardId,
+    pub(super) is_up: bool,
+    pub(super) is_stopped: bool,
+    pub(super) clock: Clock,
+    pub(super) governor: Governor,
+    pub(super) map: Rc<ClusterMap>,
+    pub(super) memory: Memory,
+    pub(super) resigning: Option<Resigning>,
+    /// How many of its writes it has acknowledged in this tenure to those who wait for a replica.
+    pub(super) acknowledged: usize,
+    /// Under which it is the primary, as far as it knows.
+    pub(super) tenure: Option<Incarnation>,
+    lease: Lease,
+    reports: u64,
+    heard: Option<Moment>,
+    broken: Option<Broken>,
+}
+
+/// Monotonic time of a node, which runs at a rate of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) offset: Duration,
+    /// In parts per million of true time.
+    pub(super) rate: u32,
+}
+
+/// What a process holds: numbered writes, in their order.
+#[derive(Clone, Default)]
+pub(super) struct Memory {
+    pub(super) writes: Rc<Vec<u64>>,
+    /// Whose, if all of them.
+    pub(super) follows: Option<Incarnation>,
+}
+
+/// A hand-over in progress.
+pub(super) struct Resigning {
+    pub(super) to: NodeId,
+    /// The run that has all.
+    pub(super) has_all: Option<Run>,
+    since: Duration,
+}
+
+impl Clock {
+    /// The node's time at a true time.
+    pub(super) fn at(self, now: Duration) -> Duration {
+        self.offset + now * self.rate / 1_000_000
+    }
+}
+
+impl Memory {
+    /// How far it goes. The clocks of two primaries differ, so times of different incarnations do not compare.
+    fn held(&self) -> Option<Held> {
+        let incarnation = self.follows?;
+        let skew = u64::from(incarnation.number()) * 7_919 % 1_000;
+        Some(Held { incarnation, until: Time::from_ntp64(skew + self.writes.len() as u64) })
+    }
+}
+
+impl Process {
+    /// A process that has just started, with an empty memory.
+    pub(super) fn new(
+        node: Founder,
+        shard: ShardId,
+        clock: Clock,
+        map: Rc<ClusterMap>,
+        broken: Option<Broken>,
+    ) -> Self {
+        let lease = if broken == Some(Broken::NoWaitForLease) { LEASE / 10 } else { LEASE };
+        let options = GovernorOptions { lease, fresh: REPORT_EVERY * 4, patience: PATIENCE };
+        let mut process = Self {
+            node,
+            shard,
+            is_up: true,
+            is_stopped: false,
+            clock,
+            governor: Governor::new(options),
+            map: Rc::default(),
+            memory: Memory::default(),
+            resigning: None,
+            acknowledged: 0,
+            tenure: None,
+            lease: Lease::new(LEASE),
+            reports: 0,
+            heard: None,
+            broken,
+        };
+        process.follow(Duration::ZERO, &map);
+        process
+    }
+
+    /// Whether it takes writes.
+    pub(super) fn may_write(&self, now: Duration) -> bool {
+        self.is_up && self.tenure.is_some() && self.resigning.is_none() && self.lease.holds(self.clock.at(now))
+    }
+
+    /// Whether its lease runs, by its own clock.
+    pub(super) fn has_lease(&self, now: Duration) -> bool {
+        self.is_up && self.lease.holds(self.clock.at(now))
+    }
+
+    /// The map has reached it; an older one says nothing.
+    pub(super) fn follow(&mut self, now: Duration, map: &Rc<ClusterMap>) {
+        if map.epoch() <= self.map.epoch() {
+            return;
+        }
+        self.map = Rc::clone(map);
+        self.governor.handle_map(map);
+        let shard = map.shard(self.shard).filter(|shard| (shard.primary, shard.run) == (self.node.id, self.node.run));
+        let tenure = shard.map(|shard| shard.incarnation);
+        if tenure != self.tenure {
+            self.give_up(now);
+            (self.tenure, self.resigning, self.acknowledged) = (tenure, None, 0);
+            self.memory.follows = tenure.or(self.memory.follows);
+        }
+    }
+
+    /// What it says to the leader.
+    pub(super) fn report(&mut self, suspects: Vec<(NodeId, Run)>) -> Report {
+        self.reports += 1;
+        let resigning = self.resigning.as_ref();
+        Report {
+            node: self.node.clone(),
+            number: self.reports,
+            epoch: self.map.epoch(),
+            after: self.heard,
+            held: self.memory.held(),
+            suspects,
+            resigns_to: resigning.and_then(|resigning| Some((resigning.to, resigning.has_all?))),
+        }
+    }
+
+    /// The leader has answered what was asked at `asked`, in its own time.
+    pub(super) fn take(&mut self, now: Duration, asked: Duration, standing: Standing) {
+        self.heard = self.heard.max(Some(standing.moment));
+        if self.tenure.is_some() && standing.lease == self.tenure && self.resigning.is_none() {
+            let asked = if self.broken == Some(Broken::LeaseFromAnswer) { self.clock.at(now) } else { asked };
+            self.lease.granted(asked);
+        }
+    }
+
+    /// Begins to hand over.
+    pub(super) fn resign(&mut self, now: Duration, to: NodeId) {
+        self.give_up(now);
+        self.resigning = Some(Resigning { to, has_all: None, since: self.clock.at(now) });
+    }
+
+    /// Takes a resignation back that came to nothing.
+    pub(super) fn reconsider(&mut self, now: Duration) {
+        if self.resigning.as_ref().is_some_and(|resigning| self.clock.at(now) > resigning.since + RESIGNATION) {
+            self.resigning = None;
+            if self.broken != Some(Broken::LateAnswerRevives) {
+                self.give_up(now);
+            }
+        }
+    }
+
+    /// A replica takes in what the primary has. Returns whether it did.
+    pub(super) fn take_in(&mut self, incarnation: Incarnation, writes: Rc<Vec<u64>>) -> bool {
+        let primary = self.map.shard(self.shard).filter(|shard| shard.primary != self.node.id);
+        let goes_on = self.memory.follows == Some(incarnation);
+        let is_welcome = primary.is_some_and(|primary| primary.incarnation == incarnation)
+            && !(goes_on && writes.len() < self.memory.writes.len());
+        if is_welcome {
+            self.memory = Memory { writes, follows: Some(incarnation) };
+        }
+        is_welcome
+    }
+
+    fn give_up(&mut self, now: Duration) {
+        match self.broken {
+            Some(Broken::LateAnswerRevives) => self.lease = Lease::new(LEASE),
+            _ => self.lease.give_up(self.clock.at(now)),
+        }
+    }
+}
