@@ -76,7 +76,21 @@ impl Addresses {
 
     /// Where clients connect: `HOST:PORT`.
     pub fn redis(&self) -> String {
-        self.at(if self.port == 0 { self.tls_port } else { self.port })
+        self.at(self.client_port(false))
+    }
+
+    /// Where clients connect that use TLS: `HOST:PORT`.
+    pub fn redis_over_tls(&self) -> String {
+        self.at(self.client_port(true))
+    }
+
+    /// The port of clients that use TLS or do not, as far as there is one for them; else the other one.
+    pub const fn client_port(&self, over_tls: bool) -> u16 {
+        match (over_tls, self.port, self.tls_port) {
+            (true, port, 0) => port,
+            (false, 0, tls_port) | (true, _, tls_port) => tls_port,
+            (false, port, _) => port,
+        }
     }
 
     fn at(&self, port: u16) -> String {

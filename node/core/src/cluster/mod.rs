@@ -33,9 +33,11 @@ mod id;
 mod lease;
 mod map;
 pub mod placement;
+mod routing;
 
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
 pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
 pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId, Term};
 pub use lease::Lease;
 pub use map::{Addresses, ClusterMap, Health, Moving, Node, Role, Shard};
+pub use routing::{Access, CrossSlot, Route, Routing, common_slot};
