@@ -18,16 +18,16 @@
 //! | of another shard | any | MOVED to the primary of that |
 //!
 //! # Slots that move
-//! A slot has one owner at any time. Unlike in Redis, where the keys of a moving slot are partly here and partly there, ours
-//! are all at the source until the map flips, and then all at the target. So the source goes on serving the slot, commands
-//! on several keys included, and says neither ASK nor TRYAGAIN. Between the last record that it hands over and the flip
-//! lies a moment in which neither may answer: then the slot is *held* on both, and a request waits ([`Route::Hold`]) until the
-//! map flips or the holder gives up. It does not wait for ever: if that takes too long, the shell says so by
-//! [`Access::waited`], and now Redis's words for a slot in transit are the truth:
+//! A slot has one owner at any time. Unlike in Redis, where the keys of a moving slot are partly here and partly there,
+//! ours are all at the source until the map flips, and then all at the target. So the source goes on serving the slot,
+//! commands on several keys included, and says neither ASK nor TRYAGAIN. Between the last record that it hands over and
+//! the flip lies a moment in which neither may answer: then the slot is *held* on both, and a request waits
+//! ([`Route::Hold`]) until the map flips or the holder gives up. It does not wait for ever: if that takes too long, the
+//! shell says so by [`Access::waited`], and now Redis's words for a slot in transit are the truth:
 //!
 //! - The source says ASK: the target is the one to know, this once; nothing is settled.
-//! - The target says TRYAGAIN as long as its own map has not flipped, to who was ASKed there as to who came by himself. It
-//!   must not execute the command before: the move may still fail, and the source serve the slot again without it.
+//! - The target says TRYAGAIN as long as its own map has not flipped, to who was ASKed there as to who came by himself.
+//!   It must not execute the command before: the move may still fail, and the source serve the slot again without it.
 //!
 //! A client that goes to the target with ASKING before anything is held gets TRYAGAIN for the same reason.
 
