@@ -79,6 +79,17 @@ pub const ERROR_KINDS: usize = 128;
 /// Longest name of a client, of its library and of the library's version, in bytes; a longer one is refused.
 pub const CLIENT_NAME_BYTES: usize = 1_024;
 
+/// After how long a request for a slot that is held is answered with ASK or TRYAGAIN instead of waiting on. As long as a
+/// hand-over may refuse writes at all; what holds a slot needs a tenth of it.
+pub const HOLD_MAX: Duration = Duration::from_millis(100);
+
+/// How often whoever waits for turns to pass looks again at once, before it goes to sleep in between. Most turns end
+/// within microseconds.
+pub const TURN_GLANCES: usize = 64;
+
+/// How long whoever waits for turns to pass sleeps between two looks; nobody is told of the end of a turn.
+pub const TURN_REST: Duration = Duration::from_millis(1);
+
 /// How long `DEBUG SLEEP` sleeps at most.
 pub const DEBUG_SLEEP_MAX: Duration = Duration::from_secs(60);
 

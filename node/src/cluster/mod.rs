@@ -12,17 +12,31 @@
 pub(crate) mod bus;
 pub(crate) mod control;
 pub(crate) mod replication;
+mod observed;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{self, Relaxed},
+        },
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use node_core::cluster::{ClusterMap, NodeId, Run};
+use arc_swap::{ArcSwap, Guard};
+use node_core::{
+    cluster::{ClusterMap, NodeId, Routing, Run},
+    slot::SlotSet,
+};
+use tokio::{sync::Notify, time::timeout};
+
+pub(crate) use observed::Observed;
+
+use crate::limits::HOLD_MAX;
 
 /// What the threads of a node know of the cluster that it is in.
 #[derive(Debug)]
@@ -33,14 +47,56 @@ pub(crate) struct Cluster {
     pub(crate) run: Run,
     /// The map, as this node has it.
     map: ArcSwap<ClusterMap>,
+    /// What follows from the map and from what is held.
+    routing: ArcSwap<Routing>,
+    /// Slots that are held. Locked by whoever changes map or routing, so that one always follows from the other.
+    held: Mutex<SlotSet>,
+    /// Told of each new routing.
+    rerouted: Notify,
     /// Until when this node may take writes, in nanoseconds of its monotonic time.
     lease_until: AtomicU64,
+    /// Whether as many replicas follow this primary as `min-replicas-to-write` asks for.
+    enough_replicas: AtomicBool,
+    observations: observed::Observations,
+    /// Messages to and from other nodes, as CLUSTER INFO counts them.
+    messages: [AtomicU64; 2],
+}
+
+/// How a replica takes the place of its primary when it is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailoverKind {
+    /// The primary hands over and loses nothing.
+    HandOver,
+    /// The primary is not asked.
+    Force,
+    /// Neither the primary nor the others are asked.
+    TakeOver,
+}
+
+/// Why a failover does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FailoverRefused {
+    /// Nothing does it yet.
+    #[error("ERR failover by hand is not available yet")]
+    NotYet,
 }
 
 impl Cluster {
     /// Not in a cluster yet.
     pub(crate) fn new(me: NodeId, run: Run) -> Self {
-        Self { me, run, map: ArcSwap::from_pointee(ClusterMap::new()), lease_until: AtomicU64::new(0) }
+        let map = ClusterMap::new();
+        Self {
+            me,
+            run,
+            routing: ArcSwap::from_pointee(Routing::new(&map, me)),
+            map: ArcSwap::from_pointee(map),
+            held: Mutex::default(),
+            rerouted: Notify::new(),
+            lease_until: AtomicU64::new(0),
+            enough_replicas: AtomicBool::new(true),
+            observations: observed::Observations::default(),
+            messages: Default::default(),
+        }
     }
 
     /// The map, as this node has it.
@@ -48,9 +104,56 @@ impl Cluster {
         self.map.load_full()
     }
 
-    /// Takes in another map.
+    /// What follows from the map for single requests. Cheap; not to be kept for longer than a turn.
+    #[inline]
+    pub(crate) fn routing(&self) -> Guard<Arc<Routing>> {
+        self.routing.load()
+    }
+
+    /// Takes in another map. Slots whose move has come to its end are held no longer.
+    ///
+    /// Turns that are under way still go by the former one; [`Server::until_turns_passed`] waits for them.
+    ///
+    /// [`Server::until_turns_passed`]: crate::server::Server::until_turns_passed
     pub(crate) fn set_map(&self, map: Arc<ClusterMap>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = self.map.load();
+        let ended = former.moves().filter(|(slot, _)| map.target(*slot).is_none());
+        ended.for_each(|(slot, _)| _ = held.remove(slot));
+        self.observations.keep(&map);
         self.map.store(map);
+        self.reroute(&held);
+    }
+
+    /// Lets requests for these slots wait: the last moment of a move or of a hand-over, when neither side may answer.
+    ///
+    /// Whoever holds lets go in the end, whatever that came to. Requests wait no longer than
+    /// [`HOLD_MAX`]; then clients are told that the slot is in transit.
+    pub(crate) fn hold(&self, slots: &SlotSet) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.extend(slots.iter());
+        self.reroute(&held);
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    pub(crate) fn let_go(&self, slots: &SlotSet) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().for_each(|slot| _ = held.remove(slot));
+        self.reroute(&held);
+    }
+
+    fn reroute(&self, held: &SlotSet) {
+        self.routing.store(Arc::new(Routing::holding(&self.map.load(), self.me, held)));
+        self.rerouted.notify_waiters();
+    }
+
+    /// Waits until something about the slots that are held has changed, [`HOLD_MAX`] at most. At once if none is.
+    pub(crate) async fn until_rerouted(&self) {
+        // Made first: it notices what happens from here on.
+        let rerouted = self.rerouted.notified();
+        if self.routing.load().holds() {
+            let _ = timeout(HOLD_MAX, rerouted).await;
+        }
     }
 
     /// Whether this node may take writes at `now`, in monotonic time.
@@ -61,6 +164,57 @@ impl Cluster {
 
     /// Until when this node may take writes, in monotonic time.
     pub(crate) fn set_lease(&self, until: Duration) {
-        self.lease_until.store(until.as_nanos() as u64, Relaxed);
+        // Ordered before whatever `Server::until_turns_passed` looks at: who gives a lease up may wait for that.
+        self.lease_until.store(until.as_nanos() as u64, Ordering::SeqCst);
+    }
+
+    /// Whether as many replicas follow as `min-replicas-to-write` asks for.
+    #[inline]
+    pub(crate) fn has_enough_replicas(&self) -> bool {
+        self.enough_replicas.load(Relaxed)
+    }
+
+    /// Notes whether as many replicas follow as `min-replicas-to-write` asks for.
+    pub(crate) fn set_enough_replicas(&self, enough: bool) {
+        self.enough_replicas.store(enough, Relaxed);
+    }
+
+    /// What this node sees of another, or of itself.
+    pub(crate) fn observed(&self, node: NodeId) -> Observed {
+        self.observations.of(node)
+    }
+
+    /// Notes what this node sees of another, or of itself.
+    pub(crate) fn observe(&self, node: NodeId, change: impl FnOnce(&mut Observed)) {
+        self.observations.note(node, change);
+    }
+
+    /// Counts messages that went to other nodes and came from them.
+    pub(crate) fn count_messages(&self, sent: u64, received: u64) {
+        let [all_sent, all_received] = &self.messages;
+        all_sent.fetch_add(sent, Relaxed);
+        all_received.fetch_add(received, Relaxed);
+    }
+
+    /// How many messages went to other nodes.
+    pub(crate) fn messages_sent(&self) -> u64 {
+        self.messages[0].load(Relaxed)
+    }
+
+    /// How many messages came from other nodes.
+    pub(crate) fn messages_received(&self) -> u64 {
+        self.messages[1].load(Relaxed)
+    }
+
+    /// Makes this replica the primary of its shard.
+    ///
+    /// # Errors
+    /// [`FailoverRefused`]; nothing has begun.
+    pub(crate) fn request_failover(&self, kind: FailoverKind) -> Result<(), FailoverRefused> {
+        tracing::info!(?kind, "told to fail over");
+        Err(FailoverRefused::NotYet)
     }
 }
+
+#[cfg(test)]
+mod tests;
