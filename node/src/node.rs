@@ -139,7 +139,7 @@ impl Node {
         let parameters = Parameters::new(&config, config.auth.password().context("cannot read the password file")?);
         let address = addresses.redis.or(addresses.tls);
         let workers = config.node.worker_count();
-        let parts = ServerParts { config, config_file, store, clock, mark, parameters, address };
+        let parts = ServerParts { config, config_file, store, clock, cluster: None, mark, parameters, address };
         let server = Arc::new(Server::new(parts));
 
         let admin = admin.map(|listener| start_admin(&server, recorder, listener)).transpose()?;

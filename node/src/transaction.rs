@@ -93,6 +93,23 @@ pub(crate) fn spoil(session: &mut Session) {
     }
 }
 
+/// Whether EXEC would execute what is queued, as far as that is known before.
+pub(crate) fn is_sound(session: &Session) -> bool {
+    session.transaction.as_ref().is_some_and(|transaction| transaction.open && !transaction.spoiled)
+}
+
+/// What is queued, in order.
+pub(crate) fn queued(session: &Session) -> impl Iterator<Item = (&'static Command, Args<'_>)> + Clone {
+    let queue = session.transaction.as_ref().map_or(&[][..], |transaction| &transaction.queue);
+    queue.iter().map(|(command, args)| (*command, args.as_args()))
+}
+
+/// The keys that are watched.
+pub(crate) fn watched_keys(session: &Session) -> impl Iterator<Item = &[u8]> {
+    let watched = session.transaction.as_ref().map_or(&[][..], |transaction| &transaction.watched);
+    watched.iter().map(|watched| &*watched.key)
+}
+
 /// Queues a request. What all queued requests hold is bounded as one request is.
 pub(crate) fn queue(
     worker: &Worker,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use config::{Secret, Size};
 use node_core::{
+    cluster::Addresses,
     glob::{self, Case},
     number,
     store::EvictionPolicy,
@@ -161,7 +162,36 @@ const PARAMETERS: &[Parameter] = &[
     },
     Parameter { name: "activerehashing", read: |_| "yes".to_owned(), change: Only(true) },
     Parameter { name: "databases", read: |_| config::Node::DATABASES.to_string(), change: Fixed },
-    Parameter { name: "cluster-enabled", read: |_| "no".to_owned(), change: Fixed },
+    Parameter {
+        name: "cluster-enabled",
+        read: |server| if server.cluster.is_some() { "yes" } else { "no" }.to_owned(),
+        change: Fixed,
+    },
+    Parameter {
+        name: "cluster-announce-ip",
+        read: |server| announced(server, |addresses| addresses.host.clone()),
+        change: Fixed,
+    },
+    Parameter {
+        name: "cluster-announce-port",
+        read: |server| announced(server, |addresses| addresses.port.to_string()),
+        change: Fixed,
+    },
+    Parameter {
+        name: "cluster-announce-tls-port",
+        read: |server| announced(server, |addresses| addresses.tls_port.to_string()),
+        change: Fixed,
+    },
+    Parameter {
+        name: "cluster-announce-bus-port",
+        read: |server| announced(server, |addresses| addresses.bus_port.to_string()),
+        change: Fixed,
+    },
+    Parameter { name: "cluster-announce-hostname", read: |_| String::new(), change: Fixed },
+    Parameter { name: "cluster-preferred-endpoint-type", read: |_| "ip".to_owned(), change: Fixed },
+    // A slot without a primary that answers stops nobody else's.
+    Parameter { name: "cluster-require-full-coverage", read: |_| "no".to_owned(), change: Only(false) },
+    Parameter { name: "cluster-allow-reads-when-down", read: |_| "no".to_owned(), change: Only(false) },
     Parameter { name: "io-threads", read: |server| server.config.node.worker_count().to_string(), change: Fixed },
     Parameter {
         name: "bind",
@@ -183,6 +213,12 @@ const PARAMETERS: &[Parameter] = &[
 
 fn folder(server: &Server) -> String {
     server.config.node.dir.as_ref().map_or(String::new(), |dir| dir.display().to_string())
+}
+
+/// What this node announces in the cluster; nothing if it is in none.
+fn announced(server: &Server, of: impl Fn(&Addresses) -> String) -> String {
+    let map = server.cluster.as_ref().map(|cluster| (cluster.map(), cluster.me));
+    map.and_then(|(map, me)| map.node(me).map(|node| of(&node.addresses))).unwrap_or_default()
 }
 
 fn find(name: &[u8]) -> Option<&'static Parameter> {

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use node_core::{
+    cluster::Role,
     number,
     resp::{Args, Protocol},
 };
@@ -61,6 +62,8 @@ pub(super) fn reset(call: Context<'_, '_, '_>) -> Done {
     let session = call.session;
     session.authenticated = authenticated;
     session.replies = Replies::On;
+    session.cluster.readonly = false;
+    session.cluster.asking = false;
     set_protocol(session, Protocol::Resp2);
     session.client.relabel(|labels| labels.name.clear());
     session.client.no_evict.store(false, Relaxed);
@@ -153,6 +156,9 @@ pub(super) fn hello(call: Context<'_, '_, '_>) -> Done {
         set_protocol(call.session, protocol);
         call.reply.set_protocol(protocol);
     }
+    let cluster = call.worker.server.cluster.as_ref();
+    let mode = if cluster.is_some() { "cluster" } else { "standalone" };
+    let is_replica = cluster.is_some_and(|cluster| cluster.routing().role() == Some(Role::Replica));
     let (session, reply) = (call.session, call.reply);
     reply.map(7);
     for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
@@ -163,7 +169,7 @@ pub(super) fn hello(call: Context<'_, '_, '_>) -> Done {
     reply.integer(session.protocol.version().into());
     reply.text("id");
     reply.integer(session.client.id.cast_signed());
-    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+    for (field, value) in [("mode", mode), ("role", if is_replica { "replica" } else { "master" })] {
         reply.text(field);
         reply.text(value);
     }

@@ -131,7 +131,7 @@ fn server(text: &mut Text<'_>) {
         ("redis_git_sha1", &"00000000"),
         ("redis_git_dirty", &0),
         ("redis_build_id", &"0"),
-        ("redis_mode", &"standalone"),
+        ("redis_mode", &if server.cluster.is_some() { "cluster" } else { "standalone" }),
         ("os", &format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         ("arch_bits", &usize::BITS),
         ("multiplexing_api", &"epoll"),
@@ -330,7 +330,7 @@ fn latencystats(text: &mut Text<'_>) {
 }
 
 fn cluster(text: &mut Text<'_>) {
-    text.line("cluster_enabled", 0);
+    text.line("cluster_enabled", u8::from(text.server.cluster.is_some()));
 }
 
 fn keyspace(text: &mut Text<'_>) {

@@ -162,20 +162,37 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::DebugSleep => server::debug_sleep(call),
         C::DebugObject => server::debug_object(call),
         C::DebugSetActiveExpire => server::debug_set_active_expire(call),
-        C::ClusterKeyslot => cluster::keyslot(call),
-        C::ClusterCountkeysinslot => cluster::countkeysinslot(call),
-        C::ClusterGetkeysinslot => cluster::getkeysinslot(call),
-        C::ClusterInfo
+        C::Asking
+        | C::ClusterAddslots
+        | C::ClusterAddslotsrange
+        | C::ClusterBumpepoch
+        | C::ClusterCountFailureReports
+        | C::ClusterCountkeysinslot
+        | C::ClusterDelslots
+        | C::ClusterDelslotsrange
+        | C::ClusterFailover
+        | C::ClusterFlushslots
+        | C::ClusterForget
+        | C::ClusterGetkeysinslot
+        | C::ClusterHelp
+        | C::ClusterInfo
+        | C::ClusterKeyslot
         | C::ClusterLinks
+        | C::ClusterMeet
         | C::ClusterMyid
+        | C::ClusterMyshardid
         | C::ClusterNodes
         | C::ClusterReplicas
+        | C::ClusterReplicate
+        | C::ClusterReset
+        | C::ClusterSaveconfig
+        | C::ClusterSetConfigEpoch
+        | C::ClusterSetslot
         | C::ClusterShards
         | C::ClusterSlaves
         | C::ClusterSlots
-        | C::Asking
         | C::Readonly
-        | C::Readwrite => cluster::disabled(call),
+        | C::Readwrite => cluster::execute(id, call),
         C::RegionStatus => region::status(call),
         C::RegionLag => region::lag(call),
         C::RegionAwait | C::RegionConflicts | C::RegionToken | C::RegionWait => region::unavailable(call),
@@ -191,7 +208,6 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
             Ok(())
         }
         C::ClientHelp => help(C::Client, call),
-        C::ClusterHelp => help(C::Cluster, call),
         C::ConfigHelp => help(C::Config, call),
         C::DebugHelp => help(C::Debug, call),
         C::LatencyHelp => help(C::Latency, call),

@@ -14,7 +14,8 @@
 //!
 //! # Ends
 //! The client closes, breaks the protocol, quits, or somebody [closes](crate::clients::Client::close) it. A panic in
-//! a command ends the task; the worker notices and counts it. In each case only this connection is gone.
+//! a command ends the task; the worker notices and counts it. What a primary wrote whose lease is over by now is not
+//! [acknowledged](Worker::may_acknowledge). In each case only this connection is gone.
 
 use std::{
     future::poll_fn,
@@ -85,6 +86,9 @@ impl Connection {
             };
             if !output.is_empty() {
                 after_the_others().await;
+                if !worker.may_acknowledge(&mut self.session) {
+                    break;
+                }
                 self.send(&output).await?;
                 worker.stats.written_bytes.add(output.len() as u64);
             }

@@ -1,8 +1,8 @@
 //! What happens to a request between the parser and the command: may it run, now, and what is noted of it.
 //!
-//! The order of the checks is Redis's, since clients see it: unknown or malformed, not authenticated, (ours) a key that is
-//! too long, out of memory, inside a transaction, paused. A request that is refused changes nothing, except that an open transaction will not
-//! execute any more.
+//! The order of the checks is Redis's, since clients see it: unknown or malformed, not authenticated, (ours) a key that
+//! is too long, another node's, out of memory, too few replicas, inside a transaction, paused. A request that is
+//! refused changes nothing, except that an open transaction will not execute any more.
 
 use clock::Now;
 use node_core::{
@@ -12,6 +12,7 @@ use node_core::{
 };
 
 use super::{
+    routed::Routed,
     session::{Replies, Session},
     worker::Worker,
 };
@@ -33,8 +34,10 @@ pub(crate) enum Flow {
 }
 
 /// One turn of a connection: the clocks are read once, at its start.
-pub(crate) struct Turn {
+pub(crate) struct Turn<'w> {
     now: Now,
+    /// The cluster's part in it, if there is one.
+    routed: Option<Routed<'w>>,
     /// When the last command ended, or the turn began.
     ticks: u64,
     /// Whether a write of this turn is under the persisted mark.
@@ -47,12 +50,13 @@ pub(crate) struct Turn {
 impl Worker {
     /// Reads the clocks for what a connection is going to execute.
     #[inline]
-    pub(crate) fn begin_turn(&self, session: &Session) -> Turn {
+    pub(crate) fn begin_turn(&self, session: &Session) -> Turn<'_> {
         let now = self.server.clock.now();
         session.client.note_active(now.monotonic);
         self.stats.turns.add(1);
         Turn {
             now,
+            routed: Routed::begin(self, now.monotonic),
             ticks: self.ticks.raw(),
             covered: self.server.mark.covers(now.wall),
             note_from_nanos: self.server.parameters.note_from_nanos(),
@@ -62,7 +66,13 @@ impl Worker {
 
     /// Executes a request, and appends its reply to `output`.
     #[inline]
-    pub(crate) fn execute(&self, session: &mut Session, args: Args<'_>, output: &mut Vec<u8>, turn: &mut Turn) -> Flow {
+    pub(crate) fn execute(
+        &self,
+        session: &mut Session,
+        args: Args<'_>,
+        output: &mut Vec<u8>,
+        turn: &mut Turn<'_>,
+    ) -> Flow {
         let start = output.len();
         let command = match command_table::resolve(args) {
             Ok(command) => command,
@@ -97,7 +107,7 @@ impl Worker {
         command: &'static Command,
         args: Args<'_>,
         output: &mut Vec<u8>,
-        turn: &mut Turn,
+        turn: &mut Turn<'_>,
     ) {
         let start = output.len();
         session.client.note_command(command.id);
@@ -124,7 +134,7 @@ impl Worker {
 
     /// Whether a command may run.
     #[inline]
-    fn admit(&self, session: &Session, command: &'static Command, args: Args<'_>, turn: &Turn) -> Admitted {
+    fn admit(&self, session: &mut Session, command: &'static Command, args: Args<'_>, turn: &Turn<'_>) -> Admitted {
         if !session.authenticated && !command.is(Flags::NO_AUTH) {
             return Admitted::No(Failure::text("NOAUTH Authentication required."));
         }
@@ -135,8 +145,18 @@ impl Worker {
         let is_exec = command.id == CommandId::Exec;
         let queued = if is_exec { transaction::queued_flags(session) } else { Flags::NONE };
         let is = |flag| command.is(flag) || queued.contains(flag);
+        let writes = is(Flags::WRITE);
+        if let Some(routed) = &turn.routed {
+            match routed.admit(session, command, args, writes) {
+                Admitted::Yes => {}
+                other => return other,
+            }
+        }
         if is(Flags::DENYOOM) && self.server.store.make_room(turn.now.wall).is_err() {
             return Admitted::No(Failure::text("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        if writes && turn.routed.as_ref().is_some_and(Routed::lacks_replicas) {
+            return Admitted::No(Failure::text("NOREPLICAS Not enough good replicas to write."));
         }
         if session.transaction.is_some() && transaction::is_open(session) {
             if command.is(Flags::NO_MULTI) {
@@ -147,7 +167,6 @@ impl Worker {
                 return Admitted::Yes;
             }
         }
-        let writes = is(Flags::WRITE);
         if writes && !turn.covered {
             return Admitted::Later;
         }
@@ -203,7 +222,7 @@ fn has_longer_key(command: &Command, args: Args<'_>, most: usize) -> bool {
 }
 
 /// Whether a request may run.
-enum Admitted {
+pub(super) enum Admitted {
     Yes,
     /// Not yet.
     Later,

@@ -1,6 +1,6 @@
 //! What a connection has agreed on with its client, and where it stands in it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use node_core::resp::Protocol;
 
@@ -31,12 +31,27 @@ impl Replies {
     }
 }
 
+/// Where a client stands with the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClusterSession {
+    /// It takes what a replica has; READONLY.
+    pub(crate) readonly: bool,
+    /// It comes by an ASK, with this one command or transaction; ASKING.
+    pub(crate) asking: bool,
+    /// Since when its next request waits for a slot that is held, on the monotonic clock.
+    pub(crate) held_since: Option<Duration>,
+    /// It has written something since its last replies left.
+    pub(crate) has_written: bool,
+}
+
 /// See the head of this file.
 pub(crate) struct Session {
     pub(crate) client: Arc<Client>,
     pub(crate) protocol: Protocol,
     pub(crate) authenticated: bool,
     pub(crate) replies: Replies,
+    pub(crate) over_tls: bool,
+    pub(crate) cluster: ClusterSession,
     /// The transaction that is open and the keys that are watched; boxed, since hardly any client has one.
     pub(crate) transaction: Option<Box<Transaction>>,
     /// The connection ends after the reply to this command.
@@ -50,6 +65,8 @@ impl Session {
             protocol: Protocol::default(),
             authenticated,
             replies: Replies::default(),
+            over_tls: false,
+            cluster: ClusterSession::default(),
             transaction: None,
             closing: false,
         }

@@ -21,6 +21,8 @@ use crate::{
 /// What the connections of a worker share.
 pub(crate) struct Worker {
     pub(crate) server: Arc<Server>,
+    /// Its number among the workers.
+    pub(crate) index: usize,
     pub(crate) stats: Arc<WorkerStats>,
     /// Where reads go.
     pub(crate) input: RefCell<Box<[u8]>>,
@@ -37,15 +39,20 @@ impl Worker {
             .enable_all()
             .event_interval(EVENT_INTERVAL)
             .build_local(LocalOptions::default())?;
-        let worker = Rc::new(Self {
+        runtime.block_on(Rc::new(Self::new(server, index)).serve(arrivals));
+        Ok(())
+    }
+
+    /// Without connections.
+    pub(super) fn new(server: Arc<Server>, index: usize) -> Self {
+        Self {
             stats: server.stats.of_worker(index),
             server,
+            index,
             input: RefCell::new(vec![0; READ_BYTES].into()),
             outputs: RefCell::default(),
             ticks: quanta::Clock::new(),
-        });
-        runtime.block_on(worker.serve(arrivals));
-        Ok(())
+        }
     }
 
     async fn serve(self: Rc<Self>, mut arrivals: mpsc::Receiver<Arrival>) {
@@ -106,6 +113,7 @@ async fn connect(worker: Rc<Worker>, arrival: Arrival) -> io::Result<()> {
         None => Stream::Plain(stream),
         Some(tls) => Stream::Tls(Box::new(timeout(HANDSHAKE_MAX, tls.accept(stream)).await??)),
     };
-    let session = Session::new(admission.client.clone(), !worker.server.parameters.needs_password());
+    let mut session = Session::new(admission.client.clone(), !worker.server.parameters.needs_password());
+    session.over_tls = matches!(stream, Stream::Tls(_));
     Connection::new(stream, session).serve(worker).await
 }

@@ -408,8 +408,27 @@ table! {
         "3.0.0" "O(1)" "" "Announces a request that was redirected by ASK";
     Cluster "cluster" -2 [] [] Cluster NO_KEYS NO_TIPS
         "3.0.0" "Depends on the subcommand" "" "Shows the cluster of this region";
+    ClusterAddslots "cluster|addslots" -3 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "slot:integer..." "Refused: `meridian cluster create` gives slots to nodes";
+    ClusterAddslotsrange "cluster|addslotsrange" -4 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "7.0.0" "O(1)" "range=(start-slot:integer end-slot:integer)..."
+        "Refused: `meridian cluster create` gives slots to nodes";
+    ClusterBumpepoch "cluster|bumpepoch" 2 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS VARIES
+        "3.0.0" "O(1)" "" "Refused: the epoch counts the changes of the map";
+    ClusterCountFailureReports "cluster|count-failure-reports" 3 [ADMIN STALE] [] Cluster NO_KEYS VARIES
+        "3.0.0" "O(N), where N is the number of reports" "node-id" "Returns how many nodes suspect a node";
     ClusterCountkeysinslot "cluster|countkeysinslot" 3 [STALE] [] Cluster NO_KEYS NO_TIPS
         "3.0.0" "O(1)" "slot:integer" "Returns the number of keys in a slot";
+    ClusterDelslots "cluster|delslots" -3 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "slot:integer..." "Refused: `meridian cluster rebalance` moves slots";
+    ClusterDelslotsrange "cluster|delslotsrange" -4 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "7.0.0" "O(1)" "range=(start-slot:integer end-slot:integer)..." "Refused: `meridian cluster rebalance` moves slots";
+    ClusterFailover "cluster|failover" -2 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "[options=(FORCE | TAKEOVER)]" "Makes this replica the primary of its shard";
+    ClusterFlushslots "cluster|flushslots" 2 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "" "Refused: `meridian cluster rebalance` moves slots";
+    ClusterForget "cluster|forget" 3 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "node-id" "Refused: `meridian cluster remove-node` lets a node leave";
     ClusterGetkeysinslot "cluster|getkeysinslot" 4 [STALE] [] Cluster NO_KEYS VARIES
         "3.0.0" "O(N), where N is the number of keys asked for" "slot:integer count:integer" "Returns keys of a slot";
     ClusterHelp "cluster|help" 2 [LOADING STALE] [] Cluster NO_KEYS NO_TIPS
@@ -420,12 +439,28 @@ table! {
         "3.0.0" "O(N), where N is the length of the key" "key" "Returns the slot of a key";
     ClusterLinks "cluster|links" 2 [STALE] [] Cluster NO_KEYS VARIES
         "7.0.0" "O(N), where N is the number of nodes" "" "Returns the connections to other nodes";
+    ClusterMeet "cluster|meet" -4 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "ip port:integer [cluster-bus-port:integer]"
+        "Refused: `meridian cluster add-node` lets a node join";
     ClusterMyid "cluster|myid" 2 [STALE] [] Cluster NO_KEYS NO_TIPS
         "3.0.0" "O(1)" "" "Returns the id of this node";
+    ClusterMyshardid "cluster|myshardid" 2 [STALE] [] Cluster NO_KEYS VARIES
+        "7.2.0" "O(1)" "" "Returns the id of this node's shard";
     ClusterNodes "cluster|nodes" 2 [STALE] [] Cluster NO_KEYS VARIES
         "3.0.0" "O(N), where N is the number of nodes" "" "Returns the nodes, as a text of one line for each";
     ClusterReplicas "cluster|replicas" 3 [ADMIN STALE] [] Cluster NO_KEYS VARIES
         "5.0.0" "O(N), where N is the number of replicas" "node-id" "Returns the replicas of a node";
+    ClusterReplicate "cluster|replicate" 3 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "node-id" "Refused: `meridian cluster add-node` says whose replica a node is";
+    ClusterReset "cluster|reset" -2 [ADMIN NOSCRIPT STALE] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "[hard_soft=(HARD | SOFT)]" "Refused: `meridian cluster remove-node` lets a node leave";
+    ClusterSaveconfig "cluster|saveconfig" 2 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "" "Refused: the map is on disk before it takes effect";
+    ClusterSetConfigEpoch "cluster|set-config-epoch" 3 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "config-epoch:integer" "Refused: the epoch counts the changes of the map";
+    ClusterSetslot "cluster|setslot" -4 [ADMIN STALE NO_ASYNC_LOADING] [] Cluster NO_KEYS NO_TIPS
+        "3.0.0" "O(1)" "slot:integer subcommand=(IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE)"
+        "Refused: `meridian cluster rebalance` moves slots";
     ClusterShards "cluster|shards" 2 [STALE] [] Cluster NO_KEYS VARIES
         "7.0.0" "O(N), where N is the number of nodes" "" "Returns the shards with their slots and nodes";
     ClusterSlaves "cluster|slaves" 3 [ADMIN STALE] [] Cluster NO_KEYS VARIES

@@ -1,16 +1,8 @@
-//! CLUSTER, READONLY, READWRITE, ASKING, for a node that holds all slots by itself.
-//!
-//! Clients ask at connect, and take the error for what it is: no cluster. What follows from a key or a slot alone is
-//! answered all the same, since slots are the same everywhere.
+//! What follows from a key or a slot, and what this node holds of a slot.
 
 use node_core::{number, slot::Slot, store::ScanPosition};
 
-use super::{Context, Done, Failure};
-
-/// What needs a cluster.
-pub(super) fn disabled(_: Context<'_, '_, '_>) -> Done {
-    Err(Failure::text("ERR This instance has cluster support disabled"))
-}
+use crate::command::{Context, Done, Failure};
 
 /// `CLUSTER KEYSLOT key`
 pub(super) fn keyslot(call: Context<'_, '_, '_>) -> Done {
