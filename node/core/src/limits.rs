@@ -40,3 +40,19 @@ pub const WEIGHT_MAX: u16 = 10_000;
 /// How far beyond its share of the slots a primary may be, in percent. Beyond it slots move; Redis's own tool has the same
 /// threshold.
 pub const PLACEMENT_EXCESS_PERCENT: u64 = 2;
+
+/// Longest packet of gossip, in bytes: news of a hundred members. A longer one is refused; what does not fit goes with the
+/// next.
+pub const GOSSIP_PACKET_BYTES_MAX: usize = 4 * 1024;
+
+/// Packets of gossip that wait to be sent. Beyond it the oldest is dropped: gossip says everything more than once.
+pub const GOSSIP_TRANSMITS_MAX: usize = 1_024;
+
+/// How many nodes one announces itself to at a time; others have their turn later.
+pub const GOSSIP_KNOCKS_PER_TURN: usize = 16;
+
+/// How often somebody is asked for a sign of life before a suspicion that was heard of is one's own.
+pub const GOSSIP_ASKS: u8 = 2;
+
+/// How often a node passes on a piece of news: enough for some thousand nodes, each telling two others at a time.
+pub const GOSSIP_REPEATS: u8 = 10;
