@@ -34,7 +34,8 @@
 //! - [`handle_outcome`](Governor::handle_outcome) is for commands whose fate is known. One that might still be applied
 //!   stays pending until the term is over, and so keeps its shard without a lease.
 //! - An answer is made only after this node has made sure that it led when the report had come, and after the governor
-//!   has been given all of the map that was committed then.
+//!   has been given all of the map that was committed then. The term is noted before: of a promotion that is on its way a
+//!   later one knows nothing, until a confirmation of its own has waited for it.
 //!
 //! # Methods
 //! `handle_*` for what happened; [`answer`](Governor::answer) and [`poll_command`](Governor::poll_command) for what is to be
@@ -191,9 +192,11 @@ impl Governor {
         }
     }
 
-    /// Answers the report of a node in this run, if this node leads. See the head of this file for when.
-    pub fn answer(&mut self, now: Duration, node: NodeId, run: Run) -> Option<Standing> {
-        let moment = Moment { term: self.term()?, at: now };
+    /// Answers the report of a node in this run, if this node still leads in the term in which the report had come. See
+    /// the head of this file for when.
+    pub fn answer(&mut self, now: Duration, term: Term, node: NodeId, run: Run) -> Option<Standing> {
+        self.leads.filter(|leads| leads.term == term)?;
+        let moment = Moment { term, at: now };
         let lease = self.grant(now, node, run);
         Some(Standing { epoch: self.map.epoch(), lease, moment })
     }
