@@ -23,7 +23,7 @@ use process::LEASE;
 use world::World;
 
 /// Seeds that a bug was found with.
-const ONCE_FAILED: [u64; 1] = [1_425];
+const ONCE_FAILED: [u64; 2] = [1_425, 92_145];
 /// Worlds of one run, unless the environment says otherwise: some seconds.
 const SEEDS: u64 = 200;
 /// Worlds in which a broken rule must show.
@@ -99,16 +99,16 @@ shows! {
     to_count_a_lease_from_the_answer_would_show: LeaseFromAnswer 17,
     to_let_a_late_answer_revive_a_lease_would_show: LateAnswerRevives 266,
     to_grant_while_a_promotion_is_pending_would_show: GrantedWhilePending 11,
-    to_take_any_map_for_the_outcome_would_show: AnyMapSettles 151,
-    to_answer_without_being_sure_to_lead_would_show: Unconfirmed 100,
+    to_take_any_map_for_the_outcome_would_show: AnyMapSettles 646,
+    to_answer_without_being_sure_to_lead_would_show: Unconfirmed 230,
     to_answer_by_an_old_map_would_show: AnsweredByOldMap 50,
     not_to_notice_another_term_would_show: NoTerms 1,
     to_propose_in_another_term_would_show: ProposedInAnyTerm 20,
     to_need_no_report_after_the_lease_would_show: AnyReport 1,
-    to_take_arrival_for_making_would_show: MadeWhenItArrives 1351,
+    to_take_arrival_for_making_would_show: MadeWhenItArrives 1728,
     to_believe_resignations_of_other_terms_would_show: ResignedInAnyTerm 2888,
     to_believe_what_was_overtaken_would_show: OvertakenCounts 30,
-    to_promote_a_successor_that_started_again_would_show: SuccessorInAnyRun 2509,
+    to_promote_a_successor_that_started_again_would_show: SuccessorInAnyRun 1449,
     to_acknowledge_without_a_lease_would_show: AcknowledgedWithoutLease 2097,
 }
 

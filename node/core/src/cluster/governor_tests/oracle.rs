@@ -24,6 +24,16 @@ impl Oracle {
         self.all += writes.len() as u64;
     }
 
+    /// A process is gone, and what it held. What no memory holds any more is excused, also if it should turn up again
+    /// from a message that was on its way.
+    pub(super) fn crashed(&mut self, processes: &[Process]) {
+        let before = self.acknowledged.len();
+        self.acknowledged.retain(|(shard, write)| {
+            processes.iter().any(|process| process.is_up && process.shard == *shard && process.memory.has(*write))
+        });
+        self.excused += (before - self.acknowledged.len()) as u64;
+    }
+
     /// A promotion was applied to the map `before`.
     pub(super) fn promoted(
         &mut self,
@@ -60,7 +70,7 @@ impl Oracle {
             let has_it = |(id, node): &(NodeId, &crate::cluster::Node)| {
                 node.health == Health::Up
                     && node.shard == new.shard
-                    && alive(processes, (*id, node.run)).is_some_and(|other| other.memory.writes.contains(&write))
+                    && alive(processes, (*id, node.run)).is_some_and(|other| other.memory.has(write))
             };
             if let Some((other, _)) = before.nodes().find(has_it) {
                 return Err(format!("{:?} was promoted and lacks write {write}, which {other:?} has", new.node.id));
@@ -72,9 +82,8 @@ impl Oracle {
     }
 
     fn lost(&self, shard: ShardId, primary: &Process) -> Vec<u64> {
-        let has: BTreeSet<u64> = primary.memory.writes.iter().copied().collect();
         let acknowledged = self.acknowledged.range((shard, 0)..=(shard, u64::MAX)).map(|(_, write)| *write);
-        acknowledged.filter(|write| !has.contains(write)).collect()
+        acknowledged.filter(|write| !primary.memory.has(*write)).collect()
     }
 }
 

@@ -72,6 +72,11 @@ impl Clock {
 }
 
 impl Memory {
+    /// Whether it has a write. They are numbered upwards.
+    pub(super) fn has(&self, write: u64) -> bool {
+        self.writes.binary_search(&write).is_ok()
+    }
+
     /// How far it goes. The clocks of two primaries differ, so times of different incarnations do not compare.
     fn held(&self) -> Option<Held> {
         let incarnation = self.follows?;

@@ -82,7 +82,7 @@ impl Region {
     }
 
     fn grants(&mut self, index: u16, run: u64) -> bool {
-        self.governor.answer(self.now, node(index), Run(run)).is_some_and(|standing| standing.lease.is_some())
+        self.governor.answer(self.now, TERM, node(index), Run(run)).is_some_and(|standing| standing.lease.is_some())
     }
 }
 
@@ -104,7 +104,7 @@ fn nobody_but_the_primary_in_its_run_gets_a_lease_and_only_from_a_leader() {
     let mut region = Region::new(1, 1);
     assert!(region.grants(0, 1) && !region.grants(0, 2) && !region.grants(1, 1));
     region.governor.handle_leadership(region.now, None);
-    assert_eq!(region.governor.answer(region.now, node(0), Run(1)), None);
+    assert_eq!(region.governor.answer(region.now, TERM, node(0), Run(1)), None);
 }
 
 #[test]
@@ -256,6 +256,19 @@ fn a_promotion_on_its_way_keeps_the_lease_back_whatever_else_changes() {
     assert!(!region.grants(0, 1));
     region.governor.handle_outcome(TERM, &region.map);
     assert!(region.grants(0, 1));
+}
+
+#[test]
+fn a_leader_that_was_elected_again_does_not_answer_what_came_before() {
+    let mut region = Region::new(1, 1);
+    let resigns = Report { resigns_to: Some((node(1), Run(1))), ..region.report(0, 1) };
+    region.says(resigns);
+    assert_eq!(region.poll(), Some(promote((1, 1), (0, 1))));
+    let stays = region.report(0, 1);
+    region.says(stays);
+    // The promotion is still in the log, and may be applied.
+    region.governor.handle_leadership(region.now, Some(Term(8)));
+    assert!(!region.grants(0, 1));
 }
 
 #[test]

@@ -220,6 +220,7 @@ impl World {
             at: asked,
             leader: (index, run),
             term: self.raft.term,
+            told: term,
             is_resigning: report.resigns_to.is_some(),
             map: self.raft.maps.len() - 1,
         };
@@ -245,7 +246,7 @@ impl World {
         }
         let (local, id) = (process.clock.at(self.now), self.processes[asked.by.0].node.id);
         let process = &mut self.processes[index];
-        let Some(mut standing) = process.governor.answer(local, id, asked.by.1) else { return };
+        let Some(mut standing) = process.governor.answer(local, asked.told, id, asked.by.1) else { return };
         if self.broken == Some(Broken::GrantedWhilePending) && !asked.is_resigning {
             let shard = process.map.shard_of(id).filter(|(_, shard)| (shard.primary, shard.run) == (id, asked.by.1));
             let is_up = process.map.node(id).is_some_and(|node| node.run == asked.by.1 && node.health == Health::Up);

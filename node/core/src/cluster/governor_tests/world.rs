@@ -100,7 +100,9 @@ pub(super) struct Asked {
     pub(super) by: (usize, Run),
     pub(super) at: Duration,
     pub(super) leader: (usize, Run),
+    /// The term that there was when the report came, and the one that the leader knew of.
     pub(super) term: Term,
+    pub(super) told: Term,
     pub(super) is_resigning: bool,
     pub(super) map: usize,
 }
@@ -214,6 +216,7 @@ impl World {
         self.note(format!("{index} crashes"));
         self.processes[index].is_up = false;
         self.processes[index].is_stopped = false;
+        self.oracle.crashed(&self.processes);
         self.waiting.remove(&index);
         self.silent.entry(index).or_insert(self.now);
         self.ensure_leader(index);
