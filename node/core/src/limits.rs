@@ -34,6 +34,9 @@ pub const STRIPES_MAX: usize = 64;
 /// Nodes of one region. A map of so many is some 100 KiB in a Raft snapshot; Redis recommends no more.
 pub const NODES_MAX: usize = 1_000;
 
+/// Nodes of a region that vote in its Raft group. The others only learn what was decided.
+pub const VOTERS_MAX: usize = 5;
+
 /// The greatest weight of a shard, in percent of one of ordinary size.
 pub const WEIGHT_MAX: u16 = 10_000;
 

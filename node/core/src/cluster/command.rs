@@ -142,7 +142,7 @@ pub enum Joins {
 }
 
 /// What a command has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MapEvent {
     /// The cluster exists.
     Founded,

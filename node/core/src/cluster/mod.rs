@@ -35,6 +35,7 @@ mod lease;
 mod map;
 pub mod placement;
 mod routing;
+mod voters;
 
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
 pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
@@ -42,3 +43,4 @@ pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId, Term};
 pub use lease::Lease;
 pub use map::{Addresses, ClusterMap, Health, Moving, Node, Role, Shard};
 pub use routing::{Access, CrossSlot, Route, Routing, common_slot};
+pub use voters::choose_voters;
