@@ -1,8 +1,10 @@
 //! The state directory: what a node must still know after a restart, and who may use it.
 //!
-//! It holds two files. `state` is one line, the clock's [`State`]: no stamp above its mark was given out, and the
-//! incarnation in which they were. `lock` is empty; an operating system lock on it keeps a second process out, which
-//! would issue stamps under the same origin.
+//! `state` is one line, the clock's [`State`]: no stamp above its mark was given out, and the incarnation in which they
+//! were. `node-id` is who this node is in its cluster, 40 hexadecimal digits, drawn when it is first asked for and never
+//! changed: a directory that is gone is another node. `lock` is empty; an operating system lock on it keeps a second
+//! process out, which would issue stamps under the same origin. What a node of a cluster keeps besides stands in files of
+//! its own.
 //!
 //! A node starts with an empty memory, so it takes the next incarnation each time, and writes it down before its first
 //! write ([`StateDir::open`]). A missing state file is a first start; a broken one is an error and never a first start.
@@ -16,9 +18,10 @@ use std::{
 };
 
 use clock::{State, StateError, limits::STATE_BYTES_MAX};
+use node_core::cluster::{Id, NodeId, ParseIdError};
 
 const STATE: &str = "state";
-const STATE_NEW: &str = "state.new";
+const NODE_ID: &str = "node-id";
 const LOCK: &str = "lock";
 
 /// Why a state directory cannot be used.
@@ -42,6 +45,14 @@ pub(crate) enum StateDirError {
         path: PathBuf,
         /// What is wrong with it.
         error: StateError,
+    },
+    /// The file of the node's name holds none.
+    #[error("{path}: {error}; restore it, or remove the directory if this node may join its cluster as another")]
+    BrokenNodeId {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ParseIdError,
     },
 }
 
@@ -72,6 +83,28 @@ impl StateDir {
         Ok(dir)
     }
 
+    /// Where it is.
+    #[expect(dead_code, reason = "what keeps files of its own there follows")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who this node is in its cluster: as it was when this was first called, with an id that `draw` drew.
+    ///
+    /// # Errors
+    /// [`StateDirError`]; a broken file is no first start, and stays as it is.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the assembly of a cluster's node follows"))]
+    pub(crate) fn node_id(&self, draw: impl FnOnce() -> Id) -> Result<NodeId, StateDirError> {
+        let path = self.path.join(NODE_ID);
+        let Some(content) = read_at_most(&path, NODE_ID_BYTES_MAX)? else {
+            let id = NodeId(draw());
+            self.replace(NODE_ID, format!("{id}\n").as_bytes())?;
+            return Ok(id);
+        };
+        let id = std::str::from_utf8(&content).map_err(|_| ParseIdError).and_then(|text| text.trim_end().parse());
+        id.map_err(|error| StateDirError::BrokenNodeId { path, error })
+    }
+
     /// What was written last.
     pub(crate) const fn state(&self) -> State {
         self.state
@@ -82,20 +115,35 @@ impl StateDir {
     /// # Errors
     /// [`StateDirError::Io`]; then either the old or the new state is on disk.
     pub(crate) fn write(&mut self, state: State) -> Result<(), StateDirError> {
-        let new = self.path.join(STATE_NEW);
-        let failed = |error| StateDirError::Io { path: new.clone(), error };
-        let mut file = File::create(&new).map_err(failed)?;
-        file.write_all(state.encode().as_bytes()).map_err(failed)?;
-        file.sync_data().map_err(failed)?;
-        fs::rename(&new, self.path.join(STATE)).map_err(failed)?;
-        // The rename itself is safe only when the directory is.
-        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        self.replace(STATE, state.encode().as_bytes())?;
         self.state = state;
         Ok(())
     }
+
+    /// Puts `content` in the place of a file, so that whoever reads finds the old or the new, whole.
+    fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateDirError> {
+        let new = self.path.join(format!("{name}.new"));
+        let failed = |error| StateDirError::Io { path: new.clone(), error };
+        let mut file = File::create(&new).map_err(failed)?;
+        file.write_all(content).map_err(failed)?;
+        file.sync_data().map_err(failed)?;
+        fs::rename(&new, self.path.join(name)).map_err(failed)?;
+        // The rename itself is safe only when the directory is.
+        File::open(&self.path).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
 }
 
+/// More than a name and its line break take.
+const NODE_ID_BYTES_MAX: usize = 64;
+
 fn read(path: &Path) -> Result<Option<State>, StateDirError> {
+    let Some(content) = read_at_most(path, STATE_BYTES_MAX)? else { return Ok(None) };
+    let broken = |error| StateDirError::Broken { path: path.to_owned(), error };
+    State::decode(&content).map(Some).map_err(broken)
+}
+
+/// The file's content, one byte more than `most` of it at most; `None` if there is no such file.
+fn read_at_most(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StateDirError> {
     let failed = |error| StateDirError::Io { path: path.to_owned(), error };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -103,9 +151,8 @@ fn read(path: &Path) -> Result<Option<State>, StateDirError> {
         Err(error) => return Err(failed(error)),
     };
     let mut content = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, STATE_BYTES_MAX as u64 + 1), &mut content).map_err(failed)?;
-    let broken = |error| StateDirError::Broken { path: path.to_owned(), error };
-    State::decode(&content).map(Some).map_err(broken)
+    io::Read::read_to_end(&mut io::Read::take(file, most as u64 + 1), &mut content).map_err(failed)?;
+    Ok(Some(content))
 }
 
 #[cfg(test)]
@@ -113,6 +160,7 @@ mod tests {
     use std::fs;
 
     use clock::{State, Time};
+    use node_core::cluster::{Id, NodeId};
 
     use super::{StateDir, StateDirError};
 
@@ -141,5 +189,29 @@ mod tests {
         fs::write(folder.path().join("state"), "nonsense").unwrap();
         assert!(matches!(StateDir::open(folder.path()), Err(StateDirError::Broken { .. })));
         assert_eq!(fs::read(folder.path().join("state")).unwrap(), b"nonsense");
+    }
+
+    #[test]
+    fn a_node_keeps_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let drawn = Id::from_bytes([7; Id::BYTES]);
+        let dir = StateDir::open(folder.path()).unwrap();
+        assert_eq!(dir.node_id(|| drawn).unwrap(), NodeId(drawn));
+        drop(dir);
+        let dir = StateDir::open(folder.path()).unwrap();
+        assert_eq!(dir.node_id(|| panic!("it has a name")).unwrap(), NodeId(drawn));
+        assert_eq!(fs::read_to_string(folder.path().join("node-id")).unwrap(), format!("{drawn}\n"));
+    }
+
+    #[test]
+    fn a_broken_name_is_no_first_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        for broken in [&b""[..], b"nonsense", b"\xff", &[b'1'; 4_096]] {
+            fs::write(folder.path().join("node-id"), broken).unwrap();
+            let read = dir.node_id(|| panic!("it has a name"));
+            assert!(matches!(read, Err(StateDirError::BrokenNodeId { .. })));
+            assert_eq!(fs::read(folder.path().join("node-id")).unwrap(), broken);
+        }
     }
 }
