@@ -15,6 +15,7 @@ pub(crate) mod replication;
 mod observed;
 #[cfg(test)]
 pub(crate) mod testing;
+pub(crate) mod raft;
 
 use std::{
     sync::{
