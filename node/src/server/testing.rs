@@ -12,8 +12,8 @@ use node_core::{
 use super::{Server, ServerParts, execute::Flow, session::Session, worker::Worker};
 use crate::{cluster::Cluster, mark::Mark, parameters::Parameters};
 
-/// A server of one worker in a cluster, and that worker.
-pub(crate) fn worker_of(cluster: Arc<Cluster>) -> Worker {
+/// The worker of a server that has one, in this cluster or in none.
+pub(crate) fn worker_of(cluster: impl Into<Option<Arc<Cluster>>>) -> Worker {
     let config = NodeConfig::parse("test.toml", "[node]\nworkers = 1\n").unwrap_or_else(|report| panic!("{report}"));
     let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(0)));
     let store = Arc::new(Store::new(&StoreOptions {
@@ -30,7 +30,7 @@ pub(crate) fn worker_of(cluster: Arc<Cluster>) -> Worker {
         config_file: None,
         store,
         clock,
-        cluster: Some(cluster),
+        cluster: cluster.into(),
         mark: Mark::new(Time::MAX),
         address: Some(SocketAddr::from(([127, 0, 0, 1], 6_379))),
     };

@@ -332,6 +332,23 @@ fn a_node_in_a_cluster_says_so_wherever_clients_look() {
 }
 
 #[test]
+fn a_node_that_is_in_no_cluster_redirects_nobody_and_refuses_what_needs_one() {
+    let worker = worker_of(None);
+    let mut client = Client::of(&worker);
+    client.gives(&[
+        ("MSET a 1 b 2 f 3", "+OK"),
+        ("CLUSTER KEYSLOT a", ":15495"),
+        ("CLUSTER COUNTKEYSINSLOT 15495", ":1"),
+    ]);
+    for request in
+        ["CLUSTER SLOTS", "CLUSTER INFO", "CLUSTER RESET", "CLUSTER FAILOVER", "READONLY", "READWRITE", "ASKING"]
+    {
+        client.gives(&[(request, "-ERR This instance has cluster support disabled")]);
+    }
+    assert!(text(&client.ask("INFO cluster")).contains("cluster_enabled:0\r\n"));
+}
+
+#[test]
 fn a_promoted_replica_is_shown_as_the_primary() {
     let mut map = two_shards();
     let former = (node(0, 0), Run(1));
