@@ -5,7 +5,6 @@
 mod admin;
 pub mod cli;
 mod clients;
-#[expect(dead_code, reason = "the parts that use it follow")]
 mod cluster;
 mod command;
 mod housekeeping;

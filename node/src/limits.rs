@@ -138,3 +138,15 @@ pub const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 
 /// How long a primary that has resigned waits for its successor. Then it takes the resignation back.
 pub const SUCCESSION_MAX: Duration = Duration::from_secs(2);
+
+/// How long the mover rests after slots could not be handed over.
+pub const MOVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long gossip sleeps if it has nothing to do.
+pub const GOSSIP_IDLE: Duration = Duration::from_secs(1);
+
+/// Packets of gossip that wait to be looked at. One more is lost, and told again.
+pub const GOSSIP_WAITING: usize = 1_024;
+
+/// How often the leader compares the members of the Raft group with the map.
+pub const SETTLE_INTERVAL: Duration = Duration::from_millis(200);

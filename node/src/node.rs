@@ -14,6 +14,7 @@
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
 };
@@ -22,7 +23,10 @@ use anyhow::{Context as _, bail};
 use clock::{Incarnation, Offset, Origin, OsClock, Time};
 use config::{Listen, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
-use node_core::store::{Store, StoreOptions};
+use node_core::{
+    cluster::{Founder, Id, NodeId, Run},
+    store::{Store, StoreOptions},
+};
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -32,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
+    cluster::{Cluster, start},
     housekeeping::Housekeeping,
     limits::{ACCEPT_QUEUE, FILES_BESIDE_CLIENTS},
     links::Links,
@@ -54,6 +59,7 @@ pub struct Node {
     acceptor: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
     housekeeping: JoinHandle<()>,
+    cluster: Option<start::Running>,
     admin: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
@@ -130,6 +136,7 @@ impl Node {
         let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
         let dir = config.node.dir.as_deref().map(StateDir::open).transpose()?;
         let store = Arc::new(build_store(&config, dir.as_ref(), clock.now().wall));
+        let membership = Membership::of(&config, dir.as_ref())?;
         let recorder = admin::install_recorder()?;
         let (doors, mut addresses) = open_doors(&config)?;
         let admin = open_admin(&config)?;
@@ -139,8 +146,10 @@ impl Node {
         let parameters = Parameters::new(&config, config.auth.password().context("cannot read the password file")?);
         let address = addresses.redis.or(addresses.tls);
         let workers = config.node.worker_count();
-        let parts = ServerParts { config, config_file, store, clock, cluster: None, mark, parameters, address };
+        let cluster = membership.as_ref().map(Membership::cluster);
+        let parts = ServerParts { config, config_file, store, clock, cluster, mark, parameters, address };
         let server = Arc::new(Server::new(parts));
+        let path = dir.as_ref().map(|dir| dir.path().to_owned());
 
         let admin = admin.map(|listener| start_admin(&server, recorder, listener)).transpose()?;
         let housekeeping = Housekeeping::new(server.clone(), dir);
@@ -148,12 +157,13 @@ impl Node {
         server.mark.kept_by(housekeeping.thread().clone());
         let (queues, workers) = start_workers(&server, workers)?;
         addresses.gateway = Links::start(&server)?;
+        let cluster = membership.zip(path).map(|(own, path)| own.start(&server, &path, &addresses)).transpose()?;
         let acceptor = start_acceptor(&server, doors, queues)?;
 
         server.ready.store(true, Relaxed);
         let region = &server.config.region;
         tracing::info!(region = %region.name, id = %region.id, origin = ?server.store.origin(), ?addresses, "node is up");
-        Ok(Self { server, addresses, acceptor, workers, housekeeping, admin })
+        Ok(Self { server, addresses, acceptor, workers, housekeeping, cluster, admin })
     }
 
     /// Where it listens.
@@ -171,6 +181,9 @@ impl Node {
         self.server.links.stop();
         self.server.clients.close_all();
         self.workers.into_iter().for_each(join);
+        if let Some(cluster) = self.cluster {
+            cluster.join();
+        }
         self.housekeeping.thread().unpark();
         join(self.housekeeping);
         if let Some((admin, end)) = self.admin {
@@ -187,6 +200,34 @@ impl Node {
     }
 }
 
+/// What makes this node one of a cluster.
+struct Membership {
+    id: NodeId,
+    run: Run,
+    socket: TcpListener,
+}
+
+impl Membership {
+    /// The membership that is configured, if one is; the socket listens, and nobody is answered yet.
+    fn of(config: &NodeConfig, dir: Option<&StateDir>) -> anyhow::Result<Option<Self>> {
+        let (Listen::At(listen), Some(dir)) = (config.cluster.listen, dir) else { return Ok(None) };
+        let (id, run) = (dir.node_id(|| Id::from_bytes(rand::random()))?, dir.next_run()?);
+        let socket = acceptor::bind(listen).with_context(|| format!("cannot listen at {listen}"))?;
+        Ok(Some(Self { id, run, socket }))
+    }
+
+    fn cluster(&self) -> Arc<Cluster> {
+        Arc::new(Cluster::new(self.id, self.run))
+    }
+
+    fn start(self, server: &Arc<Server>, dir: &Path, addresses: &Addresses) -> anyhow::Result<start::Running> {
+        let bus = self.socket.local_addr()?;
+        let addresses = start::addresses(&server.config.cluster, addresses.redis, addresses.tls, bus);
+        let founder = Founder { id: self.id, run: self.run, addresses };
+        start::start(server, dir, self.socket, founder)
+    }
+}
+
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("addresses", &self.addresses).finish_non_exhaustive()
@@ -197,7 +238,11 @@ impl fmt::Debug for Node {
 /// two lives of a region pass for one.
 fn build_store(config: &NodeConfig, dir: Option<&StateDir>, now: Time) -> Store {
     let state = dir.map(StateDir::state);
-    let incarnation = state.map_or(Incarnation::FIRST, |state| state.incarnation);
+    let incarnation = match config.cluster.listen {
+        // In a cluster the map says who stamps, and under what.
+        Listen::At(_) => Incarnation::UNBORN,
+        Listen::Off => state.map_or(Incarnation::FIRST, |state| state.incarnation),
+    };
     let store = Store::new(&StoreOptions {
         origin: Origin::new(config.region.id, incarnation),
         start: state.map_or(now, |state| state.mark.max(now)),

@@ -2,7 +2,7 @@
 //!
 //! `state` is one line, the clock's [`State`]: no stamp above its mark was given out, and the incarnation in which they
 //! were. `node-id` is who this node is in its cluster, 40 hexadecimal digits, drawn when it is first asked for and never
-//! changed: a directory that is gone is another node. `lock` is empty; an operating system lock on it keeps a second
+//! changed: a directory that is gone is another node. `run` counts the node's starts. `lock` is empty; an operating system lock on it keeps a second
 //! process out, which would issue stamps under the same origin. What a node of a cluster keeps besides stands in files of
 //! its own.
 //!
@@ -18,10 +18,11 @@ use std::{
 };
 
 use clock::{State, StateError, limits::STATE_BYTES_MAX};
-use node_core::cluster::{Id, NodeId, ParseIdError};
+use node_core::cluster::{Id, NodeId, ParseIdError, Run};
 
 const STATE: &str = "state";
 const NODE_ID: &str = "node-id";
+const RUN: &str = "run";
 const LOCK: &str = "lock";
 
 /// Why a state directory cannot be used.
@@ -45,6 +46,12 @@ pub(crate) enum StateDirError {
         path: PathBuf,
         /// What is wrong with it.
         error: StateError,
+    },
+    /// The file that counts the node's starts holds no number.
+    #[error("{path} does not hold a number; restore it, or remove the directory if this node may join its cluster as another")]
+    BrokenRun {
+        /// The file.
+        path: PathBuf,
     },
     /// The file of the node's name holds none.
     #[error("{path}: {error}; restore it, or remove the directory if this node may join its cluster as another")]
@@ -84,7 +91,6 @@ impl StateDir {
     }
 
     /// Where it is.
-    #[expect(dead_code, reason = "what keeps files of its own there follows")]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -93,7 +99,6 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateDirError`]; a broken file is no first start, and stays as it is.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the assembly of a cluster's node follows"))]
     pub(crate) fn node_id(&self, draw: impl FnOnce() -> Id) -> Result<NodeId, StateDirError> {
         let path = self.path.join(NODE_ID);
         let Some(content) = read_at_most(&path, NODE_ID_BYTES_MAX)? else {
@@ -103,6 +108,19 @@ impl StateDir {
         };
         let id = std::str::from_utf8(&content).map_err(|_| ParseIdError).and_then(|text| text.trim_end().parse());
         id.map_err(|error| StateDirError::BrokenNodeId { path, error })
+    }
+
+    /// Counts this start of the node, and returns its number: greater than all before it, whatever the clock says.
+    ///
+    /// # Errors
+    /// [`StateDirError`]; then the start is not counted.
+    pub(crate) fn next_run(&self) -> Result<Run, StateDirError> {
+        let path = self.path.join(RUN);
+        let content = read_at_most(&path, RUN_BYTES_MAX)?;
+        let last = content.map_or(Some(0), |content| std::str::from_utf8(&content).ok()?.trim_end().parse::<u64>().ok());
+        let next = last.and_then(|last| last.checked_add(1)).ok_or(StateDirError::BrokenRun { path })?;
+        self.replace(RUN, format!("{next}\n").as_bytes())?;
+        Ok(Run(next))
     }
 
     /// What was written last.
@@ -135,6 +153,9 @@ impl StateDir {
 
 /// More than a name and its line break take.
 const NODE_ID_BYTES_MAX: usize = 64;
+
+/// More than a number and its line break take.
+const RUN_BYTES_MAX: usize = 32;
 
 fn read(path: &Path) -> Result<Option<State>, StateDirError> {
     let Some(content) = read_at_most(path, STATE_BYTES_MAX)? else { return Ok(None) };
@@ -174,6 +195,15 @@ mod tests {
         drop(dir);
         let dir = StateDir::open(folder.path()).unwrap();
         assert_eq!(dir.state(), State { mark, incarnation: State::FIRST.incarnation.next() });
+    }
+
+    #[test]
+    fn every_start_has_a_greater_number_than_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let starts = (0..3).map(|_| StateDir::open(folder.path()).unwrap().next_run().unwrap().0);
+        assert_eq!(starts.collect::<Vec<_>>(), [1, 2, 3]);
+        fs::write(folder.path().join("run"), "many").unwrap();
+        assert!(matches!(StateDir::open(folder.path()).unwrap().next_run(), Err(StateDirError::BrokenRun { .. })));
     }
 
     #[test]

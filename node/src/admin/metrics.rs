@@ -43,6 +43,7 @@ pub(crate) mod names {
     pub(crate) const MISSES_TOTAL: &str = "meridian_misses_total";
     pub(crate) const PANICS_TOTAL: &str = "meridian_panics_total";
     pub(crate) const PROTOCOL_ERRORS_TOTAL: &str = "meridian_protocol_errors_total";
+    pub(crate) const SLOTS_HELD_SECONDS: &str = "meridian_slots_held_seconds";
     pub(crate) const TOMBSTONES: &str = "meridian_tombstones";
     pub(crate) const TOMBSTONE_BYTES: &str = "meridian_tombstone_bytes";
     pub(crate) const WRITES_TOTAL: &str = "meridian_writes_total";

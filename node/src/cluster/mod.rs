@@ -11,15 +11,20 @@
 
 pub(crate) mod bus;
 pub(crate) mod control;
-pub(crate) mod replication;
+mod gossip;
+mod government;
+mod moves;
 mod observed;
+mod raft;
+mod replication;
+pub(crate) mod start;
+mod steward;
 #[cfg(test)]
 pub(crate) mod testing;
-pub(crate) mod raft;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{self, Relaxed},
@@ -35,7 +40,10 @@ use node_core::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-pub(crate) use observed::Observed;
+pub(crate) use self::{
+    observed::Observed,
+    replication::{Follower, Shared},
+};
 
 use crate::limits::HOLD_MAX;
 
@@ -59,8 +67,18 @@ pub(crate) struct Cluster {
     /// Whether as many replicas follow this primary as `min-replicas-to-write` asks for.
     enough_replicas: AtomicBool,
     observations: observed::Observations,
+    /// What runs, once it does.
+    running: OnceLock<Running>,
     /// Messages to and from other nodes, as CLUSTER INFO counts them.
     messages: [AtomicU64; 2],
+}
+
+/// What commands need of the parts that run.
+#[derive(Debug)]
+struct Running {
+    replication: Arc<Shared>,
+    /// Wakes who asks the primary to hand over.
+    failover: Arc<Notify>,
 }
 
 /// How a replica takes the place of its primary when it is told to.
@@ -77,9 +95,15 @@ pub(crate) enum FailoverKind {
 /// Why a failover does not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FailoverRefused {
-    /// Nothing does it yet.
-    #[error("ERR failover by hand is not available yet")]
-    NotYet,
+    /// The cluster's part of the node does not run yet.
+    #[error("ERR this node is still starting")]
+    Starting,
+    /// A majority decides on that, not a replica.
+    #[error(
+        "ERR the control plane promotes a replica by itself when a majority finds that the primary has failed; \
+         CLUSTER FAILOVER without options hands over while it is there"
+    )]
+    NotByForce,
 }
 
 impl Cluster {
@@ -96,6 +120,7 @@ impl Cluster {
             lease_until: AtomicU64::new(0),
             enough_replicas: AtomicBool::new(true),
             observations: observed::Observations::default(),
+            running: OnceLock::new(),
             messages: Default::default(),
         }
     }
@@ -207,15 +232,33 @@ impl Cluster {
         self.messages[1].load(Relaxed)
     }
 
+    /// Says what runs. Only the first call counts.
+    pub(crate) fn attach(&self, replication: Arc<Shared>, failover: Arc<Notify>) {
+        let _ = self.running.set(Running { replication, failover });
+    }
+
+    /// What replication shares, once it runs.
+    pub(crate) fn replication(&self) -> Option<Arc<Shared>> {
+        self.running.get().map(|running| running.replication.clone())
+    }
+
     /// Makes this replica the primary of its shard.
     ///
     /// # Errors
     /// [`FailoverRefused`]; nothing has begun.
     pub(crate) fn request_failover(&self, kind: FailoverKind) -> Result<(), FailoverRefused> {
-        tracing::info!(?kind, "told to fail over");
-        Err(FailoverRefused::NotYet)
+        let running = self.running.get().ok_or(FailoverRefused::Starting)?;
+        if kind != FailoverKind::HandOver {
+            return Err(FailoverRefused::NotByForce);
+        }
+        tracing::info!("told to take the place of the primary");
+        running.failover.notify_one();
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod cluster_tests;

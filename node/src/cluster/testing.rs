@@ -51,7 +51,8 @@ pub(crate) fn moving(map: &ClusterMap, slots: SlotSet) -> ClusterMap {
 /// Ends such a move.
 pub(crate) fn moved(map: &ClusterMap, slots: SlotSet) -> ClusterMap {
     let mut map = map.clone();
-    map.apply(&MapCommand::Moved { slots, from: (ShardId(0), Run(1)), to: (ShardId(1), Run(1)) }).unwrap();
+    let since = slots.iter().next().and_then(|slot| map.moving(slot)).unwrap().since;
+    map.apply(&MapCommand::Moved { slots, from: ShardId(0), to: ShardId(1), since }).unwrap();
     map
 }
 

@@ -69,7 +69,7 @@ fn who_waits_for_what_is_held_is_told_when_it_is_let_go() {
 #[test]
 fn failover_by_hand_says_that_it_is_not_there_yet() {
     let cluster = cluster(two_shards(), node(0, 1));
-    assert_eq!(cluster.request_failover(FailoverKind::HandOver), Err(FailoverRefused::NotYet));
+    assert_eq!(cluster.request_failover(FailoverKind::HandOver), Err(FailoverRefused::Starting));
 }
 
 #[test]

@@ -267,21 +267,9 @@ fn stats(text: &mut Text<'_>) {
 }
 
 fn replication(text: &mut Text<'_>) {
-    let zeros = "0".repeat(40);
-    let run_id = text.server.run_id.clone();
-    text.lines(&[
-        ("role", &"master"),
-        ("connected_slaves", &0),
-        ("master_failover_state", &"no-failover"),
-        ("master_replid", &run_id),
-        ("master_replid2", &zeros),
-        ("master_repl_offset", &0),
-        ("second_repl_offset", &-1),
-        ("repl_backlog_active", &0),
-        ("repl_backlog_size", &0),
-        ("repl_backlog_first_byte_offset", &0),
-        ("repl_backlog_histlen", &0),
-    ]);
+    for (name, value) in super::replication::info(text.server) {
+        text.lines(&[(&name, &value)]);
+    }
 }
 
 fn cpu(text: &mut Text<'_>) {

@@ -10,6 +10,7 @@ mod connection;
 mod info;
 mod latency;
 mod memory;
+mod replication;
 mod region;
 mod server;
 mod slowlog;
@@ -24,6 +25,7 @@ use node_core::{
     resp::{Args, Reply},
 };
 
+pub(crate) use self::replication::Waiting;
 use crate::{
     server::{Server, session::Session, worker::Worker},
     transaction,
@@ -155,8 +157,8 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::MemoryMallocStats => memory::malloc_stats(call),
         C::MemoryPurge => memory::purge(call),
         C::Time => server::time(call),
-        C::Role => server::role(call),
-        C::Wait => server::wait(call),
+        C::Role => replication::role(call),
+        C::Wait => replication::wait(call),
         C::Lolwut => server::lolwut(call),
         C::Shutdown => server::shutdown(call),
         C::DebugSleep => server::debug_sleep(call),

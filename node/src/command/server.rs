@@ -1,4 +1,4 @@
-//! TIME, ROLE, WAIT, LOLWUT, SHUTDOWN, DEBUG: the server as a whole.
+//! TIME, LOLWUT, SHUTDOWN, DEBUG: the server as a whole.
 
 use std::{thread, time::Duration};
 
@@ -16,27 +16,6 @@ pub(super) fn time(call: Context<'_, '_, '_>) -> Done {
     call.reply.array(2);
     call.reply.bulk_integer(now.as_secs().cast_signed());
     call.reply.bulk_integer(now.subsec_micros().into());
-    Ok(())
-}
-
-/// `ROLE`
-pub(super) fn role(call: Context<'_, '_, '_>) -> Done {
-    call.reply.array(3);
-    call.reply.text("master");
-    call.reply.integer(0);
-    call.reply.array(0);
-    Ok(())
-}
-
-/// `WAIT numreplicas timeout`: there are no replicas, so there is nothing to wait for.
-pub(super) fn wait(call: Context<'_, '_, '_>) -> Done {
-    number::parse_i64(&call.args[1]).ok_or(Failure::NOT_AN_INTEGER)?;
-    let timeout = number::parse_i64(&call.args[2]);
-    let timeout = timeout.ok_or(Failure::text("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(Failure::text("ERR timeout is negative"));
-    }
-    call.reply.integer(0);
     Ok(())
 }
 

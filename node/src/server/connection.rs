@@ -153,7 +153,7 @@ impl Connection {
         client.set_blocked(true);
         let closing = poll_fn(|_| if client.is_closing() { Poll::Ready(()) } else { Poll::Pending });
         let waited = tokio::select! {
-            () = worker.server.until_writable() => Waited::Enough,
+            () = until_executable(worker, &self.session) => Waited::Enough,
             () = closing => Waited::ForNothing,
         };
         client.set_blocked(false);
@@ -182,6 +182,14 @@ impl Connection {
         sending.await?;
         client.note_unsent(0);
         Ok(())
+    }
+}
+
+/// Waits until what stands against the next request may be over.
+async fn until_executable(worker: &Worker, session: &Session) {
+    match &session.waiting {
+        Some(waiting) => waiting.until_over(worker.server.clock.now().monotonic).await,
+        None => worker.server.until_writable().await,
     }
 }
 

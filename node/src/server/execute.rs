@@ -17,7 +17,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    command::{self, Context, Failure},
+    command::{self, Context, Failure, Waiting},
     pause::Paused,
     slowlog, transaction,
 };
@@ -167,7 +167,7 @@ impl Worker {
                 return Admitted::Yes;
             }
         }
-        if writes && !turn.covered {
+        if writes && !turn.covered || command.id == CommandId::Wait && self.must_wait(session, args) {
             return Admitted::Later;
         }
         match self.server.pause.who() {
@@ -177,6 +177,17 @@ impl Worker {
             _ if command.id == CommandId::ClientUnpause => Admitted::Yes,
             _ => Admitted::Later,
         }
+    }
+
+    /// Whether there is something to wait for that WAIT asks for.
+    #[cold]
+    fn must_wait(&self, session: &mut Session, args: Args<'_>) -> bool {
+        // The turn may have begun long before the writes that this is about.
+        let now = self.server.clock.now().monotonic;
+        if session.waiting.is_none() {
+            session.waiting = Waiting::begin(&self.server, args, now);
+        }
+        session.waiting.as_ref().is_some_and(|waiting| !waiting.is_over(now))
     }
 
     /// What follows a refusal, whose reply begins at `start`.

@@ -114,7 +114,6 @@ impl Server {
     }
 
     /// Waits until every turn has ended that may still go by what the cluster said before this call.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the parts that hand slots over use it"))]
     pub(crate) async fn until_turns_passed(&self) {
         self.turns.until_passed().await;
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use node_core::resp::Protocol;
 
-use crate::{clients::Client, transaction::Transaction};
+use crate::{clients::Client, command::Waiting, transaction::Transaction};
 
 /// Which replies a client wants; CLIENT REPLY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) cluster: ClusterSession,
     /// The transaction that is open and the keys that are watched; boxed, since hardly any client has one.
     pub(crate) transaction: Option<Box<Transaction>>,
+    /// The replicas that WAIT waits for.
+    pub(crate) waiting: Option<Waiting>,
     /// The connection ends after the reply to this command.
     pub(crate) closing: bool,
 }
@@ -68,6 +70,7 @@ impl Session {
             over_tls: false,
             cluster: ClusterSession::default(),
             transaction: None,
+            waiting: None,
             closing: false,
         }
     }

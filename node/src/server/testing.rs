@@ -31,7 +31,7 @@ pub(crate) fn worker_of(cluster: impl Into<Option<Arc<Cluster>>>) -> Worker {
         store,
         clock,
         cluster: cluster.into(),
-        mark: Mark::new(Time::MAX),
+        mark: Arc::new(Mark::new(Time::MAX)),
         address: Some(SocketAddr::from(([127, 0, 0, 1], 6_379))),
     };
     Worker::new(Arc::new(Server::new(parts)), 0)

@@ -127,6 +127,8 @@ pub struct Feed {
     lanes: Vec<Lane>,
     /// The watermarks that were emitted.
     told: Seen,
+    /// The greatest of the stripes' watermarks so far.
+    reached: Time,
     /// The lane whose turn it is.
     turn: usize,
     slots_scanned: u64,
@@ -143,6 +145,8 @@ struct Lane {
     scan: Option<Scan>,
     /// All of this was sent: what this stripe stamped, and if everything is in scope, what it has seen of others.
     settled: Seen,
+    /// Up to where that is of what this stripe stamped.
+    watermark: Time,
     /// The minima of what this stripe has seen, as of that version of it.
     minima: (u64, Seen),
 }
@@ -225,7 +229,7 @@ impl Feed {
 
     fn new(scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
         let (slots, silent, lanes, told) = (None, BTreeSet::new(), Vec::new(), Seen::new());
-        Self { scope, slots, consumer, seen, silent, lanes, told, turn: 0, slots_scanned: 0 }
+        Self { scope, slots, consumer, seen, silent, lanes, told, reached: Time::ZERO, turn: 0, slots_scanned: 0 }
     }
 
     /// Sends everything: for a consumer that starts from nothing.
@@ -291,7 +295,7 @@ impl Feed {
         let matrix = store.matrix();
         let context =
             Context { matrix: &matrix, scope: self.scope, slots: self.slots.as_ref(), consumer: self.consumer, now };
-        let (mut bytes, mut idle) = (0, 0);
+        let (mut bytes, mut idle, mut is_level) = (0, 0, false);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
             let lane = &mut self.lanes[self.turn];
@@ -303,19 +307,30 @@ impl Feed {
             let read = lane.tail(stripe, &context, &self.seen, &mut emit);
             let scanned = lane.scan(stripe, &context, &mut self.seen, &mut emit);
             if !read && !scanned {
-                lane.settle(stripe, &context);
+                let watermark = lane.settle(stripe, &context, self.reached);
+                self.reached = self.reached.max(watermark);
                 idle += 1;
             } else {
                 idle = 0;
             }
             self.slots_scanned += u64::from(scanned && lane.scan.is_none());
             self.turn = (self.turn + 1) % self.lanes.len();
+            if idle == self.lanes.len() && !is_level {
+                // A new primary's clocks run ahead of the wall for a while, each by itself. Once more round, so that the
+                // least of their watermarks is no less than what any of them has stamped.
+                (is_level, idle) = (true, if self.is_level() { idle } else { 0 });
+            }
             if bytes > 0 && bytes >= bytes_max {
                 return Polled::More;
             }
         }
         self.emit_watermarks(store.origin(), &mut emit);
         Polled::Drained
+    }
+
+    /// Whether all stripes' watermarks are the same.
+    fn is_level(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.watermark == self.reached)
     }
 
     /// Says what is true of all stripes: of the own origin always, since that is the heartbeat; of others if it is news.
@@ -367,20 +382,22 @@ impl Lane {
             queued: BTreeSet::new(),
             scan: None,
             settled: Seen::new(),
+            watermark: Time::ZERO,
             minima: (u64::MAX, Seen::new()),
         }
     }
 
-    /// Notes what was sent of a stripe of which nothing is left to send.
-    fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>) {
+    /// Notes what was sent of a stripe of which nothing is left to send, and returns its watermark: no less than `reached`.
+    fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>, reached: Time) -> Time {
         if context.scope == Scope::Everything {
             if self.minima.0 != stripe.seen().version() {
                 self.minima = (stripe.seen().version(), stripe.seen().minima());
             }
             self.settled.clone_from(&self.minima.1);
         }
-        let watermark = stripe.watermark(context.now.wall);
-        self.settled.advance(stripe.hlc.origin(), watermark);
+        self.watermark = stripe.watermark(context.now.wall.max(reached));
+        self.settled.advance(stripe.hlc.origin(), self.watermark);
+        self.watermark
     }
 
     fn queue(&mut self, slot: Slot) {

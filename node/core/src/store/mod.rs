@@ -305,6 +305,11 @@ impl Store {
         stamp
     }
 
+    /// The latest time that was stamped here so far, or promised to be passed.
+    pub fn last_stamp(&self) -> Time {
+        (0..self.stripes()).map(|index| self.lock(index).watermark(Time::ZERO)).max().unwrap_or(Time::ZERO)
+    }
+
     /// How many changes the log has seen since the start, over all stripes.
     pub fn log_end(&self) -> u64 {
         (0..self.stripes()).map(|index| self.lock(index).log.end().distance(LogPosition::default())).sum()

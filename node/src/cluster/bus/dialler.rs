@@ -132,11 +132,6 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Where it is reached, `HOST:PORT`.
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
     /// Asks, and waits for the answer, for `patience` or [`ANSWER_MAX`] if that is less.
     ///
     /// # Errors

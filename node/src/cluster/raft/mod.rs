@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-use node_core::cluster::{ClusterMap, MapCommand, NodeId};
+use node_core::cluster::{ClusterMap, MapCommand, MapEvent, NodeId, Refused, Term};
 use openraft::{
     Config, Raft, SnapshotPolicy,
     error::{CheckIsLeaderError, ClientWriteError, Fatal, RaftError},
@@ -65,7 +65,7 @@ use self::{
     },
     network::{Answer, Failure, Message, Network, Request},
     store::{Disk, LogStore, MapMachine},
-    types::{Member, Number, Snapshot, StorageError, Types},
+    types::{Member, Number, Proposal, Snapshot, StorageError, Types},
 };
 use super::bus::{Bus, Malformed};
 
@@ -118,6 +118,19 @@ pub(crate) enum ProposeError {
 #[error("this node does not lead")]
 pub(crate) struct NotLeader;
 
+/// What a leader's own command has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proposed {
+    /// The map has changed.
+    Applied(MapEvent),
+    /// The map is as it was.
+    Refused(Refused),
+    /// It was not taken, and never will be.
+    Never,
+    /// It was taken, and may yet be carried out.
+    Unknown,
+}
+
 /// What an attempt to propose has come to.
 enum Attempt {
     Done(Outcome),
@@ -155,11 +168,6 @@ impl ControlPlane {
     /// Who leads, as far as this node knows.
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
-    }
-
-    /// Whether this node has been in a cluster before, or is.
-    pub(crate) async fn is_member(&self) -> bool {
-        self.raft.is_initialized().await.unwrap_or(false)
     }
 
     /// Takes note of where the bus of a node is now: of a node that has moved nobody else may know.
@@ -207,17 +215,27 @@ impl ControlPlane {
         }
     }
 
+    /// Has a command decided on that this node gives out as the leader of a term: in that term or never.
+    pub(crate) async fn propose_in(&self, Term(term): Term, command: MapCommand) -> Proposed {
+        match self.decide(command, Some(term), Instant::now() + PROPOSAL_MAX).await {
+            Attempt::Done(Ok(event)) => Proposed::Applied(event),
+            Attempt::Done(Err(refused)) => Proposed::Refused(refused),
+            Attempt::NotTaken => Proposed::Never,
+            Attempt::Failed(_) => Proposed::Unknown,
+        }
+    }
+
     async fn attempt(&self, leader: Option<Leader>, command: &MapCommand, until: Instant) -> Attempt {
         match leader {
             None => Attempt::NotTaken,
-            Some(leader) if leader.id == self.me => self.decide(command.clone(), until).await,
+            Some(leader) if leader.id == self.me => self.decide(command.clone(), None, until).await,
             Some(leader) => self.forward(leader, command.clone(), until).await,
         }
     }
 
     /// Has it decided on as the leader.
-    async fn decide(&self, command: MapCommand, until: Instant) -> Attempt {
-        match timeout_at(until, self.raft.client_write(command)).await {
+    async fn decide(&self, command: MapCommand, term: Option<u64>, until: Instant) -> Attempt {
+        match timeout_at(until, self.raft.client_write(Proposal { command, term })).await {
             // Every command has an outcome; only Raft's own entries have none.
             Ok(Ok(response)) => response.data.map_or(Attempt::Failed(ProposeError::Undecided), Attempt::Done),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Attempt::NotTaken,
@@ -261,7 +279,7 @@ impl ControlPlane {
                 let installed = self.raft.install_full_snapshot(vote, snapshot).await;
                 installed.map_or(Answer::Stopped, |response| Answer::Snapshot(response.vote))
             }
-            Request::Propose(command) => match self.decide(command, Instant::now() + PROPOSAL_MAX).await {
+            Request::Propose(command) => match self.decide(command, None, Instant::now() + PROPOSAL_MAX).await {
                 Attempt::Done(outcome) => Answer::Proposed(outcome),
                 Attempt::NotTaken => Answer::NotLeader,
                 Attempt::Failed(ProposeError::Stopped) => Answer::Stopped,

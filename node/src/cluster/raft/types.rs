@@ -8,11 +8,20 @@ use serde::{Deserialize, Serialize};
 openraft::declare_raft_types!(
     /// A group that replicates the cluster's map.
     pub(crate) Types:
-        D = MapCommand,
+        D = Proposal,
         R = Applied,
         Node = Member,
         SnapshotData = Vec<u8>,
 );
+
+/// A command as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proposal {
+    /// What is to change.
+    pub(crate) command: MapCommand,
+    /// The term that it is for, if it is for one: what a leader has decided in its term is of no use in another.
+    pub(crate) term: Option<u64>,
+}
 
 /// What a log entry has come to; `None` of those that are Raft's own.
 pub(crate) type Applied = Option<Outcome>;

@@ -12,7 +12,9 @@ use std::{
 
 use clock::Time;
 use node_core::cluster::NodeId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
+
+use super::source::Settled;
 
 /// A replica, as its primary knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(crate) struct Follower {
     pub(crate) until: Time,
     /// Changes of the log that it has.
     pub(crate) offset: u64,
+    /// It has everything that the log named at this moment of the primary's monotonic time, whoever stamped it.
+    pub(crate) as_of: Duration,
     /// When it acknowledged something last, in monotonic time.
     pub(crate) heard: Duration,
 }
@@ -52,9 +56,10 @@ impl Followers {
     }
 
     /// A replica has acknowledged everything up to a time.
-    pub(super) fn acknowledged(&self, replica: NodeId, until: Time, offset: u64, heard: Duration) {
+    pub(super) fn acknowledged(&self, replica: NodeId, settled: Settled, heard: Duration) {
+        let Settled { until, offset, as_of, .. } = settled;
         if let Some(follower) = self.lock().get_mut(&replica) {
-            *follower = Follower { is_online: true, until: follower.until.max(until), offset, heard };
+            *follower = Follower { is_online: true, until: follower.until.max(until), offset, as_of, heard };
         }
         self.changed.notify_waiters();
     }
@@ -87,22 +92,21 @@ impl Followers {
         self.lock().values().map(|follower| follower.until).min()
     }
 
-    /// Waits until `count` have everything up to a time.
-    pub(crate) async fn until(&self, count: usize, until: Time) {
-        loop {
-            let changed = self.changed.notified();
-            if self.count(until) >= count {
-                return;
-            }
-            changed.await;
-        }
+    /// Whether one of them is connected and has all that there was when it connected.
+    pub(crate) fn is_online(&self, replica: NodeId) -> bool {
+        self.lock().get(&replica).is_some_and(|follower| follower.is_online)
     }
 
-    /// Waits until one of them has so many changes of the log.
-    pub(crate) async fn until_offset(&self, replica: NodeId, offset: u64) {
+    /// Notices whatever changes from this call on.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Waits until one of them has everything that the log named at a moment of this node's monotonic time.
+    pub(crate) async fn until_as_of(&self, replica: NodeId, moment: Duration) {
         loop {
             let changed = self.changed.notified();
-            if self.lock().get(&replica).is_some_and(|follower| follower.is_online && follower.offset >= offset) {
+            if self.lock().get(&replica).is_some_and(|follower| follower.is_online && follower.as_of >= moment) {
                 return;
             }
             changed.await;
@@ -121,7 +125,11 @@ mod tests {
     use clock::Time;
     use node_core::cluster::{Id, NodeId};
 
-    use super::Followers;
+    use super::{Followers, Settled};
+
+    fn settled(ms: u64) -> Settled {
+        Settled { batch: 1, until: at(ms), offset: 7, as_of: Duration::ZERO }
+    }
 
     fn node(number: u8) -> NodeId {
         NodeId(Id::from_bytes([number; 20]))
@@ -136,7 +144,7 @@ mod tests {
         let followers = Followers::default();
         [1, 2].into_iter().for_each(|number| followers.expect(node(number)));
         assert_eq!((followers.count(at(1)), followers.least()), (0, Some(Time::ZERO)));
-        followers.acknowledged(node(1), at(5), 7, Duration::from_secs(1));
+        followers.acknowledged(node(1), settled(5), Duration::from_secs(1));
         followers.lost(node(1));
         assert_eq!((followers.count(at(5)), followers.count(at(6))), (1, 0));
         assert_eq!(followers.online(Duration::from_secs(1), Duration::from_secs(10)), 0);
@@ -146,7 +154,7 @@ mod tests {
     fn who_was_not_heard_for_long_is_no_good_replica() {
         let followers = Followers::default();
         followers.expect(node(1));
-        followers.acknowledged(node(1), at(5), 7, Duration::from_secs(1));
+        followers.acknowledged(node(1), settled(5), Duration::from_secs(1));
         assert_eq!(followers.online(Duration::from_secs(11), Duration::from_secs(10)), 1);
         assert_eq!(followers.online(Duration::from_secs(12), Duration::from_secs(10)), 0);
     }
@@ -154,7 +162,7 @@ mod tests {
     #[test]
     fn nobody_who_is_no_replica_is_counted() {
         let followers = Followers::default();
-        followers.acknowledged(node(9), at(5), 7, Duration::from_secs(1));
+        followers.acknowledged(node(9), settled(5), Duration::from_secs(1));
         assert_eq!((followers.count(at(1)), followers.least()), (0, None));
     }
 }

@@ -28,6 +28,7 @@ mod source;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -45,8 +46,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{followers::Followers, progress::Progress};
-use super::bus::{Arrival, Bus};
+pub(crate) use self::{
+    followers::{Follower, Followers},
+    progress::Progress,
+};
+use super::{
+    bus::{Arrival, Bus},
+    moves::Cargo,
+};
 use crate::{limits::FEEDS_WAITING, mark::Mark};
 
 /// What a node is to be.
@@ -66,9 +73,9 @@ pub(crate) enum Assignment {
         /// All nodes of the shard.
         members: Vec<NodeId>,
         /// Slots that move away: by the primary that takes them, where that is reached, and which.
-        leaving: BTreeMap<NodeId, (Arc<str>, SlotSet)>,
+        leaving: BTreeMap<NodeId, (Arc<str>, Cargo)>,
         /// Slots that arrive: by the primary that sends them, and which.
-        arriving: BTreeMap<NodeId, SlotSet>,
+        arriving: BTreeMap<NodeId, Cargo>,
     },
     /// A replica.
     Replica {
@@ -105,7 +112,7 @@ pub(crate) enum Purpose {
     /// The dialling replica returns what its primary lacks.
     Return,
     /// The dialling primary feeds the slots that move to the other.
-    Move(SlotSet),
+    Move(Cargo),
 }
 
 /// The first frame of a connection.
@@ -136,6 +143,12 @@ pub(crate) struct Shared {
     returned: Notify,
     /// Slots in which something was returned, until the primary has sent them whole.
     unsure: Mutex<SlotSet>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("me", &self.me).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
@@ -265,7 +278,7 @@ impl Replication {
         }
         if let Assignment::Primary { replicas, leaving, .. } = &next {
             let replicas = replicas.iter().map(|(node, address)| Target::replica(*node, address));
-            let movers = leaving.iter().map(|(node, (address, slots))| Target::mover(*node, address, slots));
+            let movers = leaving.iter().map(|(node, (address, cargo))| Target::mover(*node, address, cargo));
             self.feed(replicas.chain(movers).collect());
         }
         self.current = next;
@@ -324,9 +337,9 @@ impl Replication {
         }
     }
 
-    fn accept(&mut self, Arrival { stream, first, .. }: Arrival) {
+    fn accept(&mut self, Arrival { from, stream, first }: Arrival) {
         let Ok(opening) = rmp_serde::from_slice::<Opening>(&first) else {
-            tracing::warn!("a connection for a feed does not say what it is for");
+            tracing::warn!(%from, "a connection for a feed does not say what it is for");
             return;
         };
         let Some(expected) = sink::Expected::of(&self.current, &opening) else {
@@ -363,8 +376,8 @@ impl Target {
         Self { purpose: Purpose::Follow, node, address: address.clone() }
     }
 
-    fn mover(node: NodeId, address: &Arc<str>, slots: &SlotSet) -> Self {
-        Self { purpose: Purpose::Move(slots.clone()), node, address: address.clone() }
+    fn mover(node: NodeId, address: &Arc<str>, cargo: &Cargo) -> Self {
+        Self { purpose: Purpose::Move(cargo.clone()), node, address: address.clone() }
     }
 
     /// Where it is noted what the other end has; nowhere for what is returned.

@@ -113,7 +113,7 @@ impl<'a> Connection<'a> {
             ..ReceiverOptions::new(origin, shared.store.matrix().birth(origin))
         };
         let intake = match &expected.purpose {
-            Purpose::Move(slots) => Intake::of_slots(slots.clone()),
+            Purpose::Move(cargo) => Intake::of_slots(cargo.slots.clone()),
             Purpose::Follow | Purpose::Return => Intake::default(),
         };
         Self {
@@ -227,9 +227,9 @@ impl<'a> Connection<'a> {
     fn welcome(&mut self, now: Now) {
         self.waits = false;
         let want = match &self.expected.purpose {
-            Purpose::Move(slots) => {
+            Purpose::Move(cargo) => {
                 // What an earlier attempt left, or an earlier stay.
-                self.shared.store.clear_slots(slots);
+                self.shared.store.clear_slots(&cargo.slots);
                 Want::Clone(SeenTable::new(SlotRange::ALL))
             }
             _ if self.shared.progress.holding().is_none() => Want::Clone(self.shared.seen(now)),

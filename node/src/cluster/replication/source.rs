@@ -112,10 +112,15 @@ async fn connect(shared: &Shared, target: &Target) -> Result<BusStream, Lost> {
 
 /// A batch that ended in a watermark.
 #[derive(Clone, Copy, Debug)]
-struct Settled {
-    batch: u64,
-    until: Time,
-    offset: u64,
+pub(super) struct Settled {
+    /// Its number on its connection.
+    pub(super) batch: u64,
+    /// All that this node stamped up to here has been sent.
+    pub(super) until: Time,
+    /// Changes of the log that have been read.
+    pub(super) offset: u64,
+    /// All that the log named at this moment of monotonic time has been sent.
+    pub(super) as_of: Duration,
 }
 
 struct Connection<'a> {
@@ -126,7 +131,7 @@ struct Connection<'a> {
     feed: Option<Feed>,
     settled: VecDeque<Settled>,
     /// The watermark of the batch that is being filled, if it has one.
-    watermark: Option<(Time, u64)>,
+    watermark: Option<Settled>,
     /// The slots of which something was sent, if anybody wants to know.
     slots: &'a mut SlotSet,
     rowed: Option<Duration>,
@@ -242,7 +247,7 @@ impl<'a> Connection<'a> {
         let own = Scope::Region(store.origin().region());
         let feed = match (&self.target.purpose, want) {
             (_, Want::Later) => return,
-            (Purpose::Move(slots), _) => Feed::of_slots(store, slots.clone(), consumer),
+            (Purpose::Move(cargo), _) => Feed::of_slots(store, cargo.slots.clone(), consumer),
             (Purpose::Follow, Want::Clone(seen)) => Feed::clone_rest(store, Scope::Everything, consumer, seen),
             (Purpose::Follow, Want::Resume(seen)) => Feed::resume(store, Scope::Everything, consumer, seen),
             (Purpose::Return, Want::Clone(seen) | Want::Resume(seen)) => Feed::resume(store, own, consumer, seen),
@@ -260,7 +265,7 @@ impl<'a> Connection<'a> {
         let acknowledged = self.sender.acknowledged();
         while let Some(settled) = self.settled.pop_front_if(|settled| settled.batch <= acknowledged) {
             match self.target.acknowledgements(self.shared) {
-                Some(known) => known.acknowledged(self.target.node, settled.until, settled.offset, now.monotonic),
+                Some(known) => known.acknowledged(self.target.node, settled, now.monotonic),
                 None => return Err(Lost::Done),
             }
         }
@@ -285,7 +290,10 @@ impl<'a> Connection<'a> {
             }
             self.sender.push(item)
         });
-        self.watermark = watermark.filter(|_| polled == Polled::Drained).map(|time| (time, feed.position()));
+        let (batch, offset, as_of) = (0, feed.position(), now.monotonic);
+        self.watermark = watermark
+            .filter(|_| polled == Polled::Drained)
+            .map(|until| Settled { batch, until, offset, as_of });
         self.sender.fed(now, polled);
     }
 
@@ -297,9 +305,9 @@ impl<'a> Connection<'a> {
         }
         let packed = self.sender.poll_transmit(now, self.pipe.out());
         if packed.is_some()
-            && let Some((until, offset)) = self.watermark.take()
+            && let Some(settled) = self.watermark.take()
         {
-            self.settled.push_back(Settled { batch: self.sender.sent(), until, offset });
+            self.settled.push_back(Settled { batch: self.sender.sent(), ..settled });
         }
         packed.is_some()
     }

@@ -297,7 +297,7 @@ fn failover_by_hand_is_for_replicas() {
         ("CLUSTER FAILOVER", "-ERR You should send CLUSTER FAILOVER to a replica"),
         ("CLUSTER FAILOVER x", "-ERR syntax error"),
     ]);
-    let refused = "-ERR failover by hand is not available yet";
+    let refused = "-ERR this node is still starting";
     let replica = worker_of(cluster(map.clone(), node(0, 1)));
     let orders = ["CLUSTER FAILOVER", "CLUSTER FAILOVER FORCE", "CLUSTER FAILOVER takeover"];
     Client::of(&replica).gives(&orders.map(|order| (order, refused)));

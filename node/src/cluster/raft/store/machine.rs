@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use node_core::cluster::ClusterMap;
+use node_core::cluster::{ClusterMap, Refused};
 use openraft::{
     AnyError, EntryPayload, ErrorSubject, OptionalSend, RaftSnapshotBuilder, StorageIOError, storage::RaftStateMachine,
 };
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
-    super::types::{Applied, Entry, LogId, Member, Membership, Number, Snapshot, SnapshotMeta, StorageError, Types},
+    super::types::{
+        Applied, Entry, LogId, Member, Membership, Number, Proposal, Snapshot, SnapshotMeta, StorageError, Types,
+    },
     Disk, META, get, key, set,
 };
 
@@ -66,7 +68,10 @@ impl MapMachine {
                 self.membership = Membership::new(Some(entry.log_id), membership);
                 None
             }
-            EntryPayload::Normal(command) => {
+            EntryPayload::Normal(Proposal { term: Some(term), .. }) if term != entry.log_id.leader_id.term => {
+                Some(Err(Refused::Outdated))
+            }
+            EntryPayload::Normal(Proposal { command, .. }) => {
                 let outcome = Arc::make_mut(&mut self.map).apply(&command);
                 self.publish();
                 Some(outcome)

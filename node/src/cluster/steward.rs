@@ -1,0 +1,536 @@
+//! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and hands over when asked.
+//!
+//! # Following the map
+//! Each new map is carried out in this order, so that at no moment two nodes believe the same of themselves:
+//! 1. The routing changes: clients are sent where they belong from here on.
+//! 2. If this node is a primary no more, its lease is let go of, and every turn of a client that began before that is waited
+//!    for. From then on nobody writes here.
+//! 3. Replication is given the new assignment; the store changes its life.
+//! 4. A lease counts once the store stamps under the incarnation that it is for.
+//!
+//! # Handing over
+//! A primary that is asked to hand over holds the requests of its slots, waits until nobody writes, lets its replica catch
+//! up, tells it so, lets go of the lease, and resigns in its next report. Clients wait meanwhile; the next map sends them on.
+//! If that map does not come in time, the primary takes the resignation back and goes on, under a new lease.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use clock::{Incarnation, Time};
+use node_core::{
+    cluster::{
+        ClusterMap, Founder, Lease, MapCommand, Moment, NodeId, Refused, Report, Run, ShardId, Standing,
+    },
+    slot::{Slot, SlotSet},
+};
+use tokio::{
+    sync::{Notify, futures::Notified, mpsc, oneshot},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cluster,
+    bus::{Bus, Channel},
+    control::{Introduction, Request, Response},
+    gossip::Suspects,
+    government::Reported,
+    moves::{arriving, leaving},
+    raft::{ControlPlane, FoundError, ProposeError},
+    replication::{Assignment, Followers, Handle, Life, Progress, Shared, Start},
+};
+use crate::{
+    limits::{CHANGE_MAX, HAND_OVER_MAX, REPORTS_WAITING, SUCCESSION_MAX},
+    server::Server,
+};
+
+/// What a steward is made of.
+pub(crate) struct Parts {
+    pub(crate) server: Arc<Server>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) plane: Arc<ControlPlane>,
+    pub(crate) bus: Bus,
+    pub(crate) founder: Founder,
+    pub(crate) suspects: Arc<Suspects>,
+    pub(crate) replication: Handle,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reports: mpsc::Sender<Reported>,
+}
+
+/// See the head of this file.
+pub(crate) struct Steward {
+    parts: Parts,
+    lease: Mutex<Lease>,
+    /// What the next report says beside what is.
+    standing: Mutex<Latest>,
+    number: AtomicU64,
+    /// A report is due at once.
+    hurry: Notify,
+    /// The map has been carried out.
+    followed: Notify,
+    /// A client wants this replica to take over.
+    wish: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    /// The latest moment that was heard of.
+    moment: Option<Moment>,
+    /// Whom this primary has resigned to.
+    resigns_to: Option<(NodeId, Run)>,
+    /// Who has handed over to this node, in which run.
+    handed_over: Option<(NodeId, Run)>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotDone {
+    #[error("this node is not the primary of that replica")]
+    NotPrimary,
+    #[error("the replica is not connected")]
+    NotConnected,
+    #[error("the replica did not catch up in time")]
+    NotCaughtUp,
+    #[error("the replica cannot be told: {0}")]
+    NotTold(String),
+    #[error("the change was not agreed on in time")]
+    NotAgreed,
+    #[error("a hand-over is under way already")]
+    Busy,
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    #[error("{0}")]
+    Undecided(#[from] ProposeError),
+    #[error("{0}")]
+    Found(#[from] FoundError),
+}
+
+impl Steward {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let lease = Lease::new(parts.server.config.cluster.lease);
+        Self {
+            parts,
+            lease: Mutex::new(lease),
+            standing: Mutex::default(),
+            number: AtomicU64::new(0),
+            hurry: Notify::new(),
+            followed: Notify::new(),
+            wish: Arc::new(Notify::new()),
+        }
+    }
+
+    /// Wakes who has the primary hand over to this node.
+    pub(crate) fn wishes_to_lead(&self) -> Arc<Notify> {
+        self.wish.clone()
+    }
+
+    /// Has the primary hand over to this node whenever a client wishes it, until `shutdown`.
+    pub(crate) async fn take_over(&self, shutdown: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.wish.notified() => {}
+            }
+            match self.fail_over(self.me()).await {
+                Response::Done => tracing::info!("the primary has handed over"),
+                other => tracing::warn!(answer = ?other, "the primary does not hand over"),
+            }
+        }
+    }
+
+    /// Reports until `shutdown`.
+    pub(crate) async fn report_on(&self, shutdown: &CancellationToken) {
+        let mut due = interval(self.parts.server.config.cluster.report_every);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = due.tick() => {}
+                () = self.hurry.notified() => {}
+            }
+            self.look_after();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.report() => {}
+            }
+        }
+    }
+
+    /// Carries out each new map until `shutdown`.
+    pub(crate) async fn follow(&self, shutdown: &CancellationToken) {
+        let mut maps = self.parts.plane.map();
+        loop {
+            let map = maps.borrow_and_update().clone();
+            self.carry_out(map).await;
+            self.followed.notify_waiters();
+            self.hurry.notify_one();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = maps.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.parts.server.clock.now().monotonic
+    }
+
+    pub(super) fn me(&self) -> NodeId {
+        self.parts.founder.id
+    }
+
+    pub(super) fn map(&self) -> Arc<ClusterMap> {
+        self.parts.cluster.map()
+    }
+
+    pub(super) fn movers(&self) -> &Followers {
+        &self.parts.shared.movers
+    }
+
+    /// The incarnation under which this node's writes can be stamped.
+    pub(super) fn serving(&self) -> Option<Incarnation> {
+        self.progress().serving()
+    }
+
+    /// Notices each map that is carried out from this call on.
+    pub(super) fn map_followed(&self) -> Notified<'_> {
+        self.followed.notified()
+    }
+
+    /// Lets requests for these slots wait.
+    pub(super) fn hold(&self, slots: &SlotSet) {
+        self.parts.cluster.hold(slots);
+    }
+
+    /// Lets requests for these slots go on.
+    pub(super) fn let_go(&self, slots: &SlotSet) {
+        self.parts.cluster.let_go(slots);
+    }
+
+    /// Waits until all requests that began before have ended, and returns when that was.
+    pub(super) async fn until_nobody_writes(&self) -> Duration {
+        self.parts.server.until_turns_passed().await;
+        self.now()
+    }
+
+    /// Waits for a map, carried out, of which this is true.
+    pub(super) async fn until_map(&self, is_true: impl Fn() -> bool) {
+        loop {
+            let followed = self.map_followed();
+            if is_true() {
+                return;
+            }
+            followed.await;
+        }
+    }
+
+    /// Has a change of the map decided on.
+    pub(super) async fn agree_on(&self, command: &MapCommand, patience: Duration) -> Result<(), NotDone> {
+        match self.parts.plane.propose(command, patience).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(refused)) => Err(NotDone::Refused(refused)),
+            Err(error) => Err(NotDone::Undecided(error)),
+        }
+    }
+
+    fn followers(&self) -> &Followers {
+        &self.parts.shared.followers
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.parts.shared.progress
+    }
+
+    /// What has to be kept up to date while nothing happens.
+    fn look_after(&self) {
+        let Parts { server, cluster, .. } = &self.parts;
+        let (config, now) = (&server.config.cluster, self.now());
+        let online = self.followers().online(now, config.min_replicas_max_lag);
+        cluster.set_enough_replicas(online >= config.min_replicas_to_write as usize);
+        let limit = self.followers().least().unwrap_or(Time::MAX);
+        server.store.settings().set_frontier_limit(limit);
+    }
+
+    /// Reports once, and takes in the answer.
+    async fn report(&self) {
+        let asked = self.now();
+        let report = self.make_report();
+        let patience = self.parts.server.config.cluster.lease / 2;
+        if let Ok(Some(standing)) = timeout(patience, self.ask_leader(report)).await {
+            self.take(asked, standing);
+        }
+    }
+
+    fn make_report(&self) -> Report {
+        let Parts { cluster, founder, suspects, shared, .. } = &self.parts;
+        let map = cluster.map();
+        let latest = self.latest();
+        Report {
+            node: founder.clone(),
+            number: self.number.fetch_add(1, Relaxed),
+            epoch: map.epoch(),
+            after: latest.moment,
+            held: shared.held(),
+            suspects: suspects.now(),
+            resigns_to: latest.resigns_to,
+        }
+    }
+
+    /// Sends a report to whoever leads; none if nobody does, or does not answer.
+    async fn ask_leader(&self, report: Report) -> Option<Standing> {
+        if self.parts.plane.leadership().borrow().is_mine {
+            return self.govern(report).await;
+        }
+        let address = self.leader_address()?;
+        let patience = self.parts.server.config.cluster.lease / 2;
+        let request = Request::Report(report);
+        match self.parts.bus.peer(address).call(Channel::Control, &request, patience).await {
+            Ok(Response::Standing(standing)) => Some(standing),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(%error, "the leader does not answer");
+                None
+            }
+        }
+    }
+
+    /// Where the leader is, as far as this node knows.
+    fn leader_address(&self) -> Option<String> {
+        self.parts.plane.leadership().borrow().leader.as_ref().map(|leader| leader.bus.clone())
+    }
+
+    /// Hands a report to this node's own government.
+    async fn govern(&self, report: Report) -> Option<Standing> {
+        let (answer, answered) = oneshot::channel();
+        // One more than the government can look at in a round is not answered, and comes again.
+        self.parts.reports.try_send(Reported { report, answer }).ok()?;
+        answered.await.ok()
+    }
+
+    fn take(&self, asked: Duration, standing: Standing) {
+        {
+            let mut latest = self.latest();
+            latest.moment = latest.moment.max(Some(standing.moment));
+        }
+        if standing.lease.is_some() && standing.lease == self.progress().serving() {
+            let mut lease = self.lease();
+            lease.granted(asked);
+            self.parts.cluster.set_lease(lease.until());
+        }
+    }
+
+    async fn carry_out(&self, map: Arc<ClusterMap>) {
+        let Parts { server, cluster, replication, .. } = &self.parts;
+        let former = cluster.map();
+        let assignment = self.assignment(&former, &map);
+        let own = map.shard_of(self.me()).map(|(shard, _)| map.slots(shard));
+        cluster.set_map(map.clone());
+        let serves = self.progress().serving();
+        let goes_on = matches!(&assignment, Assignment::Primary { life, .. } if serves == Some(life.origin.incarnation()));
+        if serves.is_some() && !goes_on {
+            self.give_up_lease();
+            server.until_turns_passed().await;
+            self.latest().resigns_to = None;
+        }
+        if map.is_founded() {
+            self.drop_foreign(&former, &map).await;
+            server.store.set_owned(Some(Arc::new(own.unwrap_or_default())));
+        }
+        replication.assignments.send_if_modified(|current| {
+            let is_news = *current != assignment;
+            *current = assignment;
+            is_news
+        });
+    }
+
+    /// Drops what is here of slots that have moved away, or of an earlier stay of those that begin to arrive.
+    async fn drop_foreign(&self, former: &ClusterMap, map: &ClusterMap) {
+        let own = map.shard_of(self.me()).map(|(id, _)| id);
+        let was_own = former.shard_of(self.me()).map(|(id, _)| id);
+        let has_left = |slot| former.owner(slot) == was_own && map.owner(slot) != own;
+        let begins_to_arrive = |slot| map.target(slot) == own && former.target(slot) != own;
+        let foreign: SlotSet = Slot::all().filter(|slot| has_left(*slot) || begins_to_arrive(*slot)).collect();
+        if was_own.is_some() && !foreign.is_empty() {
+            self.parts.server.until_turns_passed().await;
+            self.parts.server.store.clear_slots(&foreign);
+        }
+    }
+
+    fn give_up_lease(&self) {
+        self.lease().give_up(self.now());
+        self.parts.cluster.set_lease(Duration::ZERO);
+    }
+
+    /// What this node is to be, by this map.
+    fn assignment(&self, former: &ClusterMap, map: &ClusterMap) -> Assignment {
+        let Some((id, shard)) = map.shard_of(self.me()) else { return Assignment::Idle };
+        let Some(origin) = map.origin(id) else { return Assignment::Idle };
+        let life = Life { origin, birth: shard.birth };
+        if shard.primary != self.me() {
+            let Some(primary) = map.node(shard.primary) else { return Assignment::Idle };
+            return Assignment::Replica { life, primary: shard.primary, address: primary.addresses.bus().into() };
+        }
+        if shard.run != self.parts.cluster.run {
+            // What the map remembers of this node was another process; it holds nothing until it is told to go on.
+            return Assignment::Idle;
+        }
+        let replicas = map.replicas(id).map(|(id, node)| (id, node.addresses.bus().into())).collect();
+        let members = map.nodes().filter(|(_, node)| node.shard == id).map(|(id, _)| id).collect();
+        let start = self.start(former, id);
+        let reached = |(node, cargo)| Some((node, (map.node(node)?.addresses.bus().into(), cargo)));
+        let leaving = leaving(map, id).into_iter().filter_map(reached).collect();
+        Assignment::Primary { life, start, replicas, members, leaving, arriving: arriving(map, id) }
+    }
+
+    /// Where the clock of this node begins if it becomes the primary of this shard.
+    fn start(&self, former: &ClusterMap, id: ShardId) -> Start {
+        let before = former.shard(id).map(|shard| (shard.primary, shard.run));
+        if before.is_some() && self.latest().handed_over == before {
+            Start::Now
+        } else {
+            Start::Past(self.parts.server.config.clock.max_drift)
+        }
+    }
+
+    /// Answers a request of another node or of an operator.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        match request {
+            Request::Report(report) => match self.govern(report).await {
+                Some(standing) => Response::Standing(standing),
+                None => Response::NotHere(self.leader_address()),
+            },
+            Request::HandOver { to } => done(self.hand_over(to).await),
+            Request::HandedOver { from, run } => {
+                self.latest().handed_over = Some((from, run));
+                Response::Done
+            }
+            Request::Introduce => Response::Introduction(self.introduce()),
+            Request::Map => Response::Map(Box::new(ClusterMap::clone(&self.map()))),
+            Request::Change(command) => self.change(command).await,
+            Request::FailOver { node } => self.fail_over(node).await,
+        }
+    }
+
+    fn introduce(&self) -> Introduction {
+        let Parts { server, founder, .. } = &self.parts;
+        let region = &server.config.region;
+        Introduction {
+            node: founder.clone(),
+            region: region.name.to_string(),
+            region_id: region.id.number(),
+            is_founded: self.map().is_founded(),
+            keys: server.store.census().values as u64,
+        }
+    }
+
+    async fn change(&self, command: MapCommand) -> Response {
+        match self.carry_through(&command).await {
+            Ok(()) => Response::Done,
+            Err(NotDone::Refused(refused)) => Response::Refused(refused),
+            Err(error) => Response::Failed(error.to_string()),
+        }
+    }
+
+    async fn carry_through(&self, command: &MapCommand) -> Result<(), NotDone> {
+        match command {
+            MapCommand::Found { .. } => Ok(self.parts.plane.found(command, CHANGE_MAX).await?.map(drop)?),
+            _ => self.agree_on(command, CHANGE_MAX).await,
+        }
+    }
+
+    /// Has the primary of a replica hand over to it.
+    pub(crate) async fn fail_over(&self, replica: NodeId) -> Response {
+        let map = self.parts.cluster.map();
+        let Some((_, shard)) = map.shard_of(replica).filter(|(_, shard)| shard.primary != replica) else {
+            return Response::Failed(format!("node {replica} is no replica"));
+        };
+        if shard.primary == self.me() {
+            return done(self.hand_over(replica).await);
+        }
+        let Some(primary) = map.node(shard.primary) else { return Response::NotHere(None) };
+        let request = Request::HandOver { to: replica };
+        let peer = self.parts.bus.peer(primary.addresses.bus());
+        match peer.call(Channel::Control, &request, HAND_OVER_MAX + SUCCESSION_MAX).await {
+            Ok(response) => response,
+            Err(error) => Response::Failed(format!("the primary cannot be asked: {error}")),
+        }
+    }
+
+    /// Lets a replica take the place of this primary, without loss.
+    async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {
+        let map = self.parts.cluster.map();
+        let (id, shard) = map.shard_of(self.me()).ok_or(NotDone::NotPrimary)?;
+        let heir = map.node(to).filter(|node| node.shard == id && to != self.me()).ok_or(NotDone::NotPrimary)?;
+        if shard.primary != self.me() || self.progress().serving() != Some(shard.incarnation) {
+            return Err(NotDone::NotPrimary);
+        }
+        let is_online = self.followers().all().iter().any(|(node, follower)| *node == to && follower.is_online);
+        if !is_online {
+            return Err(NotDone::NotConnected);
+        }
+        if self.latest().resigns_to.is_some() {
+            return Err(NotDone::Busy);
+        }
+        let slots = map.slots(id);
+        self.parts.cluster.hold(&slots);
+        let outcome = self.resign(&map, to, (heir.run, heir.addresses.bus())).await;
+        self.take_back(&slots);
+        outcome
+    }
+
+    async fn resign(&self, map: &ClusterMap, to: NodeId, (run, address): (Run, String)) -> Result<(), NotDone> {
+        let Parts { founder, bus, .. } = &self.parts;
+        let moment = self.until_nobody_writes().await;
+        let caught_up = self.followers().until_as_of(to, moment);
+        timeout(HAND_OVER_MAX, caught_up).await.map_err(|_| NotDone::NotCaughtUp)?;
+        let request = Request::HandedOver { from: founder.id, run: founder.run };
+        match bus.peer(address).call(Channel::Control, &request, HAND_OVER_MAX).await {
+            Ok(Response::Done) => {}
+            Ok(other) => return Err(NotDone::NotTold(format!("{other:?}"))),
+            Err(error) => return Err(NotDone::NotTold(error.to_string())),
+        }
+        // No more leases are asked for. What was acknowledged under this one may still be said: the replica has it.
+        self.lease().give_up(self.now());
+        self.latest().resigns_to = Some((to, run));
+        self.hurry.notify_one();
+        let primary = |map: &ClusterMap| map.shard_of(self.me()).map(|(_, shard)| (shard.primary, shard.run));
+        let is_succeeded = || primary(&self.map()) != primary(map);
+        timeout(SUCCESSION_MAX, self.until_map(is_succeeded)).await.map_err(|_| NotDone::NotAgreed)
+    }
+
+    /// After a hand-over, whatever it came to: a resignation that was not acted on counts no more.
+    fn take_back(&self, slots: &SlotSet) {
+        let has_resigned = self.latest().resigns_to.take().is_some();
+        if has_resigned {
+            // The leader may have acted on it after it had granted what was asked for before.
+            self.give_up_lease();
+        }
+        self.parts.cluster.let_go(slots);
+        self.hurry.notify_one();
+    }
+
+    fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn done(outcome: Result<(), NotDone>) -> Response {
+    match outcome {
+        Ok(()) => Response::Done,
+        Err(error) => Response::Failed(error.to_string()),
+    }
+}
+
+/// The way of reports to this node's government.
+pub(crate) fn reports() -> (mpsc::Sender<Reported>, mpsc::Receiver<Reported>) {
+    mpsc::channel(REPORTS_WAITING)
+}
