@@ -48,7 +48,9 @@ pub(crate) enum StateDirError {
         error: StateError,
     },
     /// The file that counts the node's starts holds no number.
-    #[error("{path} does not hold a number; restore it, or remove the directory if this node may join its cluster as another")]
+    #[error(
+        "{path} does not hold a number; restore it, or remove the directory if this node may join its cluster as another"
+    )]
     BrokenRun {
         /// The file.
         path: PathBuf,
@@ -117,7 +119,8 @@ impl StateDir {
     pub(crate) fn next_run(&self) -> Result<Run, StateDirError> {
         let path = self.path.join(RUN);
         let content = read_at_most(&path, RUN_BYTES_MAX)?;
-        let last = content.map_or(Some(0), |content| std::str::from_utf8(&content).ok()?.trim_end().parse::<u64>().ok());
+        let last =
+            content.map_or(Some(0), |content| std::str::from_utf8(&content).ok()?.trim_end().parse::<u64>().ok());
         let next = last.and_then(|last| last.checked_add(1)).ok_or(StateDirError::BrokenRun { path })?;
         self.replace(RUN, format!("{next}\n").as_bytes())?;
         Ok(Run(next))

@@ -61,8 +61,7 @@ fn ask(bus: SocketAddr, request: Request) -> Result<Response, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let response = runtime.block_on(async {
             let bus_end = Bus::new(None);
-            let response =
-                bus_end.peer(bus.to_string()).call(Channel::Control, &request, Duration::from_secs(5)).await;
+            let response = bus_end.peer(bus.to_string()).call(Channel::Control, &request, Duration::from_secs(5)).await;
             bus_end.shutdown().await;
             response
         });

@@ -7,9 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clock::OsClock;
-use node_core::cluster::{
-    Governor, MapCommand, NodeId, Report, Run, Standing, Term,
-};
+use node_core::cluster::{Governor, MapCommand, NodeId, Report, Run, Standing, Term};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,

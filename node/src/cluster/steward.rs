@@ -23,9 +23,7 @@ use std::{
 
 use clock::{Incarnation, Time};
 use node_core::{
-    cluster::{
-        ClusterMap, Founder, Lease, MapCommand, Moment, NodeId, Refused, Report, Run, ShardId, Standing,
-    },
+    cluster::{ClusterMap, Founder, Lease, MapCommand, Moment, NodeId, Refused, Report, Run, ShardId, Standing},
     slot::{Slot, SlotSet},
 };
 use tokio::{
@@ -331,7 +329,8 @@ impl Steward {
         let own = map.shard_of(self.me()).map(|(shard, _)| map.slots(shard));
         cluster.set_map(map.clone());
         let serves = self.progress().serving();
-        let goes_on = matches!(&assignment, Assignment::Primary { life, .. } if serves == Some(life.origin.incarnation()));
+        let goes_on =
+            matches!(&assignment, Assignment::Primary { life, .. } if serves == Some(life.origin.incarnation()));
         if serves.is_some() && !goes_on {
             self.give_up_lease();
             server.until_turns_passed().await;

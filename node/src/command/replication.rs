@@ -98,7 +98,8 @@ struct Shown {
 }
 
 fn replicas(cluster: &Cluster) -> Vec<Shown> {
-    let (map, followers) = (cluster.map(), cluster.replication().map(|shared| shared.followers.all()).unwrap_or_default());
+    let (map, followers) =
+        (cluster.map(), cluster.replication().map(|shared| shared.followers.all()).unwrap_or_default());
     let shown = |(id, follower): (NodeId, Follower)| {
         let addresses = &map.node(id)?.addresses;
         Some(Shown { host: addresses.host.clone(), port: addresses.port, follower })
@@ -169,7 +170,9 @@ pub(super) fn info(server: &Server) -> Vec<(String, String)> {
     lines.put("connected_slaves", replicas.iter().filter(|replica| replica.follower.is_online).count());
     let needed = server.config.cluster.min_replicas_to_write;
     let now = server.clock.now().monotonic;
-    if needed > 0 && let Some(shared) = server.cluster.as_ref().and_then(|cluster| cluster.replication()) {
+    if needed > 0
+        && let Some(shared) = server.cluster.as_ref().and_then(|cluster| cluster.replication())
+    {
         let good = shared.followers.online(now, server.config.cluster.min_replicas_max_lag);
         lines.put("min_slaves_good_slaves", good);
     }

@@ -40,7 +40,8 @@ impl ControlPlane {
             return Ok(Err(refused));
         }
         let all = map.nodes().map(|(id, _)| id).collect();
-        let voters = choose_voters(&map, &BTreeSet::new(), &all);
+        // Who begins a group must be one of its voters.
+        let voters = choose_voters(&map, &BTreeSet::from([self.me]), &all);
         let voters: BTreeMap<Number, Member> = map
             .nodes()
             .filter(|(id, _)| voters.contains(id))

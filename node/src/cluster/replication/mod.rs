@@ -253,7 +253,10 @@ impl Replication {
                         break;
                     }
                     let next = self.assignments.borrow_and_update().clone();
-                    self.assign(next).await;
+                    // A life may have to wait for the mark, which nobody moves any more once the node stops.
+                    if shutdown.run_until_cancelled(self.assign(next)).await.is_none() {
+                        break;
+                    }
                 }
                 Some(arrival) = self.arrivals.recv() => self.accept(arrival),
                 Some(ended) = self.connections.join_next_with_id() => note_end(ended),

@@ -291,9 +291,8 @@ impl<'a> Connection<'a> {
             self.sender.push(item)
         });
         let (batch, offset, as_of) = (0, feed.position(), now.monotonic);
-        self.watermark = watermark
-            .filter(|_| polled == Polled::Drained)
-            .map(|until| Settled { batch, until, offset, as_of });
+        self.watermark =
+            watermark.filter(|_| polled == Polled::Drained).map(|until| Settled { batch, until, offset, as_of });
         self.sender.fed(now, polled);
     }
 
