@@ -23,4 +23,5 @@ mod server;
 mod slowlog;
 mod state;
 mod stats;
+mod terminal;
 mod transaction;

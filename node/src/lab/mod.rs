@@ -17,7 +17,7 @@
 //!
 //! # Where what is
 //! `args` what can be asked for; `plan` what that comes to; `ports` and `certificates` what it needs; `processes` and
-//! `leash` the children; `look` what they say of themselves; `view`, `paint` and `screen` what a person sees, and
+//! `leash` the children; `look` what they say of themselves; `view` what a person sees (on a [`terminal`](crate::terminal)), and
 //! `description` what a program does.
 
 mod args;
@@ -26,11 +26,9 @@ mod description;
 pub(crate) mod leash;
 mod limits;
 mod look;
-mod paint;
 mod plan;
 mod ports;
 mod processes;
-mod screen;
 mod view;
 
 use std::{
@@ -46,15 +44,15 @@ pub(crate) use args::LabArgs;
 use certificates::Authority;
 use description::{Description, Pids};
 use look::Snapshot;
-use paint::{Line, Style};
 use plan::Plan;
 use processes::{Ended, Files, Processes};
-use screen::Screen;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     time::{self, Instant},
 };
+
+use crate::terminal::{Line, Screen, Style};
 
 /// The exit code for what was asked wrongly.
 const USAGE: u8 = 2;

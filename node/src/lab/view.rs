@@ -2,15 +2,15 @@
 //!
 //! Beside the lag of a link stands the delay that the WAN was told to have, since only the two together say anything:
 //! 160 ms of lag over 150 ms of distance is as good as it gets, over 50 ms it is not. Everything here is a function of
-//! a plan and a snapshot; the screen itself is [`screen`](super::screen).
+//! a plan and a snapshot; the screen itself is [`terminal`](crate::terminal).
 
 use std::time::Duration;
 
 use super::{
     look::{LinkIn, Snapshot},
-    paint::{Line, Style},
     plan::Plan,
 };
+use crate::terminal::{Line, Style, grouped};
 
 /// With more links than this the single line sums them up.
 const LINKS_IN_A_LINE: usize = 6;
@@ -146,19 +146,6 @@ fn name_width(plan: &Plan) -> usize {
     plan.regions.iter().map(|region| region.name.len()).max().unwrap_or(0)
 }
 
-/// A number with a comma at each thousand.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 fn bytes(bytes: u64) -> String {
     let units = [(1u64 << 30, "GiB"), (1 << 20, "MiB")];
     let (unit, name) = units.into_iter().find(|(unit, _)| bytes >= *unit).unwrap_or((1 << 10, "KiB"));
@@ -171,7 +158,7 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{Plan, Snapshot, bytes, grouped, introduction, live, summary, time};
+    use super::{Plan, Snapshot, bytes, introduction, live, summary, time};
     use crate::lab::{LabArgs, look::Status};
 
     #[derive(Parser)]
@@ -267,7 +254,6 @@ mod tests {
 
     #[test]
     fn quantities_read_well() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.0534, 9.9, 12.34, 3_000.0].map(time), ["53 ms", "9900 ms", "12.3 s", "50 min"]);
         assert_eq!([68, 1 << 20, 3 << 30].map(bytes), ["0.1 KiB", "1.0 MiB", "3.0 GiB"]);
     }

@@ -8,7 +8,7 @@ use std::{env, io::IsTerminal};
 
 /// How a word looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// As the terminal has it.
     Plain,
     /// What stands out.
@@ -39,32 +39,32 @@ impl Style {
 
 /// One line of words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     words: Vec<(Style, String)>,
 }
 
 impl Line {
     /// Adds text as it stands.
     #[must_use]
-    pub(super) fn with(mut self, style: Style, text: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, style: Style, text: impl Into<String>) -> Self {
         self.words.push((style, text.into()));
         self
     }
 
     /// Adds text at the left of a column of this width.
     #[must_use]
-    pub(super) fn left(self, style: Style, width: usize, text: &str) -> Self {
+    pub(crate) fn left(self, style: Style, width: usize, text: &str) -> Self {
         self.with(style, format!("{text:<width$}"))
     }
 
     /// Adds text at the right of a column of this width.
     #[must_use]
-    pub(super) fn right(self, style: Style, width: usize, text: &str) -> Self {
+    pub(crate) fn right(self, style: Style, width: usize, text: &str) -> Self {
         self.with(style, format!("{text:>width$}"))
     }
 
     /// The line as it is printed: of at most `width` characters, with colours or without, without spaces at its end.
-    pub(super) fn print(&self, width: usize, colour: bool) -> String {
+    pub(crate) fn print(&self, width: usize, colour: bool) -> String {
         let mut printed = String::new();
         let mut room = width;
         let last = self.words.len().saturating_sub(1);
@@ -82,8 +82,21 @@ impl Line {
     }
 }
 
+/// A number with a comma at each thousand.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// Whether colours are wanted on standard output.
-pub(super) fn colour_wanted() -> bool {
+pub(crate) fn colour_wanted() -> bool {
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
     std::io::stdout().is_terminal() && !no_color && !dumb
@@ -91,7 +104,7 @@ pub(super) fn colour_wanted() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Line, Style};
+    use super::{Line, Style, grouped};
 
     #[test]
     fn line_is_cut_to_the_width_whatever_its_colours() {
@@ -100,5 +113,10 @@ mod tests {
         assert_eq!(line.print(8, false), "up    →");
         assert_eq!(line.print(8, true), "\x1b[32mup    \x1b[0m\x1b[2m→\x1b[0m");
         assert_eq!(line.print(0, true), "");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -12,7 +12,7 @@ const WIDTH_OF_NO_TERMINAL: usize = usize::MAX;
 
 /// Standard output.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     is_terminal: bool,
     colour: bool,
     /// How many lines of the block are on the screen, below which the cursor stands.
@@ -21,12 +21,12 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Looks at what standard output is.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { is_terminal: io::stdout().is_terminal(), colour: paint::colour_wanted(), drawn: 0 }
     }
 
     /// Whether a block of this many lines can be drawn in place.
-    pub(super) fn has_room_for(&self, lines: usize) -> bool {
+    pub(crate) fn has_room_for(&self, lines: usize) -> bool {
         let (_, height) = self.size();
         self.is_terminal && lines < height
     }
@@ -35,7 +35,7 @@ impl Screen {
     ///
     /// # Errors
     /// Those of standard output.
-    pub(super) fn say(&mut self, lines: &[Line]) -> io::Result<()> {
+    pub(crate) fn say(&mut self, lines: &[Line]) -> io::Result<()> {
         let mut text = self.erase();
         self.append(&mut text, lines);
         write(&text)
@@ -45,7 +45,7 @@ impl Screen {
     ///
     /// # Errors
     /// Those of standard output.
-    pub(super) fn draw(&mut self, block: &[Line]) -> io::Result<()> {
+    pub(crate) fn draw(&mut self, block: &[Line]) -> io::Result<()> {
         let mut text = self.erase();
         self.append(&mut text, block);
         self.drawn = block.len();
