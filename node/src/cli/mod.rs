@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and the exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
 mod check;
+mod cluster;
 mod node;
 mod wan;
 
@@ -33,6 +34,13 @@ enum Command {
     Wan(wan::WanArgs),
     /// Run whole regions on this machine, and show how they keep up with one another
     Lab(Box<LabArgs>),
+    /// Operate the cluster of a region: create it, look at it, change it
+    ///
+    /// Nodes are reached at their bus, the address of `listen` in the section [cluster] of their files. Any node of a cluster
+    /// will do: a request goes on by itself to the one that leads. Every change shows its plan first and asks; --yes goes
+    /// ahead, --dry-run goes no further. Exit codes: 0 done, 1 failed, 2 asked for wrongly.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -62,6 +70,7 @@ fn run(command: Command, until_stdin_closes: bool) -> anyhow::Result<ExitCode> {
         Command::Node(overrides) => node::run(&overrides),
         Command::Wan(args) => wan::run(&args),
         Command::Lab(args) => lab::run(*args),
+        Command::Cluster(command) => cluster::run(command),
         Command::Config(ConfigCommand::Check(args)) => check::run(&args),
     }
 }

@@ -46,7 +46,7 @@ mod tests;
 
 use std::{io, sync::Arc};
 
-use config::NodeConfig;
+use config::{NodeConfig, TlsFiles};
 use geo_link::tls::Credentials;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -89,9 +89,16 @@ const PROTOCOL: &[u8] = b"meridian-bus/1";
 /// # Errors
 /// If a file cannot be read, or the certificate is not one of this region.
 pub(crate) fn credentials(config: &NodeConfig) -> anyhow::Result<Option<Arc<Credentials>>> {
-    let Some(files) = config.cluster.files() else { return Ok(None) };
+    config.cluster.files().map(|files| credentials_of(config.region.name.as_str(), files)).transpose()
+}
+
+/// What these files make: the credentials of a node, or of an operator, of this region.
+///
+/// # Errors
+/// As [`credentials`].
+pub(crate) fn credentials_of(region: &str, files: TlsFiles<'_>) -> anyhow::Result<Arc<Credentials>> {
     let material = crate::links::material(files)?;
-    Ok(Some(Arc::new(Credentials::new(config.region.name.as_str(), PROTOCOL, &material)?)))
+    Ok(Arc::new(Credentials::new(region, PROTOCOL, &material)?))
 }
 
 /// Prepares a socket, at either end. Without `TCP_NODELAY` a handshake and each small answer take 40 ms.

@@ -1,0 +1,149 @@
+//! An operator of a cluster: has its map, and gets changes to whoever can make them.
+//!
+//! Changes are made by the leader of the Raft group, and any node that is asked says who that is. So an operator may begin
+//! at any node, follows where it is sent, and tries another node when one is gone, all of it a bounded number of times.
+//!
+//! A request is sent again only if it was not carried out for sure. What became of one whose answer was lost can be seen in
+//! the map, and whoever asked knows what to look for there.
+
+use node_core::cluster::{ClusterMap, Health, MapCommand, NodeId};
+use tokio::time::sleep;
+
+use super::{
+    connection::{Caller, OperateError, unexpected},
+    limits,
+};
+use crate::cluster::control::{Request, Response};
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    caller: Caller,
+    /// Where the map is read: the node that answered last.
+    node: String,
+    /// Where changes go first: the leader, if it was found already.
+    leader: Option<String>,
+    map: ClusterMap,
+}
+
+impl Operator {
+    /// Reads the map at a node.
+    ///
+    /// # Errors
+    /// [`OperateError`]; among them that there is no cluster.
+    pub(crate) async fn join(caller: Caller, node: String) -> Result<Self, OperateError> {
+        let map = caller.map(&node).await?;
+        if !map.is_founded() {
+            return Err(OperateError::NotFounded(node));
+        }
+        Ok(Self { caller, node, leader: None, map })
+    }
+
+    /// The map, as it was read last.
+    pub(crate) fn map(&self) -> &ClusterMap {
+        &self.map
+    }
+
+    /// Who asks.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Where the map is read.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Reads the map again, at another node if the one from before does not answer. It never goes back: an older one is as
+    /// good as none.
+    ///
+    /// # Errors
+    /// [`OperateError`] of the node from before, if no node answers.
+    pub(crate) async fn refresh(&mut self) -> Result<(), OperateError> {
+        let mut failed = None;
+        for address in self.addresses() {
+            match self.caller.map(&address).await {
+                Ok(map) => {
+                    self.node = address;
+                    if map.epoch() > self.map.epoch() {
+                        self.map = map;
+                    }
+                    return Ok(());
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| OperateError::NotFounded(self.node.clone())))
+    }
+
+    /// Has the map changed.
+    ///
+    /// # Errors
+    /// [`OperateError`]; only [`OperateError::Unknown`] leaves open whether it is changed.
+    pub(crate) async fn change(&mut self, command: &MapCommand) -> Result<(), OperateError> {
+        let first = self.leader.clone().unwrap_or_else(|| self.node.clone());
+        let leader = self.send(first, &Request::Change(command.clone())).await?;
+        self.leader = Some(leader);
+        Ok(())
+    }
+
+    /// Has a replica made the primary of its shard, without loss. Returns when that has begun at least.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change).
+    pub(crate) async fn fail_over(&mut self, replica: NodeId) -> Result<(), OperateError> {
+        let address = self.map.node(replica).map_or_else(|| self.node.clone(), |node| node.addresses.bus());
+        self.send(address, &Request::FailOver { node: replica }).await.map(drop)
+    }
+
+    /// Waits until all nodes that are up know a map that is as it should be, and takes it over.
+    ///
+    /// # Errors
+    /// [`OperateError::NotKnown`], or those of [`refresh`](Self::refresh).
+    pub(crate) async fn until_known(
+        &mut self,
+        is_known: impl Fn(&ClusterMap) -> bool,
+        told: impl FnMut(usize, usize),
+    ) -> Result<(), OperateError> {
+        let up = self.map.nodes().filter(|(_, node)| node.health == Health::Up);
+        let addresses: Vec<_> = up.map(|(_, node)| node.addresses.bus()).collect();
+        self.caller.until_known(&addresses, is_known, told).await?;
+        self.refresh().await
+    }
+
+    /// Closes all connections.
+    pub(crate) async fn hang_up(self) {
+        self.caller.hang_up().await;
+    }
+
+    /// Sends a request to `first`, or wherever nodes say that it belongs. Returns who did it.
+    async fn send(&self, first: String, request: &Request) -> Result<String, OperateError> {
+        let others = self.addresses();
+        let mut others = others.iter().cycle();
+        let mut address = first;
+        for _ in 0..limits::ATTEMPTS_MAX {
+            let next = match self.caller.ask(&address, request).await {
+                Ok(Response::Done) => return Ok(address),
+                Ok(Response::NotHere(leader)) => leader,
+                Ok(other) => return Err(unexpected(&address, other)),
+                Err(OperateError::Unreachable { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            match next {
+                Some(leader) if leader != address => address = leader,
+                // Nobody leads, or who leads is gone: that passes, and perhaps another node knows more.
+                _ => {
+                    sleep(limits::ATTEMPT_PAUSE).await;
+                    address = others.next().unwrap_or(&self.node).clone();
+                }
+            }
+        }
+        Err(OperateError::Leaderless(limits::ATTEMPTS_MAX))
+    }
+
+    /// All nodes, the one from before first.
+    fn addresses(&self) -> Vec<String> {
+        let others = self.map.nodes().map(|(_, node)| node.addresses.bus()).filter(|address| *address != self.node);
+        std::iter::once(self.node.clone()).chain(others).collect()
+    }
+}
