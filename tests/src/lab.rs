@@ -3,14 +3,15 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{Region, Wan, meridian, process::Leashed};
+use crate::{Node, Region, Wan, meridian, process::Leashed};
 
 /// How many lines of each log a failed test shows.
 const LOG_LINES: usize = 25;
@@ -22,8 +23,8 @@ pub struct Lab {
     pub regions: Vec<Region>,
     /// The WAN between them.
     pub wan: Wan,
-    /// The process of the WAN.
-    pub wan_pid: u32,
+    /// The process of the WAN; none if there is but one region.
+    pub wan_pid: Option<u32>,
     /// The lab's own process. Dropped before the folder with everybody's files.
     pub process: Leashed,
     /// The folder of all files.
@@ -45,7 +46,7 @@ pub fn with_lab(arguments: &[&str], test: impl FnOnce(&mut Lab) -> Result<()>) {
 #[derive(Deserialize)]
 struct Description {
     regions: Vec<DescribedRegion>,
-    wan: DescribedWan,
+    wan: Option<DescribedWan>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +58,8 @@ struct DescribedRegion {
 
 #[derive(Deserialize)]
 struct DescribedNode {
+    id: String,
+    role: String,
     addr: String,
     admin: String,
     pid: u32,
@@ -66,6 +69,19 @@ struct DescribedNode {
 struct DescribedWan {
     control: String,
     pid: u32,
+}
+
+impl DescribedRegion {
+    fn started(self, dir: &Path) -> Result<Region> {
+        let Self { name, id, nodes } = self;
+        ensure!(!nodes.is_empty(), "region {name} has no node");
+        let is_alone = nodes.len() == 1;
+        let node = |DescribedNode { id, role, addr, admin, pid }: DescribedNode| {
+            let name = if is_alone { name.clone() } else { id.clone() };
+            Node { id, name, role, addr, admin, pid, dir: dir.to_owned(), restarted: None }
+        };
+        Ok(Region { id, nodes: nodes.into_iter().map(node).collect(), name })
+    }
 }
 
 impl Lab {
@@ -88,12 +104,9 @@ impl Lab {
             bail!("{}", fs::read_to_string(&log).unwrap_or_default());
         }
         let Description { regions, wan } = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
-        let region = |DescribedRegion { name, id, nodes }: DescribedRegion| {
-            let DescribedNode { addr, admin, pid } = nodes.into_iter().next().context("a region without a node")?;
-            Ok(Region { name, id, addr, admin, pid, dir: dir.path().to_owned(), restarted: None })
-        };
-        let regions = regions.into_iter().map(region).collect::<Result<_>>()?;
-        Ok(Self { regions, wan: Wan::at(&wan.control), wan_pid: wan.pid, process, dir })
+        let regions = regions.into_iter().map(|region| region.started(dir.path())).collect::<Result<_>>()?;
+        let (control, wan_pid) = wan.map(|wan| (wan.control, wan.pid)).unzip();
+        Ok(Self { regions, wan: Wan::at(control.as_deref()), wan_pid, process, dir })
     }
 
     /// A region by its name.

@@ -58,5 +58,5 @@ fn labs_beside_one_another_take_ports_of_their_own() -> Result<()> {
 }
 
 fn all(lab: &Lab) -> Vec<u32> {
-    lab.regions.iter().map(|region| region.pid).chain([lab.wan_pid]).collect()
+    lab.regions.iter().flat_map(|region| &region.nodes).map(|node| node.pid).chain(lab.wan_pid).collect()
 }

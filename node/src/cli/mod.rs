@@ -1,7 +1,7 @@
 //! The command line: what can be asked for, and the exit codes: 0 done, 1 failed, 2 bad usage or configuration.
 
 mod check;
-mod cluster;
+pub(crate) mod cluster;
 mod node;
 mod wan;
 

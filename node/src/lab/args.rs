@@ -5,8 +5,10 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::Args;
+use clap::{Args, value_parser};
 use config::{Offset, RegionName};
+
+use super::limits;
 
 /// Starts whole regions as real processes on this machine, joined through a simulated WAN, and shows the live lag.
 #[derive(Clone, Debug, Args)]
@@ -15,13 +17,14 @@ pub(crate) struct LabArgs {
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', default_value = "us-east,eu-west,ap-south")]
     pub(super) regions: Vec<RegionName>,
 
-    /// Primaries of each region; 1 is what is possible
-    #[arg(long, value_name = "N", default_value = "1", value_parser = one_primary)]
-    primaries: u32,
+    /// Primaries of each region, among which its slots are shared out. With more than one, or with replicas, the region is
+    /// a cluster, and must be the only one: give --regions NAME
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..=i64::from(limits::NODES_MAX)))]
+    pub(super) primaries: u16,
 
-    /// Replicas of each primary; 0 is what is possible
-    #[arg(long, value_name = "N", default_value = "0", value_parser = no_replica)]
-    replicas: u32,
+    /// Replicas of each primary
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..i64::from(limits::NODES_MAX)))]
+    pub(super) replicas: u16,
 
     /// Gateway processes of each region; 0, or "embedded" in its node, is what is possible
     #[arg(long, value_name = "N", default_value = "embedded", value_parser = embedded_gateway)]
@@ -31,8 +34,8 @@ pub(crate) struct LabArgs {
     #[arg(long, value_name = "PRESET|FILE", default_value = "lab")]
     pub(super) wan: String,
 
-    /// The ports: Redis of node i at BASE+i, admin at BASE+100+i, gateway at BASE+200+i, the WAN's control at BASE+300,
-    /// its routes above that. By default the first of 7000, 8000, ... 32000 at which all of them are free
+    /// The ports: Redis of node i at BASE+i, admin at BASE+100+i, gateway at BASE+200+i, bus at BASE+700+i, the WAN's
+    /// control at BASE+300, its routes above that. By default the first of 7000, 8000, ... 32000 at which all of them are free
     #[arg(long, value_name = "BASE")]
     pub(super) port: Option<u16>,
 
@@ -52,14 +55,6 @@ pub(crate) struct LabArgs {
     /// Sets the clock of a region wrong on purpose, such as eu-west=-250ms; may be repeated
     #[arg(long, value_name = "REGION=±DURATION")]
     pub(super) clock_offset: Vec<ClockOffset>,
-}
-
-fn one_primary(text: &str) -> Result<u32, String> {
-    only(text, &["1"], "a region of the lab has one primary, which holds all slots: give 1")
-}
-
-fn no_replica(text: &str) -> Result<u32, String> {
-    only(text, &["0"], "a region of the lab has no replicas: give 0")
 }
 
 fn embedded_gateway(text: &str) -> Result<u32, String> {
@@ -156,11 +151,12 @@ mod tests {
 
     #[test]
     fn what_is_not_possible_is_refused_with_what_is() {
-        for (flag, wanted) in [("--primaries=2", "give 1"), ("--replicas=1", "give 0"), ("--gateways=3", "embedded")] {
+        for (flag, wanted) in [("--primaries=0", "1..=99"), ("--replicas=99", "0..99"), ("--gateways=3", "embedded")] {
             let error = parse(&[flag]).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
         }
-        assert!(parse(&["--primaries=1", "--replicas=0", "--gateways=0"]).is_ok());
+        let args = parse(&["--primaries=3", "--replicas=1", "--gateways=0"]).unwrap();
+        assert_eq!((args.primaries, args.replicas), (3, 1));
     }
 
     #[test]

@@ -6,24 +6,29 @@
 
 use std::net::SocketAddr;
 
+use node_core::cluster::Role;
 use serde::Serialize;
 
-use super::plan::{Plan, RegionPlan};
+use super::{
+    look::Snapshot,
+    plan::{NodePlan, Plan},
+};
 
 /// The process ids of a lab.
 #[derive(Debug)]
 pub(super) struct Pids {
-    /// Of the nodes, in the order of the regions.
+    /// Of the nodes, in the order of the plan.
     pub(super) nodes: Vec<u32>,
-    /// Of the WAN.
-    pub(super) wan: u32,
+    /// Of the WAN, if there is one.
+    pub(super) wan: Option<u32>,
 }
 
 /// The whole lab.
 #[derive(Debug, Serialize)]
 pub(super) struct Description<'a> {
     regions: Vec<Region<'a>>,
-    wan: Wan,
+    /// Null if there is but one region.
+    wan: Option<Wan>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,20 +63,35 @@ struct Wan {
 }
 
 impl<'a> Description<'a> {
-    /// Describes a plan that was carried out.
-    pub(super) fn new(plan: &'a Plan, pids: &Pids) -> Self {
-        let regions = plan.regions.iter().zip(&pids.nodes).map(|(region, &pid)| Region::new(region, pid));
-        Self { regions: regions.collect(), wan: Wan { control: plan.topology.control, pid: pids.wan } }
+    /// Describes a plan that was carried out; the roles are those of the snapshot.
+    pub(super) fn new(plan: &'a Plan, pids: &Pids, snapshot: &Snapshot) -> Self {
+        let mut pids_left = pids.nodes.iter().copied();
+        let regions = plan.regions.iter().enumerate().map(|(index, region)| {
+            let nodes: Vec<_> = region.nodes.iter().zip(pids_left.by_ref().take(region.nodes.len())).collect();
+            let role =
+                |node: &NodePlan| if snapshot.role(index, node) == Role::Primary { "primary" } else { "replica" };
+            Region {
+                name: &region.name,
+                id: region.id,
+                nodes: nodes.iter().map(|&(node, pid)| Node::new(node, role(node), pid)).collect(),
+                gateways: nodes.iter().filter_map(|&(node, pid)| Gateway::inside(node, pid)).collect(),
+            }
+        });
+        let wan = plan.topology.as_ref().zip(pids.wan).map(|(topology, pid)| Wan { control: topology.control, pid });
+        Self { regions: regions.collect(), wan }
     }
 }
 
-impl<'a> Region<'a> {
-    fn new(region: &'a RegionPlan, pid: u32) -> Self {
-        let &RegionPlan { ref name, id, redis, admin, gateway, .. } = region;
-        let process = format!("{name}-1");
-        let node = Node { id: process.clone(), role: "primary", addr: redis, admin, pid };
-        let gateway = Gateway { id: process, addr: gateway, admin, pid };
-        Self { name, id, nodes: vec![node], gateways: vec![gateway] }
+impl Node {
+    fn new(plan: &NodePlan, role: &'static str, pid: u32) -> Self {
+        Self { id: plan.id.clone(), role, addr: plan.redis, admin: plan.admin, pid }
+    }
+}
+
+impl Gateway {
+    /// The gateway inside a node, if it has one.
+    fn inside(plan: &NodePlan, pid: u32) -> Option<Self> {
+        Some(Self { id: plan.id.clone(), addr: plan.gateway?, admin: plan.admin, pid })
     }
 }
 
@@ -81,8 +101,8 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{Description, Pids, Plan};
-    use crate::lab::LabArgs;
+    use super::{Description, Pids, Plan, Snapshot};
+    use crate::lab::{LabArgs, cluster::tests::founded};
 
     #[derive(Parser)]
     struct Cli {
@@ -94,8 +114,9 @@ mod tests {
     fn line_has_the_form_that_is_promised() {
         let args = Cli::parse_from(["lab", "--regions=a,b"]).lab;
         let plan = Plan::new(&args, Path::new("/lab")).unwrap();
-        let line = serde_json::to_string(&Description::new(&plan, &Pids { nodes: vec![11, 12], wan: 13 })).unwrap();
-        let base = plan.regions[0].redis.port() - 1;
+        let pids = Pids { nodes: vec![11, 12], wan: Some(13) };
+        let line = serde_json::to_string(&Description::new(&plan, &pids, &Snapshot::default())).unwrap();
+        let base = plan.regions[0].nodes[0].redis.port() - 1;
         let at = |offset: u16| format!("127.0.0.1:{}", base + offset);
         let region = |name: &str, id: u16| {
             let (pid, admin) = (10 + id, at(100 + id));
@@ -107,5 +128,20 @@ mod tests {
         };
         let wan = format!(r#"{{"control":"{}","pid":13}}"#, at(300));
         assert_eq!(line, format!(r#"{{"regions":[{},{}],"wan":{wan}}}"#, region("a", 1), region("b", 2)));
+    }
+
+    #[test]
+    fn every_node_of_a_cluster_is_listed_with_its_role() {
+        let args = Cli::parse_from(["lab", "--regions=a", "--primaries=2", "--replicas=1"]).lab;
+        let plan = Plan::new(&args, Path::new("/lab")).unwrap();
+        let snapshot = Snapshot { maps: vec![Some(founded(&plan.regions[0]))], ..Snapshot::default() };
+        let pids = Pids { nodes: vec![11, 12, 13, 14], wan: None };
+        let described = serde_json::to_value(Description::new(&plan, &pids, &snapshot)).unwrap();
+        let region = &described["regions"][0];
+        assert_eq!((&described["wan"], &region["gateways"]), (&serde_json::Value::Null, &serde_json::json!([])));
+        let nodes: Vec<_> = region["nodes"].as_array().unwrap().iter().collect();
+        let roles: Vec<_> = nodes.iter().map(|node| node["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["primary", "primary", "replica", "replica"]);
+        assert_eq!((&nodes[3]["id"], &nodes[3]["pid"]), (&"a-4".into(), &14.into()));
     }
 }

@@ -7,19 +7,27 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
+use node_core::cluster::{ClusterMap, Role};
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::{net::TcpStream, task::JoinSet, time};
+use tokio::{net::TcpStream, time};
 
-use super::{limits, plan::Plan};
+use super::{
+    cluster::{self, Cluster},
+    limits,
+    plan::{NodePlan, Plan},
+};
 
 /// The state of everything at about one moment.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// The nodes, in the order of the regions; none for one that did not answer.
+    /// The nodes, in the order of the plan; none for one that did not answer.
     pub(super) nodes: Vec<Option<Status>>,
+    /// The maps of the regions, in their order; none if a region has none, or nobody knows it.
+    pub(super) maps: Vec<Option<ClusterMap>>,
     /// The links of the WAN; none if it did not answer.
     pub(super) wan: Option<Vec<WanLink>>,
 }
@@ -98,36 +106,38 @@ pub(super) struct WanLink {
 
 impl Snapshot {
     /// Looks at everything.
-    pub(super) async fn take(plan: &Plan) -> Self {
+    pub(super) async fn take(plan: &Plan, clusters: &[Option<Cluster>]) -> Self {
         #[derive(Deserialize)]
         struct All {
             links: Vec<WanLink>,
         }
-        let mut looks = JoinSet::new();
-        for (index, region) in plan.regions.iter().enumerate() {
-            let admin = region.admin;
-            looks.spawn(async move { (index, read_json(admin, "/status").await) });
-        }
-        let mut nodes: Vec<Option<Status>> = plan.regions.iter().map(|_| None).collect();
-        let (wan, ()) = tokio::join!(read_json::<All>(plan.topology.control, "/links"), async {
-            while let Some(look) = looks.join_next().await {
-                if let Ok((index, status)) = look {
-                    nodes[index] = status;
-                }
-            }
-        });
-        Self { nodes, wan: wan.map(|all| all.links) }
+        let nodes = join_all(plan.nodes().map(|node| read_json(node.admin, "/status")));
+        let maps = join_all(clusters.iter().map(async |cluster| cluster.as_ref()?.map().await));
+        let wan = async { read_json::<All>(plan.topology.as_ref()?.control, "/links").await };
+        let (nodes, maps, wan) = tokio::join!(nodes, maps, wan);
+        Self { nodes, maps, wan: wan.map(|all| all.links) }
+    }
+
+    /// The node of a region that has but one, by the index of the region.
+    fn only_node(&self, plan: &Plan, region: usize) -> Option<&Status> {
+        self.nodes.get(plan.first_node(region))?.as_ref()
+    }
+
+    /// What a node is, by the map of its region; the primary, if it is alone in it.
+    pub(super) fn role(&self, region: usize, node: &NodePlan) -> Role {
+        let map = self.maps.get(region).and_then(Option::as_ref);
+        map.zip(node.bus).and_then(|(map, bus)| map.role(cluster::node_at(map, bus)?)).unwrap_or(Role::Primary)
     }
 
     /// The receiving end of a link, by the indices of its regions.
     pub(super) fn link_in(&self, plan: &Plan, from: usize, to: usize) -> Option<&LinkIn> {
-        let status = self.nodes.get(to)?.as_ref()?;
+        let status = self.only_node(plan, to)?;
         status.links.incoming.iter().find(|link| link.from == plan.regions[from].name)
     }
 
     /// The sending end of a link, by the indices of its regions.
     pub(super) fn link_out(&self, plan: &Plan, from: usize, to: usize) -> Option<&LinkOut> {
-        let status = self.nodes.get(from)?.as_ref()?;
+        let status = self.only_node(plan, from)?;
         status.links.out.iter().find(|link| link.to == plan.regions[to].name)
     }
 
@@ -139,10 +149,11 @@ impl Snapshot {
 
     /// What is not up yet, in words; empty when all is.
     pub(super) fn missing(&self, plan: &Plan) -> Vec<String> {
-        let silent = plan.regions.iter().zip(&self.nodes).filter(|(_, status)| status.is_none());
-        let mut missing: Vec<_> = silent.map(|(region, _)| format!("{} does not answer", region.name)).collect();
-        missing.extend(self.wan.is_none().then(|| "the wan does not answer".to_owned()));
-        let answering = |index: usize| self.nodes.get(index).is_some_and(Option::is_some);
+        let silent = plan.nodes().zip(&self.nodes).filter(|(_, status)| status.is_none());
+        let mut missing: Vec<_> = silent.map(|(node, _)| format!("{} does not answer", node.name)).collect();
+        let has_wan = plan.topology.is_some();
+        missing.extend((has_wan && self.wan.is_none()).then(|| "the wan does not answer".to_owned()));
+        let answering = |index: usize| self.only_node(plan, index).is_some();
         for (from, to) in plan.pairs().filter(|&(from, to)| answering(from) && answering(to)) {
             let out = self.link_out(plan, from, to);
             let incoming = self.link_in(plan, from, to);

@@ -6,7 +6,7 @@
 //! know nothing of being in one, talking through the proxy of `sim-wan` with certificates and all.
 //!
 //! # What it keeps
-//! - It is ready when every link is up at both ends, and says so only then.
+//! - It is ready when every link is up at both ends and every cluster serves all its slots, and says so only then.
 //! - It takes other ports rather than fail, unless it was told which.
 //! - It leaves nothing behind. Children stop when it is interrupted, and also when it is killed: see [`leash`]. Without
 //!   `--dir` the files go as well (but not when it is killed, since then nobody is left to remove them).
@@ -17,11 +17,13 @@
 //!
 //! # Where what is
 //! `args` what can be asked for; `plan` what that comes to; `ports` and `certificates` what it needs; `processes` and
-//! `leash` the children; `look` what they say of themselves; `view` what a person sees (on a [`terminal`](crate::terminal)), and
+//! `leash` the children; `look` what they say of themselves; `cluster` the nodes of a region
+//! as one; `view` and `shards` what a person sees (on a [`terminal`](crate::terminal)), and
 //! `description` what a program does.
 
 mod args;
 mod certificates;
+mod cluster;
 mod description;
 pub(crate) mod leash;
 mod limits;
@@ -29,6 +31,7 @@ mod look;
 mod plan;
 mod ports;
 mod processes;
+mod shards;
 mod view;
 
 use std::{
@@ -42,6 +45,7 @@ use std::{
 use anyhow::{Context, bail};
 pub(crate) use args::LabArgs;
 use certificates::Authority;
+use cluster::Cluster;
 use description::{Description, Pids};
 use look::Snapshot;
 use plan::Plan;
@@ -96,36 +100,38 @@ struct Lab {
 impl Lab {
     /// Starts everything, waits until it is ready, and shows it for as long as anything is left of it.
     async fn live(&mut self, processes: &mut Processes) -> anyhow::Result<ExitCode> {
-        self.say(Line::default().with(Style::Dim, format!("  starting {} regions", self.plan.regions.len())));
+        self.say(Line::default().with(Style::Dim, format!("  starting {} nodes", self.plan.nodes().count())));
         let pids = start(&self.plan, processes)?;
-        self.until_ready(processes).await?;
+        let mut clusters = Cluster::all(&self.plan)?;
+        self.until_ready(processes, &mut clusters).await?;
+        let first = Snapshot::take(&self.plan, &clusters).await;
         if self.json {
-            let line = serde_json::to_string(&Description::new(&self.plan, &pids))?;
+            let line = serde_json::to_string(&Description::new(&self.plan, &pids, &first))?;
             writeln!(io::stdout(), "{line}")?;
         } else {
             self.screen.say(&view::introduction(&self.plan))?;
         }
-        let first = Snapshot::take(&self.plan).await;
         let in_place = !self.json && self.screen.has_room_for(view::live(&self.plan, &first).len());
         let mut tick = time::interval(if in_place { limits::REFRESH } else { limits::LINE_EVERY });
         while processes.running() > 0 {
             tokio::select! {
                 ended = processes.next_ended() => self.report(&ended),
-                _ = tick.tick(), if !self.json => self.show(in_place).await?,
+                _ = tick.tick(), if !self.json => self.show(in_place, &clusters).await?,
             }
         }
         bail!("no process of the lab is left");
     }
 
-    /// Waits until every link is up at both ends.
-    async fn until_ready(&mut self, processes: &mut Processes) -> anyhow::Result<()> {
+    /// Founds the clusters, and waits until they serve and every link is up at both ends.
+    async fn until_ready(&mut self, processes: &mut Processes, clusters: &mut [Option<Cluster>]) -> anyhow::Result<()> {
         let plan = &self.plan;
         let mut poll = time::interval(limits::READY_POLL);
         let mut missing = Vec::new();
         let ready = async {
             loop {
                 poll.tick().await;
-                missing = Snapshot::take(plan).await.missing(plan);
+                missing = Snapshot::take(plan, clusters).await.missing(plan);
+                missing.extend(prepare(plan, clusters).await);
                 if missing.is_empty() {
                     return;
                 }
@@ -138,15 +144,15 @@ impl Lab {
         if in_time {
             return Ok(());
         }
-        let logs = plan.regions.iter().map(|region| (&region.name, plan.file(&region.name, "log")));
+        let logs = plan.nodes().map(|node| (&node.name, plan.file(&node.name, "log")));
         let logs = logs.map(|(name, log)| format!("\n  {name} said last:\n{}", processes::tail(&log)));
         let missing = missing.join("\n  ");
         bail!("not ready after {} s:\n  {missing}{}", limits::READY.as_secs(), logs.collect::<String>());
     }
 
     /// Shows the state of things, in place or as a line.
-    async fn show(&mut self, in_place: bool) -> io::Result<()> {
-        let snapshot = Snapshot::take(&self.plan).await;
+    async fn show(&mut self, in_place: bool, clusters: &[Option<Cluster>]) -> io::Result<()> {
+        let snapshot = Snapshot::take(&self.plan, clusters).await;
         if in_place {
             return self.screen.draw(&view::live(&self.plan, &snapshot));
         }
@@ -176,6 +182,19 @@ fn obituary(Ended { name, pid, status, log }: &Ended) -> String {
     format!("{name} (pid {pid}) ended: {how}; it said last ({}):\n{}", log.display(), processes::tail(log))
 }
 
+/// Takes each cluster as far as it can go at this moment, and says what is not there yet.
+async fn prepare(plan: &Plan, clusters: &mut [Option<Cluster>]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for (region, cluster) in plan.regions.iter().zip(clusters) {
+        let Some(cluster) = cluster else { continue };
+        match cluster.found().await {
+            Ok(()) => missing.extend(cluster.missing(&region.nodes).await),
+            Err(error) => missing.push(format!("{} is no cluster yet: {error}", region.name)),
+        }
+    }
+    missing
+}
+
 /// Writes all files and starts all children: the WAN first, so that nobody's first attempt to connect fails.
 fn start(plan: &Plan, processes: &mut Processes) -> anyhow::Result<Pids> {
     let certs = plan.dir.join("certs");
@@ -190,11 +209,14 @@ fn start(plan: &Plan, processes: &mut Processes) -> anyhow::Result<Pids> {
         fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
         processes.start(name, subcommand, &Files { config: file, log, command })
     };
-    let wan = child(plan.wan_name(), "wan", &toml::to_string(&plan.topology)?)?;
-    let nodes = plan.regions.iter().map(|region| {
-        let state = plan.file(&region.name, "state");
+    let wan = match &plan.topology {
+        Some(topology) => Some(child(plan.wan_name(), "wan", &toml::to_string(topology)?)?),
+        None => None,
+    };
+    let nodes = plan.nodes().map(|node| {
+        let state = plan.file(&node.name, "state");
         fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
-        child(&region.name, "node", &region.config)
+        child(&node.name, "node", &node.config)
     });
     Ok(Pids { nodes: nodes.collect::<Result<_, _>>()?, wan })
 }

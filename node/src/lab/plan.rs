@@ -10,6 +10,8 @@
 //! DIR/us-east.log    what it says           DIR/wan.log
 //! DIR/us-east.state/ what it must remember  DIR/certs/      certificates, made anew each time
 //! ```
+//! A region of several nodes is a cluster. Its nodes are `us-east-1`, `us-east-2` and so on, each with files of its own.
+//! Links between clusters are not there yet, so such a region is alone in its lab, and there is no WAN.
 
 use std::{
     collections::HashSet,
@@ -28,7 +30,7 @@ use toml::{Table, Value};
 use super::{
     args::LabArgs,
     limits,
-    ports::{Block, Layout},
+    ports::{Block, Layout, Wanted},
 };
 
 /// What the files of the WAN are called. No region can be called the same.
@@ -39,28 +41,50 @@ const WAN: &str = "wan";
 pub(super) struct Plan {
     /// The regions, in the order of their numbers.
     pub(super) regions: Vec<RegionPlan>,
-    /// The WAN between them.
-    pub(super) topology: Topology,
+    /// The WAN between them; none if there is but one.
+    pub(super) topology: Option<Topology>,
     /// Where all files are.
     pub(super) dir: PathBuf,
     _ports: Block,
 }
 
-/// One region: one node, with the gateway inside.
+/// One region.
 #[derive(Clone, Debug)]
 pub(super) struct RegionPlan {
     /// Its name.
     pub(super) name: String,
     /// Its number, from 1.
     pub(super) id: u8,
+    /// Its nodes: one with the gateway inside, or those of a cluster, the primaries first.
+    pub(super) nodes: Vec<NodePlan>,
+    /// How many replicas each primary has.
+    pub(super) replicas: u16,
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub(super) struct NodePlan {
+    /// What it is called: its region, and its number in that.
+    pub(super) id: String,
+    /// What its files are called.
+    pub(super) name: String,
     /// Where clients connect.
     pub(super) redis: SocketAddr,
     /// Where it is looked at.
     pub(super) admin: SocketAddr,
-    /// Where the links of others arrive.
-    pub(super) gateway: SocketAddr,
+    /// Where the links of other regions arrive; none in a cluster.
+    pub(super) gateway: Option<SocketAddr>,
+    /// Where the other nodes of its region connect; none if there are none.
+    pub(super) bus: Option<SocketAddr>,
     /// The text of its file.
     pub(super) config: String,
+}
+
+impl RegionPlan {
+    /// Whether it has several nodes.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.nodes.len() > 1
+    }
 }
 
 /// A lab that cannot be as it was asked for.
@@ -80,18 +104,31 @@ impl Plan {
     /// # Errors
     /// [`UsageError`] if it cannot be as it was asked for. Nothing was written or started.
     pub(super) fn new(args: &LabArgs, dir: &Path) -> Result<Self, UsageError> {
-        let names = check_names(&args.regions)?;
+        let nodes_each = args.primaries.saturating_mul(args.replicas.saturating_add(1));
+        let names = check_names(&args.regions, nodes_each)?;
         for region in args.clock_offset.iter().map(|offset| &offset.region).chain(settings_regions(args)) {
             if !args.regions.contains(region) {
                 return Err(UsageError(format!("there is no region {region}; there are {}", names.join(", "))));
             }
         }
-        let nodes = u16::try_from(names.len()).expect("limits::REGIONS fits");
-        let ports = Block::take(args.port, nodes, nodes * (nodes - 1)).map_err(UsageError::new)?;
+        let regions = u16::try_from(names.len()).expect("limits::REGIONS fits");
+        let wanted = Wanted { nodes: regions * nodes_each, routes: regions * (regions - 1), has_bus: nodes_each > 1 };
+        let ports = Block::take(args.port, wanted).map_err(UsageError::new)?;
         let layout = ports.layout();
-        let topology = topology(&args.wan, &names, layout)?;
-        let regions = (0..nodes).map(|index| plan_region(args, &names, index, layout, &topology, dir));
-        Ok(Self { regions: regions.collect::<Result<_, _>>()?, topology, dir: dir.to_owned(), _ports: ports })
+        let topology = (regions > 1).then(|| topology(&args.wan, &names, layout)).transpose()?;
+        let planner = Planner { args, names: &names, nodes_each, layout, topology: topology.as_ref(), dir };
+        let regions = (0..regions).map(|index| planner.region(index)).collect::<Result<_, _>>()?;
+        Ok(Self { regions, topology, dir: dir.to_owned(), _ports: ports })
+    }
+
+    /// All nodes, in the order of their regions.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodePlan> {
+        self.regions.iter().flat_map(|region| &region.nodes)
+    }
+
+    /// The place of a region's first node among all, by the place of the region.
+    pub(super) fn first_node(&self, region: usize) -> usize {
+        self.regions.iter().take(region).map(|region| region.nodes.len()).sum()
     }
 
     /// A file of the lab.
@@ -101,7 +138,7 @@ impl Plan {
 
     /// The link of the WAN from one region to another.
     pub(super) fn link(&self, from: &str, to: &str) -> Option<&LinkSpec> {
-        self.topology.links.iter().find(|link| (link.from.as_str(), link.to.as_str()) == (from, to))
+        self.topology.as_ref()?.links.iter().find(|link| (link.from.as_str(), link.to.as_str()) == (from, to))
     }
 
     /// All ordered pairs of regions, by index.
@@ -119,10 +156,20 @@ fn settings_regions(args: &LabArgs) -> impl Iterator<Item = &RegionName> {
     args.node_set.iter().filter_map(|setting| setting.region.as_ref())
 }
 
-fn check_names(regions: &[RegionName]) -> Result<Vec<String>, UsageError> {
-    if !limits::REGIONS.contains(&regions.len()) {
+fn check_names(regions: &[RegionName], nodes_each: u16) -> Result<Vec<String>, UsageError> {
+    let count = regions.len();
+    if nodes_each > limits::NODES_MAX {
+        return Err(UsageError(format!("a lab has at most {} nodes, not {nodes_each}", limits::NODES_MAX)));
+    }
+    if nodes_each > 1 && count > 1 {
+        return Err(UsageError(format!(
+            "regions of {nodes_each} nodes cannot be linked yet, and {count} were asked for; name one, such as --regions us-east"
+        )));
+    }
+    if !limits::REGIONS.contains(&count) && nodes_each == 1 {
         let (min, max) = (limits::REGIONS.start(), limits::REGIONS.end());
-        return Err(UsageError(format!("a lab has {min} to {max} regions, not {}", regions.len())));
+        let cluster = "a single one must have several nodes, such as --primaries 3";
+        return Err(UsageError(format!("a lab has {min} to {max} regions, not {count}; {cluster}")));
     }
     let mut seen = HashSet::from([WAN]);
     for name in regions {
@@ -169,46 +216,74 @@ fn one_way(link: LinkSpec) -> Vec<LinkSpec> {
     if link.both_ways { vec![there, back] } else { vec![there] }
 }
 
-fn plan_region(
-    args: &LabArgs,
-    names: &[String],
-    index: u16,
+/// What the plans of all nodes go by.
+struct Planner<'a> {
+    args: &'a LabArgs,
+    names: &'a [String],
+    nodes_each: u16,
     layout: Layout,
-    topology: &Topology,
-    dir: &Path,
-) -> Result<RegionPlan, UsageError> {
-    let name = names[usize::from(index)].clone();
-    let id = u8::try_from(index + 1).expect("limits::REGIONS fits");
-    let (redis, admin, gateway) = (layout.redis(index), layout.admin(index), layout.gateway(index));
-    let mut file = Table::new();
-    let mut set = |section: &str, key: &str, value: Value| {
-        let section = file.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    topology: Option<&'a Topology>,
+    dir: &'a Path,
+}
+
+impl Planner<'_> {
+    fn region(&self, index: u16) -> Result<RegionPlan, UsageError> {
+        let name = self.names[usize::from(index)].clone();
+        let id = u8::try_from(index + 1).expect("limits::REGIONS fits");
+        let nodes = (0..self.nodes_each).map(|node| self.node(&name, id, index * self.nodes_each + node, node + 1));
+        Ok(RegionPlan { nodes: nodes.collect::<Result<_, _>>()?, name, id, replicas: self.args.replicas })
+    }
+
+    /// A node: the `number`th of its region, at the `index`th place of the ports.
+    fn node(&self, region: &str, region_id: u8, index: u16, number: u16) -> Result<NodePlan, UsageError> {
+        let (layout, is_cluster) = (self.layout, self.nodes_each > 1);
+        let id = format!("{region}-{number}");
+        let name = if is_cluster { id.clone() } else { region.to_owned() };
+        let (redis, admin) = (layout.redis(index), layout.admin(index));
+        let gateway = (!is_cluster).then(|| layout.gateway(index));
+        let bus = is_cluster.then(|| layout.bus(index));
+        let mut file = File::default();
+        file.set("region", "name", text(region));
+        file.set("region", "id", Value::Integer(region_id.into()));
+        file.set("node", "listen", text(redis));
+        file.set("node", "admin", text(admin));
+        file.set("node", "dir", text(format_args!("{name}.state")));
+        for (section, listen) in [("gateway", gateway), ("cluster", bus)] {
+            let Some(listen) = listen else { continue };
+            file.set(section, "listen", text(listen));
+            file.set(section, "cert", text(format_args!("certs/{region}.pem")));
+            file.set(section, "key", text(format_args!("certs/{region}.key")));
+            file.set(section, "ca", text("certs/ca.pem"));
+        }
+        for offset in self.args.clock_offset.iter().filter(|offset| offset.region.as_str() == region) {
+            file.set("clock", "offset", text(offset.offset));
+        }
+        for setting in &self.args.node_set {
+            if setting.region.as_ref().is_none_or(|of| of.as_str() == region) {
+                file.set(&setting.section, &setting.key, setting.value.clone());
+            }
+        }
+        if let Some(topology) = self.topology {
+            file.0.insert("peer".to_owned(), Value::Array(peers(self.names, region, topology)));
+        }
+        let config = toml::to_string(&file.0).map_err(UsageError::new)?;
+        let path = self.dir.join(format!("{name}.toml"));
+        NodeConfig::parse(&path.display().to_string(), &config).map_err(UsageError::new)?;
+        Ok(NodePlan { id, name, redis, admin, gateway, bus, config })
+    }
+}
+
+/// The file of a node.
+#[derive(Default)]
+struct File(Table);
+
+impl File {
+    fn set(&mut self, section: &str, key: &str, value: Value) {
+        let section = self.0.entry(section).or_insert_with(|| Value::Table(Table::new()));
         if let Some(table) = section.as_table_mut() {
             table.insert(key.to_owned(), value);
         }
-    };
-    set("region", "name", text(&name));
-    set("region", "id", Value::Integer(id.into()));
-    set("node", "listen", text(redis));
-    set("node", "admin", text(admin));
-    set("node", "dir", text(format_args!("{name}.state")));
-    set("gateway", "listen", text(gateway));
-    set("gateway", "cert", text(format_args!("certs/{name}.pem")));
-    set("gateway", "key", text(format_args!("certs/{name}.key")));
-    set("gateway", "ca", text("certs/ca.pem"));
-    for offset in args.clock_offset.iter().filter(|offset| offset.region.as_str() == name) {
-        set("clock", "offset", text(offset.offset));
     }
-    for setting in &args.node_set {
-        if setting.region.as_ref().is_none_or(|region| region.as_str() == name) {
-            set(&setting.section, &setting.key, setting.value.clone());
-        }
-    }
-    file.insert("peer".to_owned(), Value::Array(peers(names, &name, topology)));
-    let config = toml::to_string(&file).map_err(UsageError::new)?;
-    let path = dir.join(format!("{name}.toml"));
-    NodeConfig::parse(&path.display().to_string(), &config).map_err(UsageError::new)?;
-    Ok(RegionPlan { name, id, redis, admin, gateway, config })
 }
 
 /// The other regions, each at the route that leads to it from here.
@@ -251,22 +326,22 @@ mod tests {
     }
 
     fn config(plan: &Plan, index: usize) -> NodeConfig {
-        NodeConfig::parse("/lab/node.toml", &plan.regions[index].config).unwrap()
+        NodeConfig::parse("/lab/node.toml", &plan.regions[index].nodes[0].config).unwrap()
     }
 
     #[test]
     fn every_region_dials_every_other_through_the_wan() {
         let plan = plan(&[]).unwrap();
-        assert_eq!(plan.topology.routes.len(), 6);
+        let routes = &plan.topology.as_ref().unwrap().routes;
+        assert_eq!(routes.len(), 6);
         for (from, to) in plan.pairs() {
             let (source, target) = (&plan.regions[from], &plan.regions[to]);
             let config = config(&plan, from);
             let peer = config.peers.iter().find(|peer| peer.region.as_str() == target.name).unwrap();
             assert_eq!(peer.id.number(), target.id);
-            let routes = &plan.topology.routes;
             let route = routes.iter().find(|route| route.listen.to_string() == peer.addr.to_string()).unwrap();
             assert_eq!((&route.from, &route.to), (&source.name, &target.name));
-            assert_eq!(route.target.as_str(), target.gateway.to_string());
+            assert_eq!(route.target.as_str(), target.nodes[0].gateway.unwrap().to_string());
         }
     }
 
@@ -293,6 +368,38 @@ mod tests {
             let error = plan(&args).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+        for (args, words) in [
+            (["--regions=a,b", "--primaries=2"], "regions of 2 nodes cannot be linked yet, and 2 were asked for"),
+            (["--regions=a,b", "--replicas=1"], "regions of 2 nodes cannot be linked yet"),
+            (["--regions=a", "--primaries=1"], "a single one must have several nodes"),
+        ] {
+            let error = plan(&args).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        let error = plan(&["--regions=a", "--primaries=50", "--replicas=1"]).unwrap_err();
+        assert!(error.contains("at most 99 nodes, not 100"), "{error}");
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_have_a_bus_and_files_of_their_own() {
+        let plan = plan(&["--regions=us-east", "--primaries=2", "--replicas=1"]).unwrap();
+        let [region] = &plan.regions[..] else { panic!("one region") };
+        assert!(plan.topology.is_none() && region.is_cluster() && region.replicas == 1);
+        let names: Vec<_> = region.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["us-east-1", "us-east-2", "us-east-3", "us-east-4"]);
+        let base = region.nodes[0].redis.port() - 1;
+        for (node, number) in region.nodes.iter().zip(1..) {
+            let config = NodeConfig::parse("/lab/node.toml", &node.config).unwrap();
+            assert_eq!(config.region.name.as_str(), "us-east");
+            assert_eq!(config.cluster.listen.address(), node.bus);
+            assert_eq!(
+                [node.redis, node.admin, node.bus.unwrap()].map(|at| at.port() - base),
+                [number, 100 + number, 700 + number]
+            );
+            assert!(
+                config.cluster.files().is_some() && config.node.dir.unwrap().ends_with(format!("{}.state", node.name))
+            );
+        }
     }
 
     #[test]
@@ -303,7 +410,7 @@ mod tests {
         let wan = format!("--wan={}", file.path().display());
         let planned = plan(&["--regions=a,b", &wan]).unwrap();
         assert_eq!(planned.link("b", "a").unwrap().delay.ms(), 7.0);
-        assert_ne!(planned.topology.control.port(), 1);
+        assert_ne!(planned.topology.as_ref().unwrap().control.port(), 1);
         assert!(plan(&["--regions=a,b,c", &wan]).unwrap_err().contains("needs link"), "a pair has no link");
     }
 }

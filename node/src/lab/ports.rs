@@ -11,6 +11,7 @@
 //! BASE+200+i  gateway of node i
 //! BASE+300    control of the WAN
 //! BASE+301... routes of the WAN
+//! BASE+700+i  bus of node i, if its region is a cluster
 //! ```
 //!
 //! A port that was found free is not yet ours: the process that will listen there starts a moment later, and a node
@@ -22,6 +23,8 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
+use super::limits;
+
 /// The first block, and how far the blocks lie apart.
 const FIRST_BASE: u16 = 7_000;
 const BASE_STEP: u16 = 1_000;
@@ -31,6 +34,18 @@ const ADMIN: u16 = 100;
 const GATEWAY: u16 = 200;
 const CONTROL: u16 = 300;
 const ROUTES: u16 = 301;
+const BUS: u16 = 700;
+
+/// How many ports of a kind a lab needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Nodes, at most [`limits::NODES_MAX`].
+    pub(super) nodes: u16,
+    /// Routes of the WAN.
+    pub(super) routes: u16,
+    /// Whether the nodes have a bus.
+    pub(super) has_bus: bool,
+}
 
 /// A block of ports. It is this lab's as long as this value lives.
 #[derive(Debug)]
@@ -64,28 +79,31 @@ pub(super) enum PortError {
 }
 
 impl Block {
-    /// Takes the block at `base`, or without one the first that is free, for this many nodes and routes.
+    /// Takes the block at `base`, or without one the first that is free, for all that is wanted.
     ///
     /// # Errors
     /// [`PortError`] if a port of it is taken.
-    pub(super) fn take(base: Option<u16>, nodes: u16, routes: u16) -> Result<Self, PortError> {
+    pub(super) fn take(base: Option<u16>, wanted: Wanted) -> Result<Self, PortError> {
         if let Some(base) = base {
-            return Self::take_at(base, nodes, routes);
+            return Self::take_at(base, wanted);
         }
         let bases = (FIRST_BASE..=BASE_MAX).step_by(usize::from(BASE_STEP));
-        bases.into_iter().find_map(|base| Self::take_at(base, nodes, routes).ok()).ok_or(PortError::NoneFree)
+        bases.into_iter().find_map(|base| Self::take_at(base, wanted).ok()).ok_or(PortError::NoneFree)
     }
 
-    fn take_at(base: u16, nodes: u16, routes: u16) -> Result<Self, PortError> {
+    fn take_at(base: u16, wanted: Wanted) -> Result<Self, PortError> {
+        let Wanted { nodes, routes, has_bus } = wanted;
         let layout = Layout { base };
-        if base.checked_add(ROUTES + routes).is_none() {
-            return Err(PortError::TooHigh { base, needed: ROUTES + routes });
+        let needed = if has_bus { BUS + nodes } else { ROUTES + routes };
+        if base.checked_add(needed).is_none() {
+            return Err(PortError::TooHigh { base, needed });
         }
         let listen = |port| TcpListener::bind(local(port)).map_err(|source| PortError::Taken { port, source });
         let held = listen(base)?;
         let of_nodes = (0..nodes).flat_map(|index| [layout.redis(index), layout.admin(index), layout.gateway(index)]);
         let of_wan = (0..routes).map(|index| layout.route(index)).chain([layout.control()]);
-        for address in of_nodes.chain(of_wan) {
+        let of_buses = (0..nodes).filter(|_| has_bus).map(|index| layout.bus(index));
+        for address in of_nodes.chain(of_wan).chain(of_buses) {
             listen(address.port())?;
         }
         Ok(Self { layout, _held: held })
@@ -119,6 +137,11 @@ impl Layout {
         local(self.base + GATEWAY + 1 + index)
     }
 
+    /// The bus of a node.
+    pub(super) fn bus(self, index: u16) -> SocketAddr {
+        local(self.base + BUS + 1 + index)
+    }
+
     /// Control of the WAN.
     pub(super) fn control(self) -> SocketAddr {
         local(self.base + CONTROL)
@@ -130,24 +153,29 @@ impl Layout {
     }
 }
 
+// What is of each kind must end where the next begins.
+const _: () = assert!(limits::NODES_MAX < ADMIN && ROUTES + limits::ROUTES_MAX <= BUS);
+
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, PortError};
+    use super::{Block, PortError, Wanted};
+
+    const WANTED: Wanted = Wanted { nodes: 3, routes: 6, has_bus: true };
 
     #[test]
     fn block_is_taken_once_and_free_again_afterwards() {
-        let block = Block::take(None, 3, 6).unwrap();
+        let block = Block::take(None, WANTED).unwrap();
         let base = block.layout().redis(0).port() - 1;
-        assert!(matches!(Block::take(Some(base), 3, 6), Err(PortError::Taken { port, .. }) if port == base));
-        let other = Block::take(None, 3, 6).unwrap();
+        assert!(matches!(Block::take(Some(base), WANTED), Err(PortError::Taken { port, .. }) if port == base));
+        let other = Block::take(None, WANTED).unwrap();
         assert_ne!(other.layout().control(), block.layout().control());
         drop(block);
         // Whoever else runs a lab may be faster, which is no fault.
-        match Block::take(Some(base), 3, 6) {
+        match Block::take(Some(base), WANTED) {
             Ok(_) | Err(PortError::Taken { .. }) => {}
             Err(error) => panic!("{error}"),
         }
@@ -155,6 +183,6 @@ mod tests {
 
     #[test]
     fn block_beyond_the_last_port_is_refused() {
-        assert!(matches!(Block::take(Some(65_400), 3, 6), Err(PortError::TooHigh { .. })));
+        assert!(matches!(Block::take(Some(65_400), WANTED), Err(PortError::TooHigh { .. })));
     }
 }

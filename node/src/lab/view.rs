@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::{
     look::{LinkIn, Snapshot},
-    plan::Plan,
+    plan::{Plan, RegionPlan},
+    shards,
 };
 use crate::terminal::{Line, Style, grouped};
 
@@ -18,27 +19,26 @@ const LINKS_IN_A_LINE: usize = 6;
 /// What is printed once, when all is ready.
 pub(super) fn introduction(plan: &Plan) -> Vec<Line> {
     let width = name_width(plan);
-    let head =
-        Line::default().with(Style::Bold, format!("Meridian lab: {} regions on this machine", plan.regions.len()));
+    let what = match &plan.regions[..] {
+        [region] => format!("region {} of {} nodes", region.name, region.nodes.len()),
+        regions => format!("{} regions", regions.len()),
+    };
+    let head = Line::default().with(Style::Bold, format!("Meridian lab: {what} on this machine"));
     let mut lines = vec![Line::default(), head, Line::default()];
-    let columns = Line::default().left(Style::Dim, width + 4, "  region").left(Style::Dim, 18, "redis");
+    let kind = if plan.topology.is_some() { "  region" } else { "  node" };
+    let columns = Line::default().left(Style::Dim, width + 4, kind).left(Style::Dim, 18, "redis");
     lines.push(columns.with(Style::Dim, "admin"));
-    for region in &plan.regions {
-        let row = Line::default().left(Style::Bold, width + 4, &format!("  {}", region.name));
-        let row = row.left(Style::Plain, 18, &region.redis.to_string());
-        lines.push(row.with(Style::Plain, format!("http://{}", region.admin)));
+    for node in plan.nodes() {
+        let row = Line::default().left(Style::Bold, width + 4, &format!("  {}", node.name));
+        let row = row.left(Style::Plain, 18, &node.redis.to_string());
+        lines.push(row.with(Style::Plain, format!("http://{}", node.admin)));
     }
-    let control = plan.topology.control;
-    let row = Line::default().left(Style::Bold, width + 4, "  wan").left(Style::Plain, 18, "");
-    lines.push(row.with(Style::Plain, format!("http://{control}")));
+    if let Some(topology) = &plan.topology {
+        let row = Line::default().left(Style::Bold, width + 4, "  wan").left(Style::Plain, 18, "");
+        lines.push(row.with(Style::Plain, format!("http://{}", topology.control)));
+    }
     lines.extend([Line::default(), Line::default().with(Style::Dim, "  try")]);
-    let [a, b] = [&plan.regions[0], &plan.regions[1]];
-    for command in [
-        format!("redis-cli -p {} set hello world", a.redis.port()),
-        format!("redis-cli -p {} get hello", b.redis.port()),
-        format!("curl -X PUT http://{control}/links/{}/{} -d '{{\"state\":\"blackhole\"}}'", a.name, b.name),
-        format!("curl -X POST http://{control}/heal"),
-    ] {
+    for command in worth_trying(plan) {
         lines.push(Line::default().with(Style::Plain, format!("    {command}")));
     }
     let files = format!("  files and logs are in {}; Ctrl-C ends it all", plan.dir.display());
@@ -46,8 +46,56 @@ pub(super) fn introduction(plan: &Plan) -> Vec<Line> {
     lines
 }
 
+/// Commands to begin with.
+fn worth_trying(plan: &Plan) -> Vec<String> {
+    let port = |region: usize| plan.regions[region].nodes[0].redis.port();
+    let Some(topology) = &plan.topology else {
+        let file = plan.file(&plan.regions[0].nodes[0].name, "toml");
+        return vec![
+            format!("redis-cli -c -p {} set hello world", port(0)),
+            format!("redis-cli --cluster check 127.0.0.1:{}", port(0)),
+            format!("meridian cluster status --config {}", file.display()),
+        ];
+    };
+    let (control, [a, b]) = (topology.control, [&plan.regions[0], &plan.regions[1]]);
+    vec![
+        format!("redis-cli -p {} set hello world", port(0)),
+        format!("redis-cli -p {} get hello", port(1)),
+        format!("curl -X PUT http://{control}/links/{}/{} -d '{{\"state\":\"blackhole\"}}'", a.name, b.name),
+        format!("curl -X POST http://{control}/heal"),
+    ]
+}
+
 /// What is shown over and over: the links, and what each region holds.
 pub(super) fn live(plan: &Plan, snapshot: &Snapshot) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if plan.topology.is_some() {
+        lines.extend(links(plan, snapshot));
+        lines.push(Line::default());
+    }
+    let width = name_width(plan);
+    let is_single = |(_, region): &(usize, &RegionPlan)| !region.is_cluster();
+    let (single, clusters): (Vec<_>, Vec<_>) = plan.regions.iter().enumerate().partition(is_single);
+    if !single.is_empty() {
+        let head = Line::default().left(Style::Dim, width + 4, "  region").right(Style::Dim, 13, "keys");
+        lines.push(head.right(Style::Dim, 12, "memory"));
+    }
+    for (index, region) in single {
+        let row = Line::default().left(Style::Plain, width + 4, &format!("  {}", region.name));
+        lines.push(match snapshot.nodes.get(plan.first_node(index)).and_then(Option::as_ref) {
+            None => row.with(Style::Bad, "     does not answer"),
+            Some(status) => {
+                let row = row.right(Style::Plain, 13, &grouped(status.keys));
+                let row = row.right(Style::Dim, 12, &bytes(status.used_memory_bytes));
+                if status.complete { row } else { row.with(Style::Warn, "   being refilled") }
+            }
+        });
+    }
+    lines.extend(clusters.into_iter().flat_map(|(index, _)| shards::lines(plan, snapshot, index)));
+    lines
+}
+
+fn links(plan: &Plan, snapshot: &Snapshot) -> Vec<Line> {
     let width = name_width(plan);
     let pair_width = 2 * width + 4;
     let head = Line::default().left(Style::Dim, pair_width + 4, "  link").right(Style::Dim, 9, "one way");
@@ -60,28 +108,17 @@ pub(super) fn live(plan: &Plan, snapshot: &Snapshot) -> Vec<Line> {
         let row = row.right(style, 11, &lag(snapshot.link_in(plan, from, to)));
         lines.push(row.with(Style::Plain, "   ").with(style, state));
     }
-    lines.push(Line::default());
-    let head = Line::default().left(Style::Dim, width + 4, "  region").right(Style::Dim, 13, "keys");
-    lines.push(head.right(Style::Dim, 12, "memory"));
-    for (region, status) in plan.regions.iter().zip(&snapshot.nodes) {
-        let row = Line::default().left(Style::Plain, width + 4, &format!("  {}", region.name));
-        lines.push(match status {
-            None => row.with(Style::Bad, "     does not answer"),
-            Some(status) => {
-                let row = row.right(Style::Plain, 13, &grouped(status.keys));
-                let row = row.right(Style::Dim, 12, &bytes(status.used_memory_bytes));
-                if status.complete { row } else { row.with(Style::Warn, "   being refilled") }
-            }
-        });
-    }
     lines
 }
 
 /// The same in one line, for a log.
 pub(super) fn summary(plan: &Plan, snapshot: &Snapshot, uptime: Duration) -> String {
-    let keys = plan.regions.iter().zip(&snapshot.nodes).map(|(region, status)| {
-        let keys =
-            status.as_ref().map_or_else(|| "silent".to_owned(), |status| format!("{} keys", grouped(status.keys)));
+    let keys = plan.regions.iter().enumerate().map(|(index, region)| {
+        if region.is_cluster() {
+            return shards::summary(plan, snapshot, index);
+        }
+        let status = snapshot.nodes.get(plan.first_node(index)).and_then(Option::as_ref);
+        let keys = status.map_or_else(|| "silent".to_owned(), |status| format!("{} keys", grouped(status.keys)));
         format!("{} {keys}", region.name)
     });
     let links: Vec<_> = plan.pairs().collect();
@@ -100,7 +137,9 @@ pub(super) fn summary(plan: &Plan, snapshot: &Snapshot, uptime: Duration) -> Str
         let worst = links.iter().filter_map(seconds).fold(0.0, f64::max);
         vec![format!("{} of {} links up, worst lag {}", links.iter().filter(up).count(), links.len(), time(worst))]
     };
-    format!("{:>5}s  {}  |  {}", uptime.as_secs(), links.join("  "), keys.collect::<Vec<_>>().join("  "))
+    let parts = [links.join("  "), keys.collect::<Vec<_>>().join("  ")];
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{:>5}s  {}", uptime.as_secs(), parts.join("  |  "))
 }
 
 /// What to say of a link. What the WAN does to it comes first, since it explains the rest.
@@ -143,7 +182,7 @@ fn time(seconds: f64) -> String {
 }
 
 fn name_width(plan: &Plan) -> usize {
-    plan.regions.iter().map(|region| region.name.len()).max().unwrap_or(0)
+    plan.nodes().map(|node| node.name.len()).max().unwrap_or(0)
 }
 
 fn bytes(bytes: u64) -> String {
@@ -188,7 +227,7 @@ mod tests {
         ];
         let wan = r#"[{"from": "us-east", "to": "eu-west", "delay_ms": 50, "state": "up"},
                       {"from": "eu-west", "to": "us-east", "delay_ms": 70, "state": "blackhole"}]"#;
-        (plan, Snapshot { nodes, wan: Some(serde_json::from_str(wan).unwrap()) })
+        (plan, Snapshot { nodes, maps: Vec::new(), wan: Some(serde_json::from_str(wan).unwrap()) })
     }
 
     fn print(lines: &[super::Line]) -> Vec<String> {
@@ -246,10 +285,20 @@ mod tests {
     fn introduction_names_every_address() {
         let (plan, _) = example();
         let text = print(&introduction(&plan)).join("\n");
-        for region in &plan.regions {
-            assert!(text.contains(&region.redis.to_string()) && text.contains(&region.admin.to_string()));
+        for node in plan.nodes() {
+            assert!(text.contains(&node.redis.to_string()) && text.contains(&node.admin.to_string()));
         }
-        assert!(text.contains(&format!("curl -X POST http://{}/heal", plan.topology.control)));
+        assert!(text.contains(&format!("curl -X POST http://{}/heal", plan.topology.unwrap().control)));
+    }
+
+    #[test]
+    fn introduction_of_a_cluster_names_its_nodes() {
+        let args = Cli::parse_from(["lab", "--regions=us-east", "--primaries=3"]).lab;
+        let plan = Plan::new(&args, Path::new("/lab")).unwrap();
+        let text = print(&introduction(&plan)).join("\n");
+        assert!(text.contains("region us-east of 3 nodes") && !text.contains("wan"), "{text}");
+        assert!(plan.nodes().all(|node| text.contains(&node.name)));
+        assert!(text.contains("meridian cluster status --config /lab/us-east-1.toml"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) struct Founding {
     /// The name of the region.
     pub(super) region_name: String,
     /// Its shards, in the order of their numbers.
-    pub(crate) shards: Vec<FoundShard>,
+    pub(super) shards: Vec<FoundShard>,
 }
 
 /// Why a cluster is not founded.

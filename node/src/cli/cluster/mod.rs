@@ -29,12 +29,18 @@ mod remove_node;
 mod status;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{fmt::Display, process::ExitCode};
 
 use clap::Subcommand;
 
+#[cfg(test)]
+pub(crate) use self::layout::shards;
+pub(crate) use self::{
+    connection::Caller,
+    founding::{Founding, FoundingError},
+};
 use super::USAGE;
 
 /// One thing to do with a cluster.

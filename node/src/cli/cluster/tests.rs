@@ -279,14 +279,14 @@ struct World {
 }
 
 /// The nodes.
-struct Region {
+pub(crate) struct Region {
     world: Arc<Mutex<World>>,
     listeners: Mutex<Vec<(CancellationToken, JoinHandle<io::Result<()>>)>>,
 }
 
 impl Region {
     /// So many empty nodes, of which the first leads.
-    async fn start(nodes: usize) -> Self {
+    pub(crate) async fn start(nodes: usize) -> Self {
         let world = World { map: ClusterMap::new(), introductions: Vec::new(), arriving: 200, leaderless: 0 };
         let region = Self { world: Arc::new(Mutex::new(world)), listeners: Mutex::default() };
         for _ in 0..nodes {
@@ -321,11 +321,11 @@ impl Region {
         self.world.lock().unwrap()
     }
 
-    fn map(&self) -> ClusterMap {
+    pub(crate) fn map(&self) -> ClusterMap {
         self.world().map.clone()
     }
 
-    fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         self.world().introductions.iter().map(|introduction| introduction.node.addresses.bus()).collect()
     }
 
@@ -350,7 +350,7 @@ impl Region {
         listening.await.unwrap().unwrap();
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         while !self.listeners.get_mut().unwrap().is_empty() {
             self.silence(0).await;
         }
