@@ -1,12 +1,14 @@
 //! The founding of a cluster: nodes that are in none yet become one.
 //!
 //! Three steps, each of which can fail without harm: all nodes are asked who they are and whether they may take part; the
-//! layout is made of that; and one command founds it all, at one of them. `meridian cluster create` does this for an
+//! layout is made of that; and one command founds it all, at one of them. It may be done again when it failed half-way. `meridian cluster create` does this for an
 //! operator, and `meridian lab` for itself.
+
+use std::collections::BTreeSet;
 
 use clock::{OsClock, RegionId};
 use futures_util::future::join_all;
-use node_core::cluster::{FoundShard, Founder, Id, MapCommand, Refused};
+use node_core::cluster::{ClusterMap, FoundShard, Founder, Id, MapCommand, Refused};
 
 use super::{
     connection::{Caller, OperateError, unexpected},
@@ -19,6 +21,9 @@ use crate::cluster::control::{Introduction, Request, Response};
 pub(crate) struct Founding {
     /// The buses of the nodes, as they were named.
     addresses: Vec<String>,
+    /// The node that founds it. Always the same of the same nodes: were it asked of two of them, when the first attempt failed
+    /// half-way, there might be two clusters.
+    first: String,
     region: RegionId,
     /// The name of the region.
     pub(super) region_name: String,
@@ -80,9 +85,11 @@ impl Founding {
         let introductions = join_all(addresses.iter().map(|address| caller.introduction(address))).await;
         let nodes = introductions.into_iter().collect::<Result<Vec<_>, _>>()?;
         let (region, region_name) = check(addresses, &nodes)?;
+        let first = addresses.iter().zip(&nodes).min_by_key(|(_, node)| node.node.id);
+        let first = first.map(|(address, _)| address.clone()).unwrap_or_default();
         let founders: Vec<Founder> = nodes.into_iter().map(|introduction| introduction.node).collect();
         let shards = layout::shards(founders, replicas, weights, new_label)?;
-        Ok(Self { addresses: addresses.to_vec(), region, region_name, shards })
+        Ok(Self { addresses: addresses.to_vec(), first, region, region_name, shards })
     }
 
     /// The region's number.
@@ -97,19 +104,15 @@ impl Founding {
     pub(crate) async fn carry_out(&self, caller: &Caller, told: impl FnMut(usize, usize)) -> Result<(), FoundingError> {
         let at = OsClock::new().now().wall;
         let found = MapCommand::Found { region: self.region, shards: self.shards.clone(), at };
-        let first = &self.addresses[0];
-        match caller.ask(first, &Request::Change(found)).await {
+        match caller.ask(&self.first, &Request::Change(found)).await {
             Ok(Response::Done) => {}
-            // Whether it was founded by this command or not: all the nodes will say so, or one of them will not.
+            // Whether it was by this attempt or one before: all the nodes will say so, or one of them will not.
             Err(OperateError::Unknown { .. }) | Ok(Response::Refused(Refused::Exists(_))) => {}
-            Ok(other) => return Err(unexpected(first, other).into()),
+            Ok(other) => return Err(unexpected(&self.first, other).into()),
             Err(error) => return Err(error.into()),
         }
-        // The labels were drawn for this founding alone.
-        let is_this = |map: &node_core::cluster::ClusterMap| {
-            let labels = self.shards.iter().map(|shard| shard.label);
-            map.is_founded() && map.shards().map(|(_, shard)| shard.label).eq(labels)
-        };
+        let nodes: BTreeSet<_> = self.shards.iter().flat_map(|shard| &shard.nodes).map(|node| node.id).collect();
+        let is_this = |map: &ClusterMap| map.is_founded() && map.nodes().map(|(id, _)| id).eq(nodes.iter().copied());
         Ok(caller.until_known(&self.addresses, is_this, told).await?)
     }
 }
