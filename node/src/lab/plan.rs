@@ -255,6 +255,12 @@ impl Planner<'_> {
             file.set(section, "key", text(format_args!("certs/{region}.key")));
             file.set(section, "ca", text("certs/ca.pem"));
         }
+        if is_cluster {
+            // A former lab in the same folder may have had other ports.
+            let first = index + 1 - number;
+            let seeds = (first..first + self.nodes_each).filter(|other| *other != index);
+            file.set("cluster", "seeds", Value::Array(seeds.map(|other| text(layout.bus(other))).collect()));
+        }
         for offset in self.args.clock_offset.iter().filter(|offset| offset.region.as_str() == region) {
             file.set("clock", "offset", text(offset.offset));
         }
@@ -392,6 +398,9 @@ mod tests {
             let config = NodeConfig::parse("/lab/node.toml", &node.config).unwrap();
             assert_eq!(config.region.name.as_str(), "us-east");
             assert_eq!(config.cluster.listen.address(), node.bus);
+            let seeds: Vec<_> = config.cluster.seeds.iter().map(ToString::to_string).collect();
+            let others = region.nodes.iter().filter(|other| other.bus != node.bus);
+            assert_eq!(seeds, others.map(|other| other.bus.unwrap().to_string()).collect::<Vec<_>>());
             assert_eq!(
                 [node.redis, node.admin, node.bus.unwrap()].map(|at| at.port() - base),
                 [number, 100 + number, 700 + number]
