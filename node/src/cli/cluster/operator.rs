@@ -6,7 +6,7 @@
 //! A request is sent again only if it was not carried out for sure. What became of one whose answer was lost can be seen in
 //! the map, and whoever asked knows what to look for there.
 
-use node_core::cluster::{ClusterMap, Health, MapCommand, NodeId};
+use node_core::cluster::{ClusterMap, Health, MapCommand, Node, NodeId};
 use tokio::time::sleep;
 
 use super::{
@@ -24,6 +24,8 @@ pub(crate) struct Operator {
     /// Where changes go first: the leader, if it was found already.
     leader: Option<String>,
     map: ClusterMap,
+    /// Nodes that are not asked any more.
+    leaving: Vec<NodeId>,
 }
 
 impl Operator {
@@ -36,7 +38,7 @@ impl Operator {
         if !map.is_founded() {
             return Err(OperateError::NotFounded(node));
         }
-        Ok(Self { caller, node, leader: None, map })
+        Ok(Self { caller, node, leader: None, map, leaving: Vec::new() })
     }
 
     /// The map, as it was read last.
@@ -76,6 +78,15 @@ impl Operator {
         Err(failed.unwrap_or_else(|| OperateError::NotFounded(self.node.clone())))
     }
 
+    /// Asks these nodes no more: they are about to leave, and one that has left never hears that it has.
+    pub(super) fn turn_from(&mut self, nodes: &[NodeId]) {
+        self.leaving.extend_from_slice(nodes);
+        let other = self.staying().next().map(|(_, node)| node.addresses.bus());
+        if let Some(other) = other.filter(|_| self.is_leaving(&self.node)) {
+            self.node = other;
+        }
+    }
+
     /// Has the map changed.
     ///
     /// # Errors
@@ -105,7 +116,7 @@ impl Operator {
         is_known: impl Fn(&ClusterMap) -> bool,
         told: impl FnMut(usize, usize),
     ) -> Result<(), OperateError> {
-        let up = self.map.nodes().filter(|(_, node)| node.health == Health::Up);
+        let up = self.staying().filter(|(_, node)| node.health == Health::Up);
         let addresses: Vec<_> = up.map(|(_, node)| node.addresses.bus()).collect();
         self.caller.until_known(&addresses, is_known, told).await?;
         self.refresh().await
@@ -143,7 +154,16 @@ impl Operator {
 
     /// All nodes, the one from before first.
     fn addresses(&self) -> Vec<String> {
-        let others = self.map.nodes().map(|(_, node)| node.addresses.bus()).filter(|address| *address != self.node);
+        let others = self.staying().map(|(_, node)| node.addresses.bus()).filter(|address| *address != self.node);
         std::iter::once(self.node.clone()).chain(others).collect()
+    }
+
+    fn staying(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.map.nodes().filter(|(id, _)| !self.leaving.contains(id))
+    }
+
+    fn is_leaving(&self, address: &str) -> bool {
+        let mut leaving = self.leaving.iter().filter_map(|id| self.map.node(*id));
+        leaving.any(|node| node.addresses.bus() == address)
     }
 }

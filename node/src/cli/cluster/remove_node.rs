@@ -125,6 +125,7 @@ pub(super) async fn remove(
         return Ok(());
     }
     moves::carry_out(operator, &planned.steps, output, pace).await?;
+    operator.turn_from(&planned.nodes);
     for node in &planned.nodes {
         match operator.change(&MapCommand::RemoveNode { node: *node }).await {
             // If the answer was lost, whether all know of it shows below.

@@ -111,6 +111,18 @@ async fn a_node_that_joins_gets_its_share_and_gives_it_back_when_it_leaves() {
 }
 
 #[tokio::test]
+async fn a_node_can_be_asked_to_see_itself_removed() {
+    let region = Region::founded(2, 1).await;
+    let mut operator = region.operator().await;
+    let (asked, sink) = (operator.node().to_owned(), Sink::default());
+    let args = subcommand!(RemoveNode, &["remove-node", &asked]);
+    remove_node::remove(&args, &mut operator, &mut sink.output(), Consent::Given, QUICK).await.unwrap();
+    assert_eq!((region.map().nodes().len(), operator.map().nodes().len()), (3, 3));
+    operator.hang_up().await;
+    region.stop().await;
+}
+
+#[tokio::test]
 async fn a_move_that_stands_still_is_stopped_and_said_so() {
     let region = Region::founded(2, 0).await;
     region.world().arriving = 0;
@@ -311,7 +323,8 @@ impl Region {
         introduction.node.addresses.bus_port = socket.local_addr().unwrap().port();
         let address = introduction.node.addresses.bus();
         self.world().introductions.push(introduction);
-        let (stopping, node) = (CancellationToken::new(), Arc::new(Node { index, world: self.world.clone() }));
+        let (stopping, node) =
+            (CancellationToken::new(), Arc::new(Node { index, world: self.world.clone(), map: Mutex::default() }));
         let listening = tokio::spawn(listen(socket, None, node, stopping.clone()));
         self.listeners.lock().unwrap().push((stopping, listening));
         address
@@ -360,6 +373,8 @@ impl Region {
 struct Node {
     index: usize,
     world: Arc<Mutex<World>>,
+    /// The map, as it was when this was in it last: who is removed does not hear of it.
+    map: Mutex<ClusterMap>,
 }
 
 impl Node {
@@ -372,9 +387,10 @@ impl Node {
             Request::Map if is_founded => {
                 let arriving = world.arriving;
                 finish_moves(&mut world.map, arriving);
+                self.map.lock().unwrap().clone_from(&world.map);
                 Response::Map(Box::new(world.map.clone()))
             }
-            Request::Map => Response::Map(Box::default()),
+            Request::Map => Response::Map(Box::new(self.map.lock().unwrap().clone())),
             Request::Change(_) | Request::FailOver { .. } if world.leaderless > 0 => {
                 world.leaderless -= 1;
                 Response::NotHere(None)
