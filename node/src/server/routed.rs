@@ -75,7 +75,6 @@ impl<'w> Routed<'w> {
             return Admitted::Later;
         }
         session.cluster.held_since = None;
-        session.cluster.has_written |= writes;
         // Stands for a command or a transaction: MULTI and what is queued leave it as it is.
         session.cluster.asking &= command.id == CommandId::Multi || transaction::queues(session, command);
         match decided {
@@ -87,7 +86,11 @@ impl<'w> Routed<'w> {
                 }
                 Admitted::No(Failure::from(why))
             }
-            _ => Admitted::Yes,
+            _ => {
+                // A redirection may be told whatever becomes of the lease; only a write is a promise.
+                session.cluster.has_written |= writes;
+                Admitted::Yes
+            }
         }
     }
 

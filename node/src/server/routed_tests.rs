@@ -205,6 +205,20 @@ fn what_was_written_is_not_acknowledged_when_the_lease_is_over_by_then() {
 }
 
 #[test]
+fn a_redirection_is_told_by_who_has_no_lease_at_all() {
+    for me in [node(0, 0), node(0, 1)] {
+        let cluster = cluster(two_shards(), me);
+        let worker = worker_of(cluster.clone());
+        cluster.set_lease(Duration::ZERO);
+        let mut client = Client::of(&worker);
+        for request in ["SET a 1", "SET b 1", "GET a", "FLUSHALL"] {
+            assert!(client.raw(request).starts_with('-'), "{request}");
+            assert!(worker.may_acknowledge(&mut client.session), "{request}");
+        }
+    }
+}
+
+#[test]
 fn a_client_whose_write_cannot_be_acknowledged_sees_the_end_of_its_connection() {
     let cluster = primary();
     let worker = Rc::new(worker_of(cluster.clone()));

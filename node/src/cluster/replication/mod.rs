@@ -298,7 +298,8 @@ impl Replication {
                     Start::Now => now,
                     Start::Past(drift) => now.after(*drift),
                 };
-                // No stamp may be issued above the persisted mark.
+                // No stamp may be issued above the persisted mark, which is asked for first: it would not go there so soon.
+                shared.mark.covers_or_moves(start);
                 shared.mark.until_covers(start).await;
                 shared.store.begin_life(life.origin, life.birth, start);
                 shared.progress.serves(life.origin.incarnation());
