@@ -22,7 +22,7 @@ use rcgen::{
 const SUFFIX: &str = "region.meridian";
 
 /// The authority of one lab.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
@@ -31,7 +31,7 @@ impl Authority {
     ///
     /// # Errors
     /// If there is no randomness, or the file cannot be written.
-    pub(super) fn create(file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(file: &Path) -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, "Meridian lab");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -45,7 +45,7 @@ impl Authority {
     ///
     /// # Errors
     /// If there is no randomness, or a file cannot be written.
-    pub(super) fn certify(&self, region: &str, cert_file: &Path, key_file: &Path) -> anyhow::Result<()> {
+    pub(crate) fn certify(&self, region: &str, cert_file: &Path, key_file: &Path) -> anyhow::Result<()> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![format!("{region}.{SUFFIX}")])?;
         params.distinguished_name.push(DnType::CommonName, region);

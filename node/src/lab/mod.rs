@@ -22,7 +22,7 @@
 //! `description` what a program does.
 
 mod args;
-mod certificates;
+pub(crate) mod certificates;
 mod cluster;
 mod description;
 pub(crate) mod leash;

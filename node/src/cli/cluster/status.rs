@@ -29,7 +29,7 @@ pub(crate) struct StatusArgs {
     json: bool,
 
     #[command(flatten)]
-    node: NodeArgs,
+    pub(super) node: NodeArgs,
 }
 
 pub(super) async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {

@@ -10,6 +10,7 @@ use std::{
 
 use clap::Parser;
 use clock::{RegionId, Time};
+use geo_link::tls::Credentials;
 use node_core::{
     cluster::{Addresses, ClusterMap, Founder, Id, MapCommand, NodeId, Refused, Role, Run, ShardId},
     slot::SlotSet,
@@ -29,9 +30,12 @@ use super::{
     output::{Consent, Output},
     rebalance, remove_node, status,
 };
-use crate::cluster::{
-    bus::{Arrival, Handlers, Malformed, listen},
-    control::{Introduction, Request, Response},
+use crate::{
+    cluster::{
+        bus::{self, Arrival, Handlers, Malformed, listen},
+        control::{Introduction, Request, Response},
+    },
+    lab::certificates::Authority,
 };
 
 #[tokio::test]
@@ -175,6 +179,33 @@ async fn the_status_is_that_of_all_nodes() {
 }
 
 #[tokio::test]
+async fn an_operator_shows_a_certificate_of_the_region() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ca, cert, key, file] =
+        ["ca.pem", "us-east.pem", "us-east.key", "node.toml"].map(|name| folder.path().join(name));
+    Authority::create(&ca).unwrap().certify("us-east", &cert, &key).unwrap();
+    let files = config::TlsFiles { cert: &cert, key: &key, ca: Some(&ca) };
+    let region = Region::start_with(1, Some(bus::credentials_of("us-east", files).unwrap())).await;
+    let address = &region.addresses()[0];
+    let cluster = format!("listen = \"{address}\"\ncert = \"us-east.pem\"\nkey = \"us-east.key\"\nca = \"ca.pem\"");
+    let config = format!("region = {{ name = \"us-east\", id = 1 }}\nnode.dir = \"state\"\n[cluster]\n{cluster}");
+    std::fs::write(&file, config).unwrap();
+    let [ca, cert, key, file] = [&ca, &cert, &key, &file].map(|path| path.to_str().unwrap());
+
+    let by_file = ["status", "--config", file];
+    let by_flags = ["status", "--node", address, "--cert", cert, "--key", key, "--ca", ca, "--region", "us-east"];
+    for words in [&by_file[..], &by_flags[..]] {
+        let (caller, node) = subcommand!(Status, words).node.caller().unwrap();
+        assert_eq!((&node, caller.introduction(&node).await.unwrap().region), (address, "us-east".to_owned()));
+        caller.hang_up().await;
+    }
+    let (caller, node) = subcommand!(Status, &["status", "--node", address]).node.caller().unwrap();
+    let refused = caller.introduction(&node).await.unwrap_err();
+    assert!(matches!(refused, OperateError::Unreachable { .. }), "{refused}");
+    region.stop().await;
+}
+
+#[tokio::test]
 async fn who_is_in_no_cluster_is_not_operated() {
     let region = Region::start(1).await;
     let error = Operator::join(Caller::new(None), region.addresses()[0].clone()).await.unwrap_err();
@@ -294,13 +325,18 @@ struct World {
 pub(crate) struct Region {
     world: Arc<Mutex<World>>,
     listeners: Mutex<Vec<(CancellationToken, JoinHandle<io::Result<()>>)>>,
+    credentials: Option<Arc<Credentials>>,
 }
 
 impl Region {
     /// So many empty nodes, of which the first leads.
     pub(crate) async fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, None).await
+    }
+
+    async fn start_with(nodes: usize, credentials: Option<Arc<Credentials>>) -> Self {
         let world = World { map: ClusterMap::new(), introductions: Vec::new(), arriving: 200, leaderless: 0 };
-        let region = Self { world: Arc::new(Mutex::new(world)), listeners: Mutex::default() };
+        let region = Self { world: Arc::new(Mutex::new(world)), listeners: Mutex::default(), credentials };
         for _ in 0..nodes {
             region.add_listener().await;
         }
@@ -325,7 +361,7 @@ impl Region {
         self.world().introductions.push(introduction);
         let (stopping, node) =
             (CancellationToken::new(), Arc::new(Node { index, world: self.world.clone(), map: Mutex::default() }));
-        let listening = tokio::spawn(listen(socket, None, node, stopping.clone()));
+        let listening = tokio::spawn(listen(socket, self.credentials.clone(), node, stopping.clone()));
         self.listeners.lock().unwrap().push((stopping, listening));
         address
     }
