@@ -113,12 +113,19 @@ impl Steward {
 
     async fn change_hands(&self, target: NodeId, cargo: &Cargo) -> Result<(), NotDone> {
         let map = self.map();
+        let began = self.now();
         let moment = self.until_nobody_writes().await;
+        let quiet = self.now();
         timeout(HAND_OVER_MAX, self.movers().until_as_of(target, moment)).await.map_err(|_| NotDone::NotCaughtUp)?;
         let command = moved(&map, self.me(), target, cargo).ok_or(NotDone::NotPrimary)?;
+        let caught_up = self.now();
         self.agree_on(&command, CHANGE_MAX).await?;
+        let agreed = self.now();
         let has_moved = || cargo.slots.iter().next().is_none_or(|slot| self.map().target(slot).is_none());
-        timeout(CHANGE_MAX, self.until_map(has_moved)).await.map_err(|_| NotDone::NotAgreed)
+        timeout(CHANGE_MAX, self.until_map(has_moved)).await.map_err(|_| NotDone::NotAgreed)?;
+        let spent = [quiet - began, caught_up - quiet, agreed - caught_up, self.now() - agreed];
+        tracing::debug!(?spent, "turns ended, target caught up, agreed on, map followed");
+        Ok(())
     }
 }
 
