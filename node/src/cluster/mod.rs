@@ -136,7 +136,8 @@ impl Cluster {
         self.routing.load()
     }
 
-    /// Takes in another map. Slots whose move has come to its end are held no longer.
+    /// Takes in another map, unless it is older than the one that is here. Slots whose move has come to its end are held
+    /// no longer.
     ///
     /// Turns that are under way still go by the former one; [`Server::until_turns_passed`] waits for them.
     ///
@@ -144,6 +145,9 @@ impl Cluster {
     pub(crate) fn set_map(&self, map: Arc<ClusterMap>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let former = self.map.load();
+        if map.epoch() < former.epoch() {
+            return;
+        }
         let ended = former.moves().filter(|(slot, _)| map.target(*slot).is_none());
         ended.for_each(|(slot, _)| _ = held.remove(slot));
         self.observations.keep(&map);

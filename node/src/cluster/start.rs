@@ -189,6 +189,8 @@ impl Assembly {
         });
         let (reporting, until_reporting) = (steward.clone(), until());
         tasks.spawn(async move { reporting.report_on(&until_reporting).await });
+        let (routing, until_routing) = (steward.clone(), until());
+        tasks.spawn(async move { routing.route(&until_routing).await });
         let (following, until_following) = (steward.clone(), until());
         tasks.spawn(async move { following.follow(&until_following).await });
         let (moving, until_moving) = (steward.clone(), until());

@@ -2,7 +2,8 @@
 //!
 //! # Following the map
 //! Each new map is carried out in this order, so that at no moment two nodes believe the same of themselves:
-//! 1. The routing changes: clients are sent where they belong from here on.
+//! 1. The routing changes: clients are sent where they belong from here on. This does not wait for what an earlier map has
+//!    left to do, since clients may be waiting for it.
 //! 2. If this node is a primary no more, its lease is let go of, and every turn of a client that began before that is waited
 //!    for. From then on nobody writes here.
 //! 3. Replication is given the new assignment; the store changes its life.
@@ -28,6 +29,7 @@ use node_core::{
 };
 use tokio::{
     sync::{Notify, futures::Notified, mpsc, oneshot},
+    task::yield_now,
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -69,7 +71,7 @@ pub(crate) struct Steward {
     number: AtomicU64,
     /// A report is due at once.
     hurry: Notify,
-    /// The map has been carried out.
+    /// Clients are routed by another map.
     followed: Notify,
     /// A client wants this replica to take over.
     wish: Arc<Notify>,
@@ -159,13 +161,27 @@ impl Steward {
         }
     }
 
+    /// Routes clients by each new map until `shutdown`.
+    pub(crate) async fn route(&self, shutdown: &CancellationToken) {
+        let mut maps = self.parts.plane.map();
+        loop {
+            self.parts.cluster.set_map(maps.borrow_and_update().clone());
+            self.followed.notify_waiters();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = maps.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
     /// Carries out each new map until `shutdown`.
     pub(crate) async fn follow(&self, shutdown: &CancellationToken) {
         let mut maps = self.parts.plane.map();
+        let mut former = Arc::new(ClusterMap::new());
         loop {
             let map = maps.borrow_and_update().clone();
-            self.carry_out(map).await;
-            self.followed.notify_waiters();
+            self.carry_out(&former, &map).await;
+            former = map;
             self.hurry.notify_one();
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -195,7 +211,7 @@ impl Steward {
         self.progress().serving()
     }
 
-    /// Notices each map that is carried out from this call on.
+    /// Notices each map that clients are routed by from this call on.
     pub(super) fn map_followed(&self) -> Notified<'_> {
         self.followed.notified()
     }
@@ -216,7 +232,7 @@ impl Steward {
         self.now()
     }
 
-    /// Waits for a map, carried out, of which this is true.
+    /// Waits until clients are routed by a map of which this is true.
     pub(super) async fn until_map(&self, is_true: impl Fn() -> bool) {
         loop {
             let followed = self.map_followed();
@@ -322,10 +338,9 @@ impl Steward {
         }
     }
 
-    async fn carry_out(&self, map: Arc<ClusterMap>) {
+    async fn carry_out(&self, former: &ClusterMap, map: &Arc<ClusterMap>) {
         let Parts { server, cluster, replication, .. } = &self.parts;
-        let former = cluster.map();
-        let assignment = self.assignment(&former, &map);
+        let assignment = self.assignment(former, map);
         let own = map.shard_of(self.me()).map(|(shard, _)| map.slots(shard));
         cluster.set_map(map.clone());
         let serves = self.progress().serving();
@@ -337,8 +352,8 @@ impl Steward {
             self.latest().resigns_to = None;
         }
         if map.is_founded() {
-            self.drop_foreign(&former, &map).await;
             server.store.set_owned(Some(Arc::new(own.unwrap_or_default())));
+            self.drop_foreign(former, map).await;
         }
         replication.assignments.send_if_modified(|current| {
             let is_news = *current != assignment;
@@ -356,7 +371,11 @@ impl Steward {
         let foreign: SlotSet = Slot::all().filter(|slot| has_left(*slot) || begins_to_arrive(*slot)).collect();
         if was_own.is_some() && !foreign.is_empty() {
             self.parts.server.until_turns_passed().await;
-            self.parts.server.store.clear_slots(&foreign);
+            for slot in foreign.iter() {
+                // A slot may hold many keys, and this thread has leases to keep.
+                self.parts.server.store.clear_slots(&[slot].into_iter().collect());
+                yield_now().await;
+            }
         }
     }
 
