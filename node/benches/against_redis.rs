@@ -2,8 +2,9 @@
 //!
 //! Throughput says little on a machine that also runs the client. So both servers get the same requests from
 //! redis-benchmark, which runs on another core, and what is compared is the processor time that each server's process
-//! took for them, by its own account in /proc. One worker, pinned to a core; values of 100 bytes; keys drawn from
-//! 100,000. The rounds of the two servers alternate, and the median of each counts.
+//! took for them, by its own account in /proc. One worker, pinned to a core; values of 100 bytes; a single key, as
+//! redis-benchmark has it unless told otherwise, and keys drawn from 100,000, where most of both is waiting for memory.
+//! The rounds of the two servers alternate, and the median of each counts.
 //!
 //! ```text
 //! cargo bench -p meridian --bench against_redis [-- REQUESTS [ROUNDS]]
@@ -22,8 +23,8 @@ use std::{
 const CORES: [&str; 2] = ["0", "1"];
 /// Connections of the client.
 const CLIENTS: &str = "50";
-/// Keys that the client draws from.
-const KEYS: &str = "100000";
+/// Keys that the client draws from; of one, it draws none.
+const KEYS: [u64; 2] = [1, 100_000];
 /// Bytes of a value.
 const VALUE_BYTES: &str = "100";
 /// Requests in one run, unless said otherwise, and at the least commands per pipeline of sixteen.
@@ -74,15 +75,17 @@ impl Server {
     }
 
     /// Microseconds of processor time per command, user and kernel.
-    fn measure(&self, test: &str, pipeline: u64, requests: u64) -> io::Result<(f64, f64)> {
+    fn measure(&self, test: &str, keys: u64, pipeline: u64, requests: u64) -> io::Result<(f64, f64)> {
         let before = self.cpu_seconds()?;
-        let status = Command::new("taskset")
+        let mut client = Command::new("taskset");
+        client
             .args(["-c", CORES[1], "redis-benchmark", "-q", "-p", &self.port.to_string(), "-t", test])
             .args(["-n", &requests.to_string(), "-P", &pipeline.to_string()])
-            .args(["-c", CLIENTS, "-r", KEYS, "-d", VALUE_BYTES])
-            .stdout(Stdio::null())
-            .status()?;
-        if !status.success() {
+            .args(["-c", CLIENTS, "-d", VALUE_BYTES]);
+        if keys > 1 {
+            client.args(["-r", &keys.to_string()]);
+        }
+        if !client.stdout(Stdio::null()).status()?.success() {
             return Err(io::Error::other("redis-benchmark failed"));
         }
         let after = self.cpu_seconds()?;
@@ -114,21 +117,21 @@ fn compare() -> io::Result<()> {
         command.args(["--listen", &listen]);
     })?;
     println!("microseconds of processor time per command (user + kernel), median of {rounds} runs of {requests}");
-    println!("{:<6}{:>9}{:>20}{:>20}{:>8}", "", "pipeline", redis.name, meridian.name, "ratio");
-    for pipeline in [1, 16] {
+    println!("{:<6}{:>9}{:>9}{:>20}{:>20}{:>8}", "", "keys", "pipeline", redis.name, meridian.name, "ratio");
+    for (pipeline, keys) in [1, 16].into_iter().flat_map(|pipeline| KEYS.map(|keys| (pipeline, keys))) {
         // A longer run where a command costs less, so that both last long enough for the ticks of /proc.
         let requests = requests * if pipeline == 1 { 1 } else { 5 };
         for test in ["set", "get"] {
             let mut runs = [Vec::new(), Vec::new()];
             for _ in 0..rounds {
                 for (server, runs) in [&redis, &meridian].into_iter().zip(&mut runs) {
-                    runs.push(server.measure(test, pipeline, requests)?);
+                    runs.push(server.measure(test, keys, pipeline, requests)?);
                 }
             }
             let [redis, meridian] = runs.map(median);
             let ratio = (meridian.0 + meridian.1) / (redis.0 + redis.1);
             let shown = |(user, kernel): (f64, f64)| format!("{:.2} ({user:.2}+{kernel:.2})", user + kernel);
-            println!("{test:<6}{pipeline:>9}{:>20}{:>20}{ratio:>8.2}", shown(redis), shown(meridian));
+            println!("{test:<6}{keys:>9}{pipeline:>9}{:>20}{:>20}{ratio:>8.2}", shown(redis), shown(meridian));
         }
     }
     Ok(())
