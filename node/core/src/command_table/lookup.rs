@@ -47,7 +47,7 @@ impl Name {
     /// Where the search for it begins.
     #[inline]
     const fn place(self) -> usize {
-        let mixed = (self.head ^ self.tail.rotate_left(29) ^ self.len as u64).wrapping_mul(MIX);
+        let mixed = (self.head ^ self.tail.rotate_left(44) ^ self.len as u64).wrapping_mul(MIX);
         (mixed >> (u64::BITS - PLACES.ilog2())) as usize
     }
 }

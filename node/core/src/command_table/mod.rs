@@ -86,9 +86,12 @@ pub fn resolve(args: Args<'_>) -> Result<&'static Command, Rejection> {
 #[inline]
 fn identify(args: Args<'_>) -> Result<&'static Command, Rejection> {
     let command = args.get(0).and_then(find).ok_or(Rejection::UnknownCommand)?;
+    if !command.is_container() {
+        return Ok(command);
+    }
     match args.get(1) {
-        Some(word) if command.is_container() => command.subcommand(word).ok_or(Rejection::UnknownSubcommand(command)),
-        _ => Ok(command),
+        Some(word) => command.subcommand(word).ok_or(Rejection::UnknownSubcommand(command)),
+        None => Ok(command),
     }
 }
 

@@ -119,7 +119,10 @@ impl<'a> Reply<'a> {
     /// An integer.
     #[inline]
     pub fn integer(&mut self, value: i64) {
-        self.header(b':', value);
+        match usize::try_from(value) {
+            Ok(value) => self.header(b':', value),
+            Err(_) => self.long_header(b':', value),
+        }
     }
 
     /// An integer that counts or measures, at most `i64::MAX`.
@@ -263,8 +266,22 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(reply);
     }
 
-    #[inline]
-    fn header(&mut self, kind: u8, number: impl itoa::Integer) {
+    #[inline(always)]
+    fn header(&mut self, kind: u8, number: usize) {
+        let digit = |of: usize| b'0' + (of % 10) as u8;
+        // Of a known length, so that appending is a store and not a call.
+        match number {
+            0..10 => self.out.extend_from_slice(&[kind, digit(number), b'\r', b'\n']),
+            10..100 => self.out.extend_from_slice(&[kind, digit(number / 10), digit(number), b'\r', b'\n']),
+            100..1_000 => {
+                let digits = [digit(number / 100), digit(number / 10), digit(number)];
+                self.out.extend_from_slice(&[kind, digits[0], digits[1], digits[2], b'\r', b'\n']);
+            }
+            _ => self.long_header(kind, number),
+        }
+    }
+
+    fn long_header(&mut self, kind: u8, number: impl itoa::Integer) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(number).as_bytes();
         // Built in place first: one growth check instead of three.
