@@ -46,6 +46,11 @@ impl Time {
         (self.0 >> 32) * 1_000 + (((self.0 & 0xffff_ffff) * 1_000) >> 32)
     }
 
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn unix_seconds(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     /// The point that lies `duration` after the Unix epoch, rounded down.
     pub const fn from_unix(duration: Duration) -> Self {
         if duration.as_secs() > u32::MAX as u64 {

@@ -17,14 +17,14 @@ use crate::{
 pub struct Keyspace<'s> {
     store: &'s Store,
     now: Now,
-    /// Stripes that are locked, in ascending order.
-    held: Vec<(usize, StripeGuard<'s>)>,
+    /// Stripes that are locked, in ascending order; `None` if there are none, which costs nothing to drop.
+    held: Option<Vec<(usize, StripeGuard<'s>)>>,
 }
 
 impl<'s> Keyspace<'s> {
     /// Holds nothing yet. All that happens through it happens at `now`.
     pub const fn new(store: &'s Store, now: Now) -> Self {
-        Self { store, now, held: Vec::new() }
+        Self { store, now, held: None }
     }
 
     /// When this happens.
@@ -47,20 +47,22 @@ impl<'s> Keyspace<'s> {
     /// Does something to a stripe.
     #[inline]
     pub fn on_stripe<T>(&mut self, index: usize, act: impl FnOnce(&mut Stripe) -> T) -> T {
-        if self.held.is_empty() {
-            return act(&mut self.store.lock(index));
-        }
-        match self.held.binary_search_by_key(&index, |(held, _)| *held) {
-            Ok(position) => act(&mut self.held[position].1),
-            // To lock it now might be out of order; whoever holds some must hold all that it touches.
-            Err(_) => unreachable!("a command that holds stripes holds all of those that it touches"),
-        }
+        let mut locked;
+        let stripe = match &mut self.held {
+            None => {
+                locked = self.store.lock(index);
+                &mut *locked
+            }
+            Some(held) => held_stripe(held, index),
+        };
+        // The one call, so that it is inlined.
+        act(stripe)
     }
 
     /// Locks the stripes of all these keys, so that what follows is atomic. Does nothing if some are held already: then
     /// a transaction holds them all.
     pub fn hold<'k>(&mut self, keys: impl IntoIterator<Item = &'k [u8]>) {
-        if self.held.is_empty() {
+        if self.held.is_none() {
             let stripes = keys.into_iter().map(|key| self.store.stripe_of(Slot::of(key)));
             let wanted = stripes.fold(0_u64, |wanted, index| wanted | 1 << index);
             self.hold_stripes(wanted);
@@ -69,7 +71,7 @@ impl<'s> Keyspace<'s> {
 
     /// Locks all stripes.
     pub fn hold_all(&mut self) {
-        if self.held.is_empty() {
+        if self.held.is_none() {
             self.hold_stripes(u64::MAX);
         }
     }
@@ -84,13 +86,25 @@ impl<'s> Keyspace<'s> {
     /// Drops everything, here and in every region. Holds all stripes from here on.
     pub fn flush(&mut self) -> Stamp {
         self.hold_all();
-        assert_eq!(self.held.len(), self.store.stripes(), "a transaction with a flush in it holds all stripes");
-        self.store.flush_held(self.held.iter_mut().map(|(_, stripe)| &mut **stripe), self.now.wall)
+        let held = self.held.as_deref_mut().unwrap_or_default();
+        assert_eq!(held.len(), self.store.stripes(), "a transaction with a flush in it holds all stripes");
+        self.store.flush_held(held.iter_mut().map(|(_, stripe)| &mut **stripe), self.now.wall)
     }
 
     fn hold_stripes(&mut self, wanted: u64) {
         let indexes = (0..self.store.stripes()).filter(|index| wanted & 1 << index != 0);
-        self.held.extend(indexes.map(|index| (index, self.store.lock(index))));
+        self.held = Some(indexes.map(|index| (index, self.store.lock(index))).collect())
+            .filter(|held: &Vec<_>| !held.is_empty());
+    }
+}
+
+/// A stripe among those that are held.
+#[cold]
+fn held_stripe<'h>(held: &'h mut [(usize, StripeGuard<'_>)], index: usize) -> &'h mut Stripe {
+    match held.binary_search_by_key(&index, |(held, _)| *held) {
+        Ok(position) => &mut held[position].1,
+        // To lock it now might be out of order; whoever holds some must hold all that it touches.
+        Err(_) => unreachable!("a command that holds stripes holds all of those that it touches"),
     }
 }
 

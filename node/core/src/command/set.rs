@@ -26,6 +26,13 @@ use crate::{
 /// [`CommandError::Syntax`], an end that is no integer or out of range, [`CommandError::HeapFull`]; nothing changed.
 pub fn set(call: &mut Call<'_, '_, '_>) -> Done {
     let (args, now) = (call.args, call.keyspace.now());
+    if args.len() == 3 {
+        // As nearly all are.
+        let (key, value) = (&args[1], &args[2]);
+        call.keyspace.on(key, |stripe, at| stripe.write(at, key, value, None, now.wall))?;
+        call.reply.ok();
+        return Ok(());
+    }
     let options = Options::parse(args.from(3))?;
     let ending = options.ending.resolve("set", now)?;
     let (key, value) = (&args[1], &args[2]);

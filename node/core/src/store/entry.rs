@@ -26,6 +26,7 @@ const KIND_MASK: u8 = 0b0000_0011;
 const WIDE: u8 = 0b0000_0100;
 const EXPIRES: u8 = 0b0000_1000;
 
+const ACCESS: usize = 1;
 const STAMP: usize = 4;
 const LENGTHS: usize = 14;
 const NARROW_END: usize = LENGTHS + 3;
@@ -37,14 +38,23 @@ const EXPIRY_SIZE: usize = 8;
 pub(super) struct Entry<'a>(&'a [u8]);
 
 impl<'a> Entry<'a> {
+    #[inline]
     pub(super) fn at(heap: &'a Heap, handle: Handle) -> Self {
         Self(heap.bytes(handle))
     }
 
+    /// As [`at`](Self::at), for an entry of which more than the header is about to be read.
+    #[inline]
+    pub(super) fn fetch(heap: &'a Heap, handle: Handle) -> Self {
+        Self(heap.fetch(handle))
+    }
+
+    #[inline]
     pub(super) fn kind(self) -> Kind {
         kind_of(self.0[0]).expect("a live block begins with its kind")
     }
 
+    #[inline]
     pub(super) fn stamp(self) -> Stamp {
         let origin = u16::from_le_bytes(self.array(STAMP));
         Stamp {
@@ -58,25 +68,41 @@ impl<'a> Entry<'a> {
     }
 
     /// The 24 bits that eviction keeps.
+    #[inline]
     pub(super) fn access(self) -> u32 {
         u32::from_le_bytes([self.0[1], self.0[2], self.0[3], 0])
     }
 
+    #[inline]
     pub(super) fn expiry(self) -> Option<Expiry> {
         let (_, _, end) = self.lengths();
         self.expires().then(|| Expiry::at_unix_ms(u64::from_le_bytes(self.array(end))))
     }
 
+    #[inline]
     pub(super) fn key(self) -> &'a [u8] {
         let (key, _, end) = self.lengths();
         let start = end + self.expiry_size();
         &self.0[start..start + key]
     }
 
+    #[inline]
     pub(super) fn value(self) -> &'a [u8] {
         let (key, value, end) = self.lengths();
         let start = end + self.expiry_size() + key;
         &self.0[start..start + value]
+    }
+
+    /// Whether it is a value without an end.
+    #[inline]
+    pub(super) fn is_lasting(self) -> bool {
+        self.0[0] & (KIND_MASK | EXPIRES) == kind_bits(Kind::Value)
+    }
+
+    /// Whether it is a value, and another of `length` bytes, with an end or not, would have the same header.
+    #[inline]
+    fn has_shape_of(self, length: usize, expires: bool) -> bool {
+        self.kind() == Kind::Value && self.expires() == expires && self.lengths().1 == length
     }
 
     /// Whether it is a value that has not ended.
@@ -93,18 +119,22 @@ impl<'a> Entry<'a> {
         Record { key: self.key(), stamp: self.stamp(), state }
     }
 
+    #[inline]
     fn expires(self) -> bool {
         self.0[0] & EXPIRES != 0
     }
 
+    #[inline]
     fn expiry_size(self) -> usize {
         if self.expires() { EXPIRY_SIZE } else { 0 }
     }
 
     /// Length of key and value, and where the header's fixed part ends.
+    #[inline]
     fn lengths(self) -> (usize, usize, usize) {
-        if self.0[0] & WIDE == 0 {
-            let [key, low, high] = self.array(LENGTHS);
+        let header: [u8; NARROW_END] = self.array(0);
+        if header[0] & WIDE == 0 {
+            let [.., key, low, high] = header;
             (usize::from(key), usize::from(u16::from_le_bytes([low, high])), NARROW_END)
         } else {
             let key = u32::from_le_bytes(self.array(LENGTHS)) as usize;
@@ -112,6 +142,7 @@ impl<'a> Entry<'a> {
         }
     }
 
+    #[inline]
     fn array<const N: usize>(self, at: usize) -> [u8; N] {
         *self.0[at..].first_chunk().expect("a header lies whole in its block")
     }
@@ -146,10 +177,43 @@ pub(super) fn replace(heap: &mut Heap, handle: Handle, record: &Record<'_>, acce
     Ok(new)
 }
 
-/// Sets the 24 bits that eviction keeps.
-pub(super) fn set_access(heap: &mut Heap, handle: Handle, access: u32) {
-    let [a, b, c, _] = access.to_le_bytes();
-    heap.bytes_mut(handle)[1..4].copy_from_slice(&[a, b, c]);
+/// Writes a value over one of the same length where the header stays as long as it is. Returns `false`, and does nothing,
+/// where that is not so.
+#[inline]
+pub(super) fn replace_in_place(
+    heap: &mut Heap,
+    handle: Handle,
+    stamp: Stamp,
+    value: &[u8],
+    expiry: Option<Expiry>,
+) -> bool {
+    let block = heap.bytes_mut(handle);
+    let entry = Entry(block);
+    if !entry.has_shape_of(value.len(), expiry.is_some()) {
+        return false;
+    }
+    let (key, _, end) = entry.lengths();
+    write_stamp(block, stamp);
+    let mut start = end + key;
+    if let Some(expiry) = expiry {
+        block[end..end + EXPIRY_SIZE].copy_from_slice(&expiry.unix_ms().to_le_bytes());
+        start += EXPIRY_SIZE;
+    }
+    block[start..start + value.len()].copy_from_slice(value);
+    true
+}
+
+/// Sets the 24 bits that eviction keeps to what `after` makes of them. Returns the entry.
+#[inline]
+pub(super) fn touch(heap: &mut Heap, handle: Handle, after: impl FnOnce(u32) -> u32) -> Entry<'_> {
+    let block = heap.bytes_mut(handle);
+    let before = Entry(block).access();
+    let after = after(before);
+    // Most touches within a second change nothing, and leave the cache line alone.
+    if after != before {
+        write_access(block, after);
+    }
+    Entry(block)
 }
 
 /// Gives the value at `handle` a new stamp and `length` bytes, of which the old ones stay and new ones are zero;
@@ -215,8 +279,8 @@ impl Layout {
             State::Tombstone | State::Evicted => (&[][..], None),
         };
         let block = &mut block[..self.size];
-        let [a, b, c, _] = access.to_le_bytes();
-        block[..STAMP].copy_from_slice(&[self.flags, a, b, c]);
+        block[0] = self.flags;
+        write_access(block, access);
         write_stamp(block, record.stamp);
         let mut end = if self.flags & WIDE == 0 {
             let [low, high] = (value.len() as u16).to_le_bytes();
@@ -238,6 +302,13 @@ impl Layout {
     }
 }
 
+#[inline]
+fn write_access(block: &mut [u8], access: u32) {
+    let [a, b, c, _] = access.to_le_bytes();
+    block[ACCESS..STAMP].copy_from_slice(&[a, b, c]);
+}
+
+#[inline]
 fn write_stamp(block: &mut [u8], stamp: Stamp) {
     block[STAMP..STAMP + 2].copy_from_slice(&stamp.origin.bits().to_le_bytes());
     block[STAMP + 2..LENGTHS].copy_from_slice(&stamp.time.ntp64().to_le_bytes());
@@ -265,7 +336,7 @@ mod tests {
     use clock::{Incarnation, Origin, RegionId, Stamp, Time};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::{Entry, replace, restamp_in_place, set_access, set_expiry_in_place, store, value_mut};
+    use super::{Entry, replace, replace_in_place, restamp_in_place, set_expiry_in_place, store, touch, value_mut};
     use crate::store::{
         heap::Heap,
         record::{Expiry, Record, State},
@@ -293,11 +364,30 @@ mod tests {
                 let state = State::Value { bytes: &value, expiry: expiry.map(Expiry::at_unix_ms) };
                 let record = Record { key: &key, stamp: stamp(time), state };
                 handle = replace(&mut heap, handle, &record, 0).unwrap();
-                set_access(&mut heap, handle, access);
+                touch(&mut heap, handle, |_| access);
                 let entry = Entry::at(&heap, handle);
                 prop_assert_eq!(entry.record(), record);
                 prop_assert_eq!(entry.access(), access);
             }
+        }
+
+        #[test]
+        fn a_value_takes_the_place_of_one_of_its_length_and_of_no_other(
+            lengths in [0..70_000_usize, 0..70_000_usize],
+            same in any::<bool>(),
+            ends in any::<[Option<u64>; 2]>(),
+        ) {
+            let mut heap = Heap::new();
+            let lengths = if same { [lengths[0]; 2] } else { lengths };
+            let (old, new) = (vec![7; lengths[0]], vec![9; lengths[1]]);
+            let [before, after] = ends.map(|end| end.map(Expiry::at_unix_ms));
+            let record = Record { key: b"k", stamp: stamp(1), state: State::Value { bytes: &old, expiry: before } };
+            let next = Record { key: b"k", stamp: stamp(2), state: State::Value { bytes: &new, expiry: after } };
+            let handle = store(&mut heap, &record, 5).unwrap();
+            let replaced = replace_in_place(&mut heap, handle, stamp(2), &new, after);
+            prop_assert_eq!(replaced, lengths[0] == lengths[1] && before.is_some() == after.is_some());
+            prop_assert_eq!(Entry::at(&heap, handle).record(), if replaced { next } else { record });
+            prop_assert_eq!(Entry::at(&heap, handle).access(), 5);
         }
 
         #[test]

@@ -67,10 +67,13 @@ pub(super) const fn fresh(now: Time, lfu: bool) -> u32 {
 }
 
 /// Access bits of an entry that is used now.
+#[inline]
 pub(super) fn touched(bits: u32, now: Time, lfu: bool, pool: &mut Pool, settings: &Settings) -> u32 {
-    if !lfu {
-        return lru_clock(now);
-    }
+    if lfu { counted(bits, now, pool, settings) } else { lru_clock(now) }
+}
+
+/// Access bits for LFU of an entry that is used now.
+fn counted(bits: u32, now: Time, pool: &mut Pool, settings: &Settings) -> u32 {
     let counter = decayed(bits, now, settings);
     let base = u64::from(counter.saturating_sub(LFU_START));
     // One chance in base * factor + 1, as Redis has it.
@@ -80,11 +83,11 @@ pub(super) fn touched(bits: u32, now: Time, lfu: bool, pool: &mut Pool, settings
 }
 
 const fn lru_clock(now: Time) -> u32 {
-    (now.unix().as_secs() as u32) & ACCESS_MASK
+    now.unix_seconds() & ACCESS_MASK
 }
 
 const fn lfu_minute(now: Time) -> u32 {
-    (now.unix().as_secs() / 60) as u32 & MINUTE_MASK
+    (now.unix_seconds() / 60) & MINUTE_MASK
 }
 
 /// How far a clock that counts modulo `mask + 1` has gone since `then`.

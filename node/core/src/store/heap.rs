@@ -28,9 +28,9 @@ pub(super) const SMALL_MAX: usize = 2 * 1024;
 const OFFSET_BITS: u32 = (PAGE / UNIT).trailing_zeros();
 /// Bytes of a cache line.
 const CACHE_LINE: usize = 64;
-/// Cache lines of a block, beyond the first, that are worth asking for at once; the rest comes by the processor's own
-/// reading ahead.
-const FETCHED_LINES: usize = 3;
+/// Where the cache lines of a block start, beyond the first, that are worth asking for at once; the rest comes by the
+/// processor's own reading ahead.
+const FETCHED_LINES: [usize; 3] = [CACHE_LINE, 2 * CACHE_LINE, 3 * CACHE_LINE];
 /// Marks the handle of a large block.
 const LARGE: u32 = 1 << 31;
 /// Pages that a handle can name.
@@ -188,6 +188,7 @@ impl Heap {
     }
 
     /// The bytes of a block: at least as many as were asked for, what follows them is not the caller's.
+    #[inline]
     pub(super) fn bytes(&self, handle: Handle) -> &[u8] {
         if handle.is_large() {
             &self.large[handle.large_index()]
@@ -197,24 +198,29 @@ impl Heap {
         }
     }
 
-    /// Asks the processor for the later cache lines of a small block whose first one is about to be read.
+    /// As [`bytes`](Self::bytes), and asks the processor for the later cache lines of a small block, whose first one is
+    /// about to be read.
     ///
     /// How far an entry reaches stands in its header; whoever waits for that before touching the value waits for memory
     /// twice. These loads depend on nothing, and nothing waits for them. At 100,000 keys with values of 100 bytes they
     /// save an eighth of what a pipelined GET or SET takes in user space.
     #[inline]
-    pub(super) fn fetch(&self, handle: Handle) {
+    pub(super) fn fetch(&self, handle: Handle) -> &[u8] {
         if handle.is_large() {
-            return;
+            return &self.large[handle.large_index()];
         }
         let page = self.pages[handle.page()].as_ref().expect("a live handle names a page");
-        let (start, size) = (handle.offset(), usize::from(CLASS_SIZE[usize::from(page.class)]));
-        for line in (CACHE_LINE..size).step_by(CACHE_LINE).take(FETCHED_LINES) {
-            black_box(page.bytes[start + line]);
+        let block = &page.bytes[handle.offset()..][..usize::from(CLASS_SIZE[usize::from(page.class)])];
+        for start in FETCHED_LINES {
+            if let Some(byte) = block.get(start) {
+                black_box(*byte);
+            }
         }
+        block
     }
 
     /// The bytes of a block, to be written: what follows those that were asked for must not be touched.
+    #[inline]
     pub(super) fn bytes_mut(&mut self, handle: Handle) -> &mut [u8] {
         if handle.is_large() {
             &mut self.large[handle.large_index()]

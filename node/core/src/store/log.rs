@@ -10,7 +10,7 @@
 //! must go back to the scan for that slot. A reader that fell off the ring must do so for all slots of the stripe that
 //! changed since; `lost` says what the ring no longer holds.
 
-use std::collections::VecDeque;
+use std::mem;
 
 use clock::{Origin, Stamp, Time};
 
@@ -104,8 +104,10 @@ impl LogPosition {
 /// The ring; one per stripe.
 #[derive(Debug)]
 pub(super) struct Log {
-    items: VecDeque<Item>,
+    items: Vec<Item>,
     capacity: usize,
+    /// Where the oldest item stands; moves once all places are taken.
+    oldest: usize,
     /// Number of the oldest item that is still here.
     start: u64,
     /// Per origin, the greatest stamp that dropped off the ring.
@@ -115,17 +117,19 @@ pub(super) struct Log {
 impl Log {
     /// An empty ring for `capacity` items, at least one. Memory is taken as it fills.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { items: VecDeque::new(), capacity: capacity.max(1), start: 0, lost: Seen::new() }
+        Self { items: Vec::new(), capacity: capacity.max(1), oldest: 0, start: 0, lost: Seen::new() }
     }
 
+    #[inline]
     pub(super) fn append(&mut self, item: Item) {
-        if self.items.len() == self.capacity
-            && let Some(oldest) = self.items.pop_front()
-        {
-            self.lost.advance(oldest.origin, oldest.time);
-            self.start += 1;
+        if self.items.len() < self.capacity {
+            self.items.push(item);
+            return;
         }
-        self.items.push_back(item);
+        let lost = mem::replace(&mut self.items[self.oldest], item);
+        self.oldest = if self.oldest + 1 == self.capacity { 0 } else { self.oldest + 1 };
+        self.start += 1;
+        self.lost.advance(lost.origin, lost.time);
     }
 
     /// The oldest position that can still be read.
@@ -140,8 +144,13 @@ impl Log {
 
     /// The item at `position`; `None` at the end, or if the position has dropped off.
     pub(super) fn item(&self, position: LogPosition) -> Option<Item> {
-        let index = position.0.checked_sub(self.start)?;
-        self.items.get(usize::try_from(index).ok()?).copied()
+        let index = usize::try_from(position.0.checked_sub(self.start)?).ok()?;
+        let until_wrap = self.items.len() - self.oldest;
+        if index < until_wrap {
+            Some(self.items[self.oldest + index])
+        } else {
+            self.items[..self.oldest].get(index - until_wrap).copied()
+        }
     }
 
     /// What is no longer here: per origin, the greatest stamp that dropped off.

@@ -134,11 +134,13 @@ impl Store {
     }
 
     /// Where `key` lives.
+    #[inline]
     pub fn address(&self, key: &[u8]) -> Address {
         self.address_in(Slot::of(key), key)
     }
 
     /// Where `key`, which is of `slot`, lives.
+    #[inline]
     pub fn address_in(&self, slot: Slot, key: &[u8]) -> Address {
         Address { slot, hash: KeyHash::of(&self.hasher, key) }
     }
@@ -159,11 +161,12 @@ impl Store {
     }
 
     /// Locks a stripe. To hold several, lock them in ascending order.
+    #[inline]
     pub fn lock(&self, index: usize) -> StripeGuard<'_> {
         // A command that panicked is caught by its connection; every change to a stripe is complete before
         // anything can panic, so the stripe is as good as it was.
         let stripe = self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner);
-        StripeGuard { stripe: Some(stripe), store: self }
+        StripeGuard { stripe, waker: Waker { store: self, is_due: false } }
     }
 
     /// What an operator may change.
@@ -266,11 +269,17 @@ impl Store {
     ///
     /// # Errors
     /// [`OutOfMemory`] if the policy lets nothing go.
+    #[inline]
     pub fn make_room(&self, now: Time) -> Result<(), OutOfMemory> {
         let limit = self.settings.max_memory();
         if limit == 0 || self.settings.used_bytes() <= limit {
             return Ok(());
         }
+        self.evict_down_to(limit, now)
+    }
+
+    #[cold]
+    fn evict_down_to(&self, limit: usize, now: Time) -> Result<(), OutOfMemory> {
         let mut hopeless = 0;
         while self.settings.used_bytes() > limit {
             let index = self.evict_hand.fetch_add(1, Relaxed) % self.stripes();
@@ -334,6 +343,11 @@ impl Store {
         self.wake.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(wake));
     }
 
+    #[cold]
+    fn wake_all(&self) {
+        self.wake.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|wake| wake());
+    }
+
     /// Asks to be woken by the next append. Ask first, then look for news once more, then wait.
     pub fn await_news(&self) {
         self.settings.reader_waits.store(true, SeqCst);
@@ -352,30 +366,46 @@ impl fmt::Debug for Store {
 /// A stripe, locked. When it is let go, who waits for news of its log is woken.
 #[derive(Debug)]
 pub struct StripeGuard<'a> {
-    stripe: Option<MutexGuard<'a, Stripe>>,
-    store: &'a Store,
+    stripe: MutexGuard<'a, Stripe>,
+    /// Stands after the lock, so that it is dropped after it.
+    waker: Waker<'a>,
 }
 
 impl Deref for StripeGuard<'_> {
     type Target = Stripe;
 
+    #[inline]
     fn deref(&self) -> &Stripe {
-        self.stripe.as_ref().expect("the lock is held until the guard is dropped")
+        &self.stripe
     }
 }
 
 impl DerefMut for StripeGuard<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Stripe {
-        self.stripe.as_mut().expect("the lock is held until the guard is dropped")
+        &mut self.stripe
     }
 }
 
 impl Drop for StripeGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let news = self.take_news();
-        self.stripe = None;
-        if news {
-            self.store.wake.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|wake| wake());
+        self.waker.is_due = self.stripe.take_news();
+    }
+}
+
+/// Wakes who waits for news, if that is due, when it is dropped.
+#[derive(Debug)]
+struct Waker<'a> {
+    store: &'a Store,
+    is_due: bool,
+}
+
+impl Drop for Waker<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_due {
+            self.store.wake_all();
         }
     }
 }

@@ -123,6 +123,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The memory limit in bytes; zero is none.
+    #[inline]
     pub fn max_memory(&self) -> usize {
         self.max_memory.load(Relaxed)
     }
@@ -133,6 +134,7 @@ impl Settings {
     }
 
     /// Which entries give way at the limit.
+    #[inline]
     pub fn policy(&self) -> EvictionPolicy {
         EvictionPolicy::NAMES[usize::from(self.policy.load(Relaxed))].0
     }
@@ -223,6 +225,7 @@ impl Settings {
     }
 
     /// Bytes that entries, tables and tombstones hold.
+    #[inline]
     pub fn used_bytes(&self) -> usize {
         self.used_bytes.load(Relaxed)
     }

@@ -43,6 +43,7 @@ pub struct KeyHash(u32);
 impl KeyHash {
     pub(super) const ZERO: Self = Self(0);
 
+    #[inline]
     pub(super) fn of(hasher: &FixedState, key: &[u8]) -> Self {
         Self(hasher.hash_one(key) as u32)
     }
@@ -182,14 +183,14 @@ impl Stripe {
     }
 
     /// Looks a key up for a client: counts a hit or a miss, notes the access, and drops the value if it has ended.
+    #[inline]
     pub fn read(&mut self, at: Address, key: &[u8], now: Time) -> Option<Found<'_>> {
         let Some(handle) = self.find_value(at, key, now) else {
             self.counters.misses += 1;
             return None;
         };
         self.counters.hits += 1;
-        self.touch(handle, now);
-        Some(found(Entry::at(&self.heap, handle)))
+        Some(found(self.touch(handle, now)))
     }
 
     /// Looks a key up without leaving a trace, except that a value that has ended is dropped.
@@ -216,6 +217,7 @@ impl Stripe {
     ///
     /// # Errors
     /// [`HeapFull`]; nothing changed.
+    #[inline]
     pub fn write(
         &mut self,
         at: Address,
@@ -224,7 +226,14 @@ impl Stripe {
         expiry: Option<Expiry>,
         now: Time,
     ) -> Result<Stamp, HeapFull> {
-        self.put(at, key, State::Value { bytes: value, expiry }, now)
+        let (found, stamp) = self.issue_for(at, key, now);
+        // As `install` does, but what is written stays in registers.
+        if !found.is_some_and(|handle| self.replace_in_place(at, handle, stamp, value, expiry, now)) {
+            let state = State::Value { bytes: value, expiry };
+            self.install_anew(at, found, &Record { key, stamp, state }, now)?;
+        }
+        self.counters.writes += 1;
+        Ok(stamp)
     }
 
     /// Deletes a key: the write of a client. Returns whether there was a value.
@@ -255,8 +264,7 @@ impl Stripe {
             let stamp = self.hlc.issue(now, above);
             entry::set_expiry_in_place(&mut self.heap, handle, stamp, expiry);
             self.touch(handle, now);
-            let table = self.table_mut(at.slot);
-            table.due_ms = table.due_ms.min(expiry.unix_ms());
+            self.note_due(at.slot, Some(expiry));
             self.installed(at, stamp);
             self.counters.writes += 1;
         } else {
@@ -360,17 +368,62 @@ impl Stripe {
     }
 
     fn put(&mut self, at: Address, key: &[u8], state: State<'_>, now: Time) -> Result<Stamp, HeapFull> {
-        let found = self.find(at, key);
-        let held = found.map_or(Time::ZERO, |handle| Entry::at(&self.heap, handle).stamp().time);
-        let stamp = self.hlc.issue(now, held.max(self.table(at.slot).floor.time));
+        let (found, stamp) = self.issue_for(at, key, now);
         self.install(at, found, &Record { key, stamp, state }, now)?;
         self.counters.writes += 1;
         Ok(stamp)
     }
 
+    /// A key's entry, if it has one, and a stamp for what is to follow it.
+    #[inline]
+    fn issue_for(&mut self, at: Address, key: &[u8], now: Time) -> (Option<Handle>, Stamp) {
+        let found = self.find(at, key);
+        let held = found.map_or(Time::ZERO, |handle| Entry::at(&self.heap, handle).stamp().time);
+        (found, self.hlc.issue(now, held.max(self.table(at.slot).floor.time)))
+    }
+
     /// Makes `record` what the slot holds of its key; the one way in which entries come to be. `found` is the key's
     /// entry, if it has one.
+    #[inline]
     pub(super) fn install(
+        &mut self,
+        at: Address,
+        found: Option<Handle>,
+        record: &Record<'_>,
+        now: Time,
+    ) -> Result<(), HeapFull> {
+        if let (Some(handle), State::Value { bytes, expiry }) = (found, record.state)
+            && self.replace_in_place(at, handle, record.stamp, bytes, expiry, now)
+        {
+            return Ok(());
+        }
+        self.install_anew(at, found, record, now)
+    }
+
+    /// The part of [`install`](Self::install) that changes nothing but an entry's content. Returns `false`, and does
+    /// nothing, where more has to change.
+    #[inline]
+    fn replace_in_place(
+        &mut self,
+        at: Address,
+        handle: Handle,
+        stamp: Stamp,
+        value: &[u8],
+        expiry: Option<Expiry>,
+        now: Time,
+    ) -> bool {
+        let replaced = entry::replace_in_place(&mut self.heap, handle, stamp, value, expiry);
+        if replaced {
+            // Neither the census nor the books of memory change.
+            self.touch(handle, now);
+            self.note_due(at.slot, expiry);
+            self.note_stamp(at, stamp);
+        }
+        replaced
+    }
+
+    /// The part of [`install`](Self::install) that changes what memory is in use.
+    fn install_anew(
         &mut self,
         at: Address,
         found: Option<Handle>,
@@ -396,9 +449,8 @@ impl Stripe {
             new
         };
         self.count(handle);
-        if let State::Value { expiry: Some(expiry), .. } = record.state {
-            let table = self.table_mut(at.slot);
-            table.due_ms = table.due_ms.min(expiry.unix_ms());
+        if let State::Value { expiry, .. } = record.state {
+            self.note_due(at.slot, expiry);
         }
         self.installed(at, record.stamp);
         if !matches!(record.state, State::Value { .. }) {
@@ -421,13 +473,20 @@ impl Stripe {
         }
     }
 
+    #[inline]
     pub(super) fn find(&self, at: Address, key: &[u8]) -> Option<Handle> {
         self.table(at.slot).find(&self.heap, at.hash, key)
     }
 
     /// The key's entry, if it is a value that has not ended. One that has is dropped on the way.
+    #[inline]
     pub(super) fn find_value(&mut self, at: Address, key: &[u8], now: Time) -> Option<Handle> {
         let handle = self.find(at, key)?;
+        if Entry::at(&self.heap, handle).is_lasting() { Some(handle) } else { self.unless_over(at, handle, now) }
+    }
+
+    /// The entry, if it is a value that has not ended; if it has, it is dropped.
+    fn unless_over(&mut self, at: Address, handle: Handle, now: Time) -> Option<Handle> {
         let held = Entry::at(&self.heap, handle);
         if held.kind() != Kind::Value {
             return None;
@@ -440,13 +499,11 @@ impl Stripe {
         Some(handle)
     }
 
-    fn touch(&mut self, handle: Handle, now: Time) {
+    /// Notes an access.
+    #[inline]
+    fn touch(&mut self, handle: Handle, now: Time) -> Entry<'_> {
         let lfu = self.settings.policy().is_lfu();
-        let before = Entry::at(&self.heap, handle).access();
-        let after = evict::touched(before, now, lfu, &mut self.pool, &self.settings);
-        if after != before {
-            entry::set_access(&mut self.heap, handle, after);
-        }
+        entry::touch(&mut self.heap, handle, |before| evict::touched(before, now, lfu, &mut self.pool, &self.settings))
     }
 
     fn insert(&mut self, at: Address, handle: Handle) {
@@ -457,33 +514,52 @@ impl Stripe {
         self.table_bytes += table.bytes() - before;
     }
 
+    /// Notes when a value of this slot ends.
+    #[inline]
+    fn note_due(&mut self, slot: Slot, expiry: Option<Expiry>) {
+        if let Some(expiry) = expiry {
+            let table = self.table_mut(slot);
+            table.due_ms = table.due_ms.min(expiry.unix_ms());
+        }
+    }
+
     /// Notes that `at` was given `stamp`: in the log, in the slot, in the books.
     fn installed(&mut self, at: Address, stamp: Stamp) {
+        self.note_stamp(at, stamp);
+        self.publish();
+    }
+
+    /// Notes that `at` was given `stamp`: in the log and in the slot.
+    #[inline]
+    fn note_stamp(&mut self, at: Address, stamp: Stamp) {
         let table = self.table_mut(at.slot);
         table.newest = table.newest.max(stamp.time);
         if stamp.origin != self.hlc.origin() {
             self.heard.advance_slot(at.slot, stamp.origin, stamp.time);
         }
         self.append(Item::key(at.slot, at.hash, stamp));
-        self.publish();
     }
 
     /// Whether something was appended to the log since the last call, and a reader waits to hear of it.
+    #[inline]
     pub(super) fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.has_news)
             && self.settings.reader_waits.load(Relaxed)
             && self.settings.reader_waits.swap(false, SeqCst)
     }
 
+    #[inline]
     pub(super) fn append(&mut self, item: Item) {
         self.log.append(item);
         self.has_news = true;
     }
 
+    #[inline]
     pub(super) fn table(&self, slot: Slot) -> &SlotTable {
         &self.tables[self.slots.index(slot)]
     }
 
+    #[inline]
     pub(super) fn table_mut(&mut self, slot: Slot) -> &mut SlotTable {
         &mut self.tables[self.slots.index(slot)]
     }
@@ -577,6 +653,7 @@ impl Stripe {
     }
 }
 
+#[inline]
 fn found(entry: Entry<'_>) -> Found<'_> {
     Found { value: entry.value(), expiry: entry.expiry(), stamp: entry.stamp() }
 }

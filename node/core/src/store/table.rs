@@ -49,12 +49,9 @@ impl SlotTable {
     }
 
     /// The entry of `key`.
+    #[inline]
     pub(super) fn find(&self, heap: &Heap, hash: KeyHash, key: &[u8]) -> Option<Handle> {
-        let is_it = |handle: &Handle| {
-            heap.fetch(*handle);
-            Entry::at(heap, *handle).key() == key
-        };
-        self.table.find(hash.spread(), is_it).copied()
+        self.table.find(hash.spread(), |handle| Entry::fetch(heap, *handle).key() == key).copied()
     }
 
     /// The entries whose keys may have this hash: those that do, and a few that do not.
