@@ -2,7 +2,8 @@
 //!
 //! A hot path cannot afford an atomic addition per command on a line that every core wants. So each worker has its own
 //! numbers, which it alone writes, by a plain load and a plain store that happen to be atomic ([`Tally`]); INFO and
-//! /metrics add up all workers' when they are asked. A reset does not touch a worker's numbers: it remembers them, and
+//! /metrics add up all workers' when they are asked. Calls of one command in a row are noted together ([`Run`]), at the
+//! latest when the turn of their connection ends. A reset does not touch a worker's numbers: it remembers them, and
 //! they are subtracted from then on.
 
 use std::{
@@ -85,9 +86,84 @@ impl WorkerStats {
         }
     }
 
+    /// Notes calls of one command that took `nanos` together, each so short that it belongs into the first bucket.
+    fn note_short_calls(&self, id: CommandId, calls: u64, nanos: u64) {
+        let tally = &self.commands[id as usize];
+        tally.calls.add(calls);
+        tally.nanos.add(nanos);
+        tally.buckets[0].add(calls);
+    }
+
     /// Notes a request that was refused.
     pub(crate) fn note_rejected(&self, id: CommandId) {
         self.commands[id as usize].rejected.add(1);
+    }
+}
+
+/// The longest call that a [`Run`] takes in: the end of the first bucket.
+pub(crate) const SHORT_NANOS_MAX: u64 = 1 << 10;
+
+/// The least number of ticks that is longer than [`SHORT_NANOS_MAX`].
+pub(crate) fn long_ticks(clock: &quanta::Clock) -> u64 {
+    let (mut short, mut long) = (0, u64::from(u32::MAX));
+    while long - short > 1 {
+        let middle = short + (long - short) / 2;
+        if clock.delta_as_nanos(0, middle) > SHORT_NANOS_MAX { long = middle } else { short = middle }
+    }
+    long
+}
+
+/// Calls of one command in a row, each short and without an error: what a pipeline is made of. Noted when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Run<'w> {
+    stats: &'w WorkerStats,
+    clock: &'w quanta::Clock,
+    /// The least number of ticks that is not short.
+    long: u64,
+    id: CommandId,
+    calls: u64,
+    ticks: u64,
+}
+
+impl<'w> Run<'w> {
+    /// A run without a call. `long` are the ticks from which on a call is noted by itself, at most [`long_ticks`].
+    #[inline]
+    pub(crate) fn new(stats: &'w WorkerStats, clock: &'w quanta::Clock, long: u64) -> Self {
+        Self { stats, clock, long, id: CommandId::Ping, calls: 0, ticks: 0 }
+    }
+
+    /// Begins a run of this command, unless it is under way.
+    #[inline]
+    pub(crate) fn begin(&mut self, id: CommandId) {
+        if self.id != id {
+            self.end();
+            self.id = id;
+        }
+    }
+
+    /// Takes in a call that took so many ticks. Returns `false`, and does nothing, if it is to be noted by itself.
+    #[inline]
+    pub(crate) fn takes(&mut self, ticks: u64) -> bool {
+        let short = ticks < self.long;
+        if short {
+            self.calls += 1;
+            self.ticks += ticks;
+        }
+        short
+    }
+
+    /// Notes what was taken in.
+    fn end(&mut self) {
+        if self.calls > 0 {
+            self.stats.note_short_calls(self.id, self.calls, self.clock.delta_as_nanos(0, self.ticks));
+            (self.calls, self.ticks) = (0, 0);
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -258,7 +334,7 @@ mod tests {
 
     use node_core::command_table::CommandId;
 
-    use super::{BUCKETS, Stats, bucket};
+    use super::{BUCKETS, Run, SHORT_NANOS_MAX, Stats, bucket, long_ticks};
 
     #[test]
     fn a_bucket_ends_at_a_power_of_two() {
@@ -280,6 +356,26 @@ mod tests {
         assert_eq!((totals.calls, totals.failed, totals.nanos), (1, 0, 5_000));
         assert_eq!(totals.percentile(0.5), Duration::from_micros(8));
         assert_eq!(stats.since_start().commands[get as usize].calls, 3);
+    }
+
+    #[test]
+    fn a_run_is_noted_when_another_begins_and_when_it_is_dropped() {
+        // Its ticks are nanoseconds.
+        let (clock, _) = quanta::Clock::mock();
+        let (stats, get, set) = (Stats::new(1), CommandId::Get, CommandId::Set);
+        let worker = stats.of_worker(0);
+        let long = long_ticks(&clock);
+        assert_eq!(long, SHORT_NANOS_MAX + 1);
+        let mut run = Run::new(&worker, &clock, long);
+        run.begin(get);
+        assert!(run.takes(600) && run.takes(SHORT_NANOS_MAX) && !run.takes(long));
+        run.begin(set);
+        let noted = stats.totals().commands[get as usize];
+        assert_eq!((noted.calls, noted.nanos, noted.buckets[0]), (2, 600 + SHORT_NANOS_MAX, 2));
+        assert!(run.takes(5));
+        assert_eq!(stats.totals().commands[set as usize].calls, 0);
+        drop(run);
+        assert_eq!(stats.totals().commands[set as usize].calls, 1);
     }
 
     #[test]

@@ -110,6 +110,22 @@ fn info_has_what_exporters_and_ready_checks_read() {
 }
 
 #[test]
+fn info_counts_what_stands_before_it_in_its_own_pipeline() {
+    let server = Server::start(options());
+    let mut client = server.connect();
+    client.send(b"SET k v\r\nGET k\r\nGET k\r\nINFO commandstats\r\nINFO commandstats\r\n");
+    client.expect(b"+OK\r\n$1\r\nv\r\n$1\r\nv\r\n");
+    for infos in [None, Some("calls=1,")] {
+        client.line();
+        let lines: Vec<_> = std::iter::repeat_with(|| client.line()).take_while(|line| !line.is_empty()).collect();
+        let of = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        assert!(of("cmdstat_set").is_some_and(|stat| stat.starts_with("calls=1,")), "{lines:?}");
+        assert!(of("cmdstat_get").is_some_and(|stat| stat.starts_with("calls=2,")), "{lines:?}");
+        assert!(infos.map_or(of("cmdstat_info").is_none(), |calls| of("cmdstat_info").unwrap().starts_with(calls)));
+    }
+}
+
+#[test]
 fn slow_commands_are_kept_and_can_be_asked_for() {
     let server = Server::start(options());
     let mut client = server.connect();

@@ -88,21 +88,24 @@ impl From<String> for Failure {
 ///
 /// # Errors
 /// [`Failure`], which is the reply.
-#[inline]
+// Of the two that call it, transactions are the rare one; left to itself the compiler inlines it into neither.
+#[inline(always)]
 pub(crate) fn execute(id: CommandId, call: Context<'_, '_, '_>) -> Done {
+    // Apart, so that a command on keys never has a `Context` in memory.
+    let Context { worker, session, args, keyspace, reply } = call;
     let on_keys = node_core::command::execute(
         id,
         &mut Call {
-            args: call.args,
-            keyspace: call.keyspace,
-            reply: call.reply,
-            value_bytes_max: call.worker.server.parameters.bulk_bytes_max.load(Relaxed) as usize,
+            args,
+            keyspace,
+            reply,
+            value_bytes_max: worker.server.parameters.bulk_bytes_max.load(Relaxed) as usize,
             random: if id == CommandId::Randomkey { rand::random() } else { 0 },
         },
     );
     match on_keys {
         Some(done) => Ok(done?),
-        None => execute_here(id, call),
+        None => execute_here(id, Context { worker, session, args, keyspace, reply }),
     }
 }
 

@@ -19,7 +19,9 @@ use super::{
 use crate::{
     command::{self, Context, Failure, Waiting},
     pause::Paused,
-    slowlog, transaction,
+    slowlog,
+    stats::{Run, SHORT_NANOS_MAX},
+    transaction,
 };
 
 /// What a connection does after a request.
@@ -45,6 +47,8 @@ pub(crate) struct Turn<'w> {
     /// From how many nanoseconds on a command is noted by name.
     note_from_nanos: u64,
     key_bytes_max: usize,
+    /// The calls that are yet to be noted.
+    run: Run<'w>,
 }
 
 impl Worker {
@@ -54,13 +58,16 @@ impl Worker {
         let now = self.server.clock.now();
         session.client.note_active(now.monotonic);
         self.stats.turns.add(1);
+        let note_from_nanos = self.server.parameters.note_from_nanos();
+        let long = if note_from_nanos > SHORT_NANOS_MAX { self.long_ticks } else { 0 };
         Turn {
             now,
             routed: Routed::begin(self, now.monotonic),
             ticks: self.ticks.raw(),
             covered: self.server.mark.covers(now.wall),
-            note_from_nanos: self.server.parameters.note_from_nanos(),
+            note_from_nanos,
             key_bytes_max: self.server.parameters.key_bytes_max(),
+            run: Run::new(&self.stats, &self.ticks, long),
         }
     }
 
@@ -111,6 +118,8 @@ impl Worker {
     ) {
         let start = output.len();
         session.client.note_command(command.id);
+        // Before the call, which may be one that shows the numbers.
+        turn.run.begin(command.id);
         let mut keyspace = Keyspace::new(&self.server.store, turn.now);
         let mut reply = Reply::new(output, session.protocol);
         let context = Context { worker: self, session, args, keyspace: &mut keyspace, reply: &mut reply };
@@ -120,12 +129,30 @@ impl Worker {
             Reply::new(output, session.protocol).error(failure);
         }
         let failed = output.get(start) == Some(&b'-');
-        let ended = self.ticks.raw();
-        let nanos = self.ticks.delta_as_nanos(turn.ticks, ended);
+        let (began, ended) = (turn.ticks, self.ticks.raw());
         turn.ticks = ended;
-        self.stats.note_call(command.id, nanos, failed);
-        if failed {
-            self.server.stats.note_error(&output[start..]);
+        // No command on keys shows the numbers, so it may take its time to count in them.
+        if failed || command.keys.is_empty() || !turn.run.takes(ended.saturating_sub(began)) {
+            let nanos = self.ticks.delta_as_nanos(began, ended);
+            self.note(session, command, args, nanos, failed.then(|| &output[start..]), turn);
+        }
+    }
+
+    /// Notes a call by itself: it took long, or failed (with this reply), or may be followed by a look at the numbers.
+    // Apart from the many calls that need none of it.
+    #[inline(never)]
+    fn note(
+        &self,
+        session: &Session,
+        command: &'static Command,
+        args: Args<'_>,
+        nanos: u64,
+        failure: Option<&[u8]>,
+        turn: &Turn<'_>,
+    ) {
+        self.stats.note_call(command.id, nanos, failure.is_some());
+        if let Some(failure) = failure {
+            self.server.stats.note_error(failure);
         }
         if nanos >= turn.note_from_nanos {
             slowlog::note(&self.server, &session.client, command, args, nanos, turn.now);
@@ -208,7 +235,7 @@ impl Worker {
     }
 
     /// What follows every reply, which begins at `start`.
-    #[inline]
+    #[inline(always)]
     fn finish(&self, session: &mut Session, output: &mut Vec<u8>, start: usize) -> Flow {
         if session.replies != Replies::On {
             output.truncate(start);

@@ -15,7 +15,7 @@ use tokio::{
 use super::{Server, acceptor::Arrival, connection::Connection, session::Session, stream::Stream};
 use crate::{
     limits::{DRAIN_MAX, EVENT_INTERVAL, HANDSHAKE_MAX, OUTPUT_KEPT_BYTES, OUTPUTS_KEPT, READ_BYTES},
-    stats::WorkerStats,
+    stats::{self, WorkerStats},
 };
 
 /// What the connections of a worker share.
@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     outputs: RefCell<Vec<Vec<u8>>>,
     /// Measures commands, cheaper than the clock and of no relation to it.
     pub(crate) ticks: quanta::Clock,
+    /// From how many ticks on a call is long; see [`Run`](crate::stats::Run).
+    pub(crate) long_ticks: u64,
 }
 
 impl Worker {
@@ -45,13 +47,15 @@ impl Worker {
 
     /// Without connections.
     pub(super) fn new(server: Arc<Server>, index: usize) -> Self {
+        let ticks = quanta::Clock::new();
         Self {
             stats: server.stats.of_worker(index),
             server,
             index,
             input: RefCell::new(vec![0; READ_BYTES].into()),
             outputs: RefCell::default(),
-            ticks: quanta::Clock::new(),
+            long_ticks: stats::long_ticks(&ticks),
+            ticks,
         }
     }
 
