@@ -175,8 +175,8 @@ fn the_source_serves_a_moving_slot_until_the_map_flips() {
     let asked = Access { asking: true, ..WRITE };
     assert_eq!(routes(&map, asked), [here.clone(), "TRYAGAIN The slot is being handed over".into(), source]);
     assert_eq!(Routing::new(&map, id(0, 0)).route(slot(150), WRITE), Route::Here);
-    let (from, to) = ((ShardId(0), Run(1)), (ShardId(1), Run(1)));
-    map.apply(&MapCommand::Moved { slots: range(100, 200), from, to }).unwrap();
+    let (slots, since) = (range(100, 200), map.moving(slot(100)).unwrap().since);
+    map.apply(&MapCommand::Moved { slots, from: ShardId(0), to: ShardId(1), since }).unwrap();
     for access in [WRITE, asked] {
         let target = "MOVED 150 10.0.1.0:6379".to_owned();
         assert_eq!(routes(&map, access), [target.clone(), here.clone(), target]);

@@ -22,6 +22,8 @@ use crate::{
 /// A region, its wires, and the time.
 pub(super) struct World {
     pub(super) random: Pcg64Mcg,
+    /// The last run of a node.
+    runs: u64,
     pub(super) now: Duration,
     pub(super) map: ClusterMap,
     pub(super) nodes: BTreeMap<NodeId, Place>,
@@ -60,7 +62,7 @@ impl World {
         let (map, nodes, wire) = (ClusterMap::new(), BTreeMap::new(), BTreeMap::new());
         let (cuts, ill, misled) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let (now, lenient) = (Duration::from_secs(1_000), false);
-        let mut world = Self { random, now, map, nodes, wire, sent: 0, loss: 0.0, cuts, ill, misled, lenient };
+        let mut world = Self { random, runs: 0, now, map, nodes, wire, sent: 0, loss: 0.0, cuts, ill, misled, lenient };
         let founders: Vec<_> = (0..size).map(|number| world.founder(number)).collect();
         for Founder { id, run, .. } in &founders {
             let gossip = world.process_of(*id, *run);
@@ -78,7 +80,9 @@ impl World {
     }
 
     pub(super) fn draw_run(&mut self) -> Run {
-        Run(self.random.random())
+        // Each is greater than all before it, as those of a node are.
+        self.runs += self.random.random_range(1..1_000);
+        Run(self.runs)
     }
 
     fn process_of(&mut self, node: NodeId, run: Run) -> Gossip {
