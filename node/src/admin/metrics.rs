@@ -10,9 +10,10 @@ use std::{
 };
 
 use clock::Now;
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::cluster::ClusterStatus;
 use crate::{process, server::Server};
 
 /// Names of the node's metrics, in one place: dashboards and alerts depend on them. Those of the links stand in
@@ -26,6 +27,12 @@ pub(crate) mod names {
     /// By `direction`: `in` from clients, `out` to them.
     pub(crate) const CLIENT_BYTES_TOTAL: &str = "meridian_client_bytes_total";
     pub(crate) const CLOCK_ANCHOR_OFFSET_SECONDS: &str = "meridian_clock_anchor_offset_seconds";
+    pub(crate) const CLUSTER_EPOCH: &str = "meridian_cluster_epoch";
+    pub(crate) const CLUSTER_LEASE_SECONDS: &str = "meridian_cluster_lease_seconds";
+    pub(crate) const CLUSTER_PRIMARY: &str = "meridian_cluster_primary";
+    pub(crate) const CLUSTER_SLOTS: &str = "meridian_cluster_slots";
+    pub(crate) const CLUSTER_SUSPECTED: &str = "meridian_cluster_suspected";
+    pub(crate) const CLUSTER_SYNCED: &str = "meridian_cluster_synced";
     pub(crate) const COMMANDS_TOTAL: &str = "meridian_commands_total";
     pub(crate) const COMPLETE: &str = "meridian_complete";
     pub(crate) const CONFLICTS_TOTAL: &str = "meridian_conflicts_total";
@@ -43,6 +50,10 @@ pub(crate) mod names {
     pub(crate) const MISSES_TOTAL: &str = "meridian_misses_total";
     pub(crate) const PANICS_TOTAL: &str = "meridian_panics_total";
     pub(crate) const PROTOCOL_ERRORS_TOTAL: &str = "meridian_protocol_errors_total";
+    /// By `replica`.
+    pub(crate) const REPLICA_LAG_SECONDS: &str = "meridian_replica_lag_seconds";
+    /// By `replica`.
+    pub(crate) const REPLICA_UP: &str = "meridian_replica_up";
     pub(crate) const SLOTS_HELD_SECONDS: &str = "meridian_slots_held_seconds";
     pub(crate) const TOMBSTONES: &str = "meridian_tombstones";
     pub(crate) const TOMBSTONE_BYTES: &str = "meridian_tombstone_bytes";
@@ -69,7 +80,9 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
         return Ok(handle.clone());
     }
     let delay = Matcher::Full(geo_link::names::REPLICATION_DELAY_SECONDS.to_owned());
-    let recorder = PrometheusBuilder::new().set_buckets_for_metric(delay, &DELAY_BUCKETS)?.build_recorder();
+    let held = Matcher::Full(names::SLOTS_HELD_SECONDS.to_owned());
+    let builder = PrometheusBuilder::new().set_buckets_for_metric(delay, &DELAY_BUCKETS)?;
+    let recorder = builder.set_buckets_for_metric(held, &DELAY_BUCKETS)?.build_recorder();
     let handle = HANDLE.get_or_init(|| recorder.handle()).clone();
     metrics::set_global_recorder(recorder)?;
     describe();
@@ -79,6 +92,9 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
 /// Everything, as Prometheus reads it.
 pub(crate) fn render(server: &Arc<Server>, handle: &PrometheusHandle, now: Now) -> String {
     publish(server, now);
+    if let Some(status) = ClusterStatus::of(server, now) {
+        status.publish();
+    }
     server.links.refresh_metrics(now);
     handle.render()
 }
@@ -120,6 +136,15 @@ fn describe() {
         names::BUS_REFUSED_TOTAL,
         "connections of other nodes that were turned away or ended for what they sent"
     );
+    describe_gauge!(names::CLUSTER_EPOCH, "how often the cluster's map has changed, as this node knows it");
+    describe_gauge!(names::CLUSTER_LEASE_SECONDS, "how long this node may take writes without hearing from the leader");
+    describe_gauge!(names::CLUSTER_PRIMARY, "1 of the primary of a shard");
+    describe_gauge!(names::CLUSTER_SLOTS, "slots of this node's shard");
+    describe_gauge!(names::CLUSTER_SUSPECTED, "nodes that do not answer this one");
+    describe_gauge!(names::CLUSTER_SYNCED, "1 once a replica has all that its primary had when it began to follow");
+    describe_gauge!(names::REPLICA_LAG_SECONDS, "how old what a replica lacks of its primary's writes may be");
+    describe_gauge!(names::REPLICA_UP, "1 of a replica that its primary feeds");
+    describe_histogram!(names::SLOTS_HELD_SECONDS, "for how long requests waited while slots changed hands");
     describe_gauge!(names::COMPLETE, "1 once the region has all that the others had when it started");
     describe_gauge!(names::KEYS, "values held");
     describe_gauge!(names::TOMBSTONES, "tombstones and markers held until every region is past them");

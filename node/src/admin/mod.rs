@@ -9,6 +9,7 @@
 //!
 //! It starts before anything else is ready and ends last, so that a node that starts or stops can be watched doing so.
 
+mod cluster;
 pub(crate) mod metrics;
 mod status;
 

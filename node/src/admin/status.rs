@@ -4,6 +4,7 @@ use clock::Now;
 use geo_link::LinksStatus;
 use serde::Serialize;
 
+use super::cluster::ClusterStatus;
 use crate::server::Server;
 
 /// What a node says of itself.
@@ -22,6 +23,9 @@ pub(crate) struct Status {
     /// How long ago the frontier passed.
     frontier_age_seconds: f64,
     pub(crate) links: LinksStatus,
+    /// The node's part in its cluster, if it is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterStatus>,
 }
 
 /// Who a node is.
@@ -52,6 +56,7 @@ impl Status {
             tombstones: census.tombstones,
             frontier_age_seconds: now.wall.since(store.settings().frontier()).as_secs_f64(),
             links: server.links.status(now),
+            cluster: ClusterStatus::of(server, now),
         }
     }
 }

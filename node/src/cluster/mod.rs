@@ -192,6 +192,11 @@ impl Cluster {
         (now.as_nanos() as u64) < self.lease_until.load(Relaxed)
     }
 
+    /// For how long this node may still take writes at `now`, in monotonic time.
+    pub(crate) fn lease_left(&self, now: Duration) -> Duration {
+        Duration::from_nanos(self.lease_until.load(Relaxed)).saturating_sub(now)
+    }
+
     /// Until when this node may take writes, in monotonic time.
     pub(crate) fn set_lease(&self, until: Duration) {
         // Ordered before whatever `Server::until_turns_passed` looks at: who gives a lease up may wait for that.
