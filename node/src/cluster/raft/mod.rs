@@ -235,7 +235,13 @@ impl ControlPlane {
 
     /// Has it decided on as the leader.
     async fn decide(&self, command: MapCommand, term: Option<u64>, until: Instant) -> Attempt {
-        match timeout_at(until, self.raft.client_write(Proposal { command, term })).await {
+        let written = timeout_at(until, self.raft.client_write(Proposal { command, term })).await;
+        if matches!(written, Ok(Ok(_))) {
+            // The others learn what is decided with the next message of the leader. Without this that would be the next
+            // heartbeat, and whoever waits for the change would wait for it. If it fails, the next heartbeat is in time.
+            _ = self.raft.trigger().heartbeat().await;
+        }
+        match written {
             // Every command has an outcome; only Raft's own entries have none.
             Ok(Ok(response)) => response.data.map_or(Attempt::Failed(ProposeError::Undecided), Attempt::Done),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Attempt::NotTaken,
