@@ -3,7 +3,8 @@
 //! Its blocks marked `console` are run from the top to the bottom: a line that begins with `$ ` is a command, the lines
 //! after it are what it prints. Reads of another region take a while over an ocean, so a command that only looks is
 //! repeated until it prints that. The lab of the README stands at fixed ports; the one here stands where there is room,
-//! and the ports are put in place. `cargo run --release --` becomes the program under test.
+//! and the ports are put in place. `cargo run --release --` becomes the program under test. Blocks marked `sh` are about a
+//! region of several nodes, and run in a lab of one; `DIR` is its folder.
 
 use std::{fs, net::TcpListener, path::Path, process::Command};
 
@@ -28,6 +29,60 @@ fn every_command_of_the_readme_does_what_it_says() {
         ensure!(steps.len() > 10, "only {} commands in the README", steps.len());
         steps.iter().try_for_each(|step| run(lab, step).with_context(|| format!("$ {}", step.command)))
     });
+}
+
+#[test]
+fn the_region_of_several_nodes_does_what_the_readme_says() {
+    if Command::new("redis-cli").arg("--version").output().is_err() {
+        note("SKIPPED: the commands of the README for a cluster, for want of redis-cli");
+        return;
+    }
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README is there");
+    let commands = shell_commands(&readme);
+    let lab = commands.iter().find_map(|command| command.strip_prefix("cargo run --release -- lab "));
+    let arguments: Vec<_> = lab.expect("a lab is started").split_whitespace().collect();
+    with_lab(&arguments, |lab| {
+        let others: Vec<_> = commands.iter().filter(|command| !command.starts_with("cargo ")).collect();
+        ensure!(others.len() >= 5, "only {} commands for a cluster in the README", others.len());
+        others.into_iter().try_for_each(|command| {
+            let line = in_place_of_cluster(lab, command)?;
+            let output = Command::new("sh").args(["-c", &line]).output()?;
+            let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            ensure!(output.status.success(), "$ {command}: {printed} {errors}");
+            let is_read = command.contains(" get ");
+            ensure!(!is_read || printed.contains("hello from a cluster"), "$ {command}: {printed} {errors}");
+            Ok(())
+        })
+    });
+}
+
+/// The command with the nodes and the folder of this lab, and the program under test.
+fn in_place_of_cluster(lab: &Lab, command: &str) -> Result<String> {
+    let meridian = meridian()?.to_str().context("the program's path is no text")?;
+    let dir = lab.dir.path().to_str().context("the folder's path is no text")?;
+    let mut line =
+        command.replace("meridian cluster", &format!("{meridian} cluster")).replace("DIR/", &format!("{dir}/"));
+    let nodes = lab.regions.iter().flat_map(|region| &region.nodes);
+    for (index, node) in nodes.enumerate() {
+        let port = node.addr.rsplit(':').next().unwrap_or_default();
+        line = line.replace(&format!("-p {}", 7001 + index), &format!("-p {port}"));
+        line = line.replace(&format!("127.0.0.1:{}", 7001 + index), &node.addr);
+    }
+    Ok(line)
+}
+
+/// The commands in the blocks marked `sh`.
+fn shell_commands(readme: &str) -> Vec<String> {
+    let mut inside = false;
+    let commands = readme.lines().filter(|line| {
+        match *line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            _ => return inside,
+        }
+        false
+    });
+    commands.map(str::to_owned).collect()
 }
 
 fn run(lab: &Lab, step: &Step) -> Result<()> {
