@@ -4,7 +4,8 @@
 //! bus          every connection between nodes: TLS, channels, frames
 //! raft         the map's replicated log: openraft over redb
 //! gossip       who answers, and who does not
-//! steward      the node's own loop: reports to the leader, takes leases, follows the map; governs if it leads
+//! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, moves slots
+//! government   the leader's loop: reports in, answers and commands out
 //! replication  feeds to replicas and from the primary
 //! ```
 //! What commands need of all this is in [`Cluster`], which is read without a lock.
@@ -13,6 +14,7 @@ pub(crate) mod bus;
 pub(crate) mod control;
 mod gossip;
 mod government;
+mod hand_over;
 mod moves;
 mod observed;
 mod raft;

@@ -1,4 +1,5 @@
-//! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and hands over when asked.
+//! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and does what others ask of it.
+//! How it hands over stands in `hand_over`, how slots leave it in `moves`.
 //!
 //! # Following the map
 //! Each new map is carried out in this order, so that at no moment two nodes believe the same of themselves:
@@ -8,11 +9,6 @@
 //!    for. From then on nobody writes here.
 //! 3. Replication is given the new assignment; the store changes its life.
 //! 4. A lease counts once the store stamps under the incarnation that it is for.
-//!
-//! # Handing over
-//! A primary that is asked to hand over holds the requests of its slots, waits until nobody writes, lets its replica catch
-//! up, tells it so, lets go of the lease, and resigns in its next report. Clients wait meanwhile; the next map sends them on.
-//! If that map does not come in time, the primary takes the resignation back and goes on, under a new lease.
 
 use std::{
     sync::{
@@ -45,7 +41,7 @@ use super::{
     replication::{Assignment, Followers, Handle, Life, Progress, Shared, Start},
 };
 use crate::{
-    limits::{CHANGE_MAX, HAND_OVER_MAX, REPORTS_WAITING, SUCCESSION_MAX},
+    limits::{CHANGE_MAX, REPORTS_WAITING},
     server::Server,
 };
 
@@ -64,25 +60,25 @@ pub(crate) struct Parts {
 
 /// See the head of this file.
 pub(crate) struct Steward {
-    parts: Parts,
+    pub(super) parts: Parts,
     lease: Mutex<Lease>,
     /// What the next report says beside what is.
     standing: Mutex<Latest>,
     number: AtomicU64,
     /// A report is due at once.
-    hurry: Notify,
+    pub(super) hurry: Notify,
     /// Clients are routed by another map.
     followed: Notify,
     /// A client wants this replica to take over.
-    wish: Arc<Notify>,
+    pub(super) wish: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
-struct Latest {
+pub(super) struct Latest {
     /// The latest moment that was heard of.
     moment: Option<Moment>,
     /// Whom this primary has resigned to.
-    resigns_to: Option<(NodeId, Run)>,
+    pub(super) resigns_to: Option<(NodeId, Run)>,
     /// Who has handed over to this node, in which run.
     handed_over: Option<(NodeId, Run)>,
 }
@@ -121,25 +117,6 @@ impl Steward {
             hurry: Notify::new(),
             followed: Notify::new(),
             wish: Arc::new(Notify::new()),
-        }
-    }
-
-    /// Wakes who has the primary hand over to this node.
-    pub(crate) fn wishes_to_lead(&self) -> Arc<Notify> {
-        self.wish.clone()
-    }
-
-    /// Has the primary hand over to this node whenever a client wishes it, until `shutdown`.
-    pub(crate) async fn take_over(&self, shutdown: &CancellationToken) {
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = self.wish.notified() => {}
-            }
-            match self.fail_over(self.me()).await {
-                Response::Done => tracing::info!("the primary has handed over"),
-                other => tracing::warn!(answer = ?other, "the primary does not hand over"),
-            }
         }
     }
 
@@ -252,11 +229,11 @@ impl Steward {
         }
     }
 
-    fn followers(&self) -> &Followers {
+    pub(super) fn followers(&self) -> &Followers {
         &self.parts.shared.followers
     }
 
-    fn progress(&self) -> &Progress {
+    pub(super) fn progress(&self) -> &Progress {
         &self.parts.shared.progress
     }
 
@@ -379,7 +356,7 @@ impl Steward {
         }
     }
 
-    fn give_up_lease(&self) {
+    pub(super) fn give_up_lease(&self) {
         self.lease().give_up(self.now());
         self.parts.cluster.set_lease(Duration::ZERO);
     }
@@ -461,87 +438,16 @@ impl Steward {
         }
     }
 
-    /// Has the primary of a replica hand over to it.
-    pub(crate) async fn fail_over(&self, replica: NodeId) -> Response {
-        let map = self.parts.cluster.map();
-        let Some((_, shard)) = map.shard_of(replica).filter(|(_, shard)| shard.primary != replica) else {
-            return Response::Failed(format!("node {replica} is no replica"));
-        };
-        if shard.primary == self.me() {
-            return done(self.hand_over(replica).await);
-        }
-        let Some(primary) = map.node(shard.primary) else { return Response::NotHere(None) };
-        let request = Request::HandOver { to: replica };
-        let peer = self.parts.bus.peer(primary.addresses.bus());
-        match peer.call(Channel::Control, &request, HAND_OVER_MAX + SUCCESSION_MAX).await {
-            Ok(response) => response,
-            Err(error) => Response::Failed(format!("the primary cannot be asked: {error}")),
-        }
-    }
-
-    /// Lets a replica take the place of this primary, without loss.
-    async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {
-        let map = self.parts.cluster.map();
-        let (id, shard) = map.shard_of(self.me()).ok_or(NotDone::NotPrimary)?;
-        let heir = map.node(to).filter(|node| node.shard == id && to != self.me()).ok_or(NotDone::NotPrimary)?;
-        if shard.primary != self.me() || self.progress().serving() != Some(shard.incarnation) {
-            return Err(NotDone::NotPrimary);
-        }
-        let is_online = self.followers().all().iter().any(|(node, follower)| *node == to && follower.is_online);
-        if !is_online {
-            return Err(NotDone::NotConnected);
-        }
-        if self.latest().resigns_to.is_some() {
-            return Err(NotDone::Busy);
-        }
-        let slots = map.slots(id);
-        self.parts.cluster.hold(&slots);
-        let outcome = self.resign(&map, to, (heir.run, heir.addresses.bus())).await;
-        self.take_back(&slots);
-        outcome
-    }
-
-    async fn resign(&self, map: &ClusterMap, to: NodeId, (run, address): (Run, String)) -> Result<(), NotDone> {
-        let Parts { founder, bus, .. } = &self.parts;
-        let moment = self.until_nobody_writes().await;
-        let caught_up = self.followers().until_as_of(to, moment);
-        timeout(HAND_OVER_MAX, caught_up).await.map_err(|_| NotDone::NotCaughtUp)?;
-        let request = Request::HandedOver { from: founder.id, run: founder.run };
-        match bus.peer(address).call(Channel::Control, &request, HAND_OVER_MAX).await {
-            Ok(Response::Done) => {}
-            Ok(other) => return Err(NotDone::NotTold(format!("{other:?}"))),
-            Err(error) => return Err(NotDone::NotTold(error.to_string())),
-        }
-        // No more leases are asked for. What was acknowledged under this one may still be said: the replica has it.
-        self.lease().give_up(self.now());
-        self.latest().resigns_to = Some((to, run));
-        self.hurry.notify_one();
-        let primary = |map: &ClusterMap| map.shard_of(self.me()).map(|(_, shard)| (shard.primary, shard.run));
-        let is_succeeded = || primary(&self.map()) != primary(map);
-        timeout(SUCCESSION_MAX, self.until_map(is_succeeded)).await.map_err(|_| NotDone::NotAgreed)
-    }
-
-    /// After a hand-over, whatever it came to: a resignation that was not acted on counts no more.
-    fn take_back(&self, slots: &SlotSet) {
-        let has_resigned = self.latest().resigns_to.take().is_some();
-        if has_resigned {
-            // The leader may have acted on it after it had granted what was asked for before.
-            self.give_up_lease();
-        }
-        self.parts.cluster.let_go(slots);
-        self.hurry.notify_one();
-    }
-
-    fn lease(&self) -> MutexGuard<'_, Lease> {
+    pub(super) fn lease(&self) -> MutexGuard<'_, Lease> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn latest(&self) -> MutexGuard<'_, Latest> {
+    pub(super) fn latest(&self) -> MutexGuard<'_, Latest> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn done(outcome: Result<(), NotDone>) -> Response {
+pub(super) fn done(outcome: Result<(), NotDone>) -> Response {
     match outcome {
         Ok(()) => Response::Done,
         Err(error) => Response::Failed(error.to_string()),

@@ -1,0 +1,113 @@
+//! Hand-overs: how a replica takes the place of a primary that lives, without loss.
+//!
+//! A primary that is asked to hand over holds the requests of its slots, waits until nobody writes, lets its replica catch
+//! up, tells it so, lets go of the lease, and resigns in its next report. Clients wait meanwhile; the next map sends them on.
+//! If that map does not come in time, the primary takes the resignation back and goes on, under a new lease.
+
+use std::sync::Arc;
+
+use node_core::{
+    cluster::{ClusterMap, NodeId, Run},
+    slot::SlotSet,
+};
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bus::Channel,
+    control::{Request, Response},
+    steward::{NotDone, Parts, Steward, done},
+};
+use crate::limits::{HAND_OVER_MAX, SUCCESSION_MAX};
+
+impl Steward {
+    /// Wakes who has the primary hand over to this node.
+    pub(crate) fn wishes_to_lead(&self) -> Arc<Notify> {
+        self.wish.clone()
+    }
+
+    /// Has the primary hand over to this node whenever a client wishes it, until `shutdown`.
+    pub(crate) async fn take_over(&self, shutdown: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.wish.notified() => {}
+            }
+            match self.fail_over(self.me()).await {
+                Response::Done => tracing::info!("the primary has handed over"),
+                other => tracing::warn!(answer = ?other, "the primary does not hand over"),
+            }
+        }
+    }
+
+    /// Has the primary of a replica hand over to it.
+    pub(crate) async fn fail_over(&self, replica: NodeId) -> Response {
+        let map = self.parts.cluster.map();
+        let Some((_, shard)) = map.shard_of(replica).filter(|(_, shard)| shard.primary != replica) else {
+            return Response::Failed(format!("node {replica} is no replica"));
+        };
+        if shard.primary == self.me() {
+            return done(self.hand_over(replica).await);
+        }
+        let Some(primary) = map.node(shard.primary) else { return Response::NotHere(None) };
+        let request = Request::HandOver { to: replica };
+        let peer = self.parts.bus.peer(primary.addresses.bus());
+        match peer.call(Channel::Control, &request, HAND_OVER_MAX + SUCCESSION_MAX).await {
+            Ok(response) => response,
+            Err(error) => Response::Failed(format!("the primary cannot be asked: {error}")),
+        }
+    }
+
+    /// Lets a replica take the place of this primary, without loss.
+    pub(super) async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {
+        let map = self.parts.cluster.map();
+        let (id, shard) = map.shard_of(self.me()).ok_or(NotDone::NotPrimary)?;
+        let heir = map.node(to).filter(|node| node.shard == id && to != self.me()).ok_or(NotDone::NotPrimary)?;
+        if shard.primary != self.me() || self.progress().serving() != Some(shard.incarnation) {
+            return Err(NotDone::NotPrimary);
+        }
+        let is_online = self.followers().all().iter().any(|(node, follower)| *node == to && follower.is_online);
+        if !is_online {
+            return Err(NotDone::NotConnected);
+        }
+        if self.latest().resigns_to.is_some() {
+            return Err(NotDone::Busy);
+        }
+        let slots = map.slots(id);
+        self.parts.cluster.hold(&slots);
+        let outcome = self.resign(&map, to, (heir.run, heir.addresses.bus())).await;
+        self.take_back(&slots);
+        outcome
+    }
+
+    async fn resign(&self, map: &ClusterMap, to: NodeId, (run, address): (Run, String)) -> Result<(), NotDone> {
+        let Parts { founder, bus, .. } = &self.parts;
+        let moment = self.until_nobody_writes().await;
+        let caught_up = self.followers().until_as_of(to, moment);
+        timeout(HAND_OVER_MAX, caught_up).await.map_err(|_| NotDone::NotCaughtUp)?;
+        let request = Request::HandedOver { from: founder.id, run: founder.run };
+        match bus.peer(address).call(Channel::Control, &request, HAND_OVER_MAX).await {
+            Ok(Response::Done) => {}
+            Ok(other) => return Err(NotDone::NotTold(format!("{other:?}"))),
+            Err(error) => return Err(NotDone::NotTold(error.to_string())),
+        }
+        // No more leases are asked for. What was acknowledged under this one may still be said: the replica has it.
+        self.lease().give_up(self.now());
+        self.latest().resigns_to = Some((to, run));
+        self.hurry.notify_one();
+        let primary = |map: &ClusterMap| map.shard_of(self.me()).map(|(_, shard)| (shard.primary, shard.run));
+        let is_succeeded = || primary(&self.map()) != primary(map);
+        timeout(SUCCESSION_MAX, self.until_map(is_succeeded)).await.map_err(|_| NotDone::NotAgreed)
+    }
+
+    /// After a hand-over, whatever it came to: a resignation that was not acted on counts no more.
+    fn take_back(&self, slots: &SlotSet) {
+        let has_resigned = self.latest().resigns_to.take().is_some();
+        if has_resigned {
+            // The leader may have acted on it after it had granted what was asked for before.
+            self.give_up_lease();
+        }
+        self.parts.cluster.let_go(slots);
+        self.hurry.notify_one();
+    }
+}
