@@ -326,8 +326,11 @@ fn a_shard_loses_nothing_that_was_acknowledged_and_agrees_in_the_end() {
 fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
     for seed in 0..60 {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
-        let source = Store::new(&StoreOptions { origin: origin(1, 0), ..options(4, random.random_range(4..40)) });
+        let source = Store::new(&StoreOptions { origin: origin(1, 2), ..options(4, random.random_range(4..40)) });
         let target = Store::new(&StoreOptions { origin: origin(1, 1), ..options(2, 40) });
+        // Of a former life of the source, which speaks no more, there is something in every slot.
+        KEYS.iter().for_each(|key| _ = write(&source, key, b"former", None, at_ms(1)));
+        source.begin_life(origin(1, 0), at_ms(1).wall, at_ms(1).wall);
         let moving: SlotSet = [Slot::of(b"{a}")].into_iter().collect();
         let mut ms = 1;
         let change = |random: &mut Pcg64Mcg, ms: u64| {
@@ -350,9 +353,11 @@ fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
         for _ in 0..random.random_range(5..40) {
             ms += 1;
             change(&mut random, ms);
+            feed.queue_orphans(&source);
             pump(&mut feed, &source, &target, &mut intake, at_ms(ms), random.random_range(1..200));
         }
         assert!(pump(&mut feed, &source, &target, &mut intake, at_ms(ms + 1), usize::MAX), "seed {seed}");
+        assert_eq!(target.census().values, moving_keys(&source, &moving), "seed {seed}");
         for key in KEYS {
             let expected = held(&source, key).filter(|_| moving.contains(Slot::of(key)));
             assert_eq!(held(&target, key), expected, "seed {seed} {key:?}");
@@ -361,6 +366,11 @@ fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
         assert!(seen.at(Slot::of(b"{a}"), origin(1, 0)) > Time::ZERO);
         assert_eq!(seen.at(Slot::of(b"x"), origin(1, 0)), Time::ZERO);
     }
+}
+
+/// How many keys of these slots a store has.
+fn moving_keys(store: &Store, slots: &SlotSet) -> usize {
+    KEYS.iter().filter(|key| slots.contains(Slot::of(key)) && held(store, key).is_some()).count()
 }
 
 #[test]

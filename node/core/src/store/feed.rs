@@ -27,7 +27,10 @@
 //! that have changed. Besides what is in its scope a tail carries what arrives of origins that speak no more, since
 //! nobody else may have heard it. So memory for a consumer, however slow, is this cursor and nothing else.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use clock::{Now, Origin, RegionId, Stamp, Time};
 
@@ -117,7 +120,7 @@ pub enum Polled {
 pub struct Feed {
     scope: Scope,
     /// The slots that it is about; all, if none are named.
-    slots: Option<SlotSet>,
+    slots: Option<Arc<SlotSet>>,
     /// The origin that the consumer writes under; of that it lacks nothing.
     consumer: Origin,
     /// What the consumer had seen, and what it was sent since.
@@ -137,6 +140,8 @@ pub struct Feed {
 /// The part of a cursor that walks one stripe.
 #[derive(Debug)]
 struct Lane {
+    /// The slots that the feed is about; all, if none are named. No other is ever queued, whatever there is to send of it.
+    slots: Option<Arc<SlotSet>>,
     position: LogPosition,
     /// Slots that wait for a scan.
     waiting: VecDeque<Slot>,
@@ -216,11 +221,12 @@ impl Feed {
     /// has nothing of them.
     pub fn of_slots(store: &Store, slots: SlotSet, consumer: Origin) -> Self {
         let mut feed = Self::new(Scope::Everything, consumer, SeenTable::new(SlotRange::ALL));
+        let slots = Arc::new(slots);
         for index in 0..store.stripes() {
             let stripe = store.lock(index);
             // The scans will send all that the log names.
-            let mut lane = Lane::new(stripe.log.end());
-            stripe.slots().iter().filter(|slot| slots.contains(*slot)).for_each(|slot| lane.queue(slot));
+            let mut lane = Lane { slots: Some(slots.clone()), ..Lane::new(stripe.log.end()) };
+            stripe.slots().iter().for_each(|slot| lane.queue(slot));
             feed.lanes.push(lane);
         }
         feed.slots = Some(slots);
@@ -294,7 +300,7 @@ impl Feed {
     ) -> Polled {
         let matrix = store.matrix();
         let context =
-            Context { matrix: &matrix, scope: self.scope, slots: self.slots.as_ref(), consumer: self.consumer, now };
+            Context { matrix: &matrix, scope: self.scope, slots: self.slots.as_deref(), consumer: self.consumer, now };
         let (mut bytes, mut idle, mut is_level) = (0, 0, false);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
@@ -377,6 +383,7 @@ impl Feed {
 impl Lane {
     const fn new(position: LogPosition) -> Self {
         Self {
+            slots: None,
             position,
             waiting: VecDeque::new(),
             queued: BTreeSet::new(),
@@ -401,7 +408,8 @@ impl Lane {
     }
 
     fn queue(&mut self, slot: Slot) {
-        if self.queued.insert(slot) {
+        let is_wanted = self.slots.as_ref().is_none_or(|slots| slots.contains(slot));
+        if is_wanted && self.queued.insert(slot) {
             self.waiting.push_back(slot);
         }
     }
