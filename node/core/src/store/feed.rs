@@ -88,6 +88,16 @@ pub enum FeedItem<'a> {
     },
 }
 
+impl FeedItem<'_> {
+    /// The one slot that this is about, if it is about one.
+    pub(super) const fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Record { slot, .. } | Self::SlotBegin { slot, .. } | Self::SlotEnd { slot, .. } => Some(*slot),
+            Self::Flush { .. } | Self::Watermark { .. } => None,
+        }
+    }
+}
+
 /// Whose records a tail carries. A scan always carries everyone's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -34,7 +34,7 @@ pub struct Tally {
 pub struct Intake {
     /// The slots that are being received whole, with the keys received so far.
     whole: BTreeMap<Slot, Kept>,
-    /// The slots that watermarks are about; all, if none are named.
+    /// The slots that this is about; all, if none are named.
     slots: Option<SlotSet>,
     tally: Tally,
 }
@@ -50,6 +50,10 @@ impl Intake {
     /// # Errors
     /// [`HeapFull`]; nothing changed, and `seen` does not claim the item.
     pub fn take(&mut self, store: &Store, item: &FeedItem<'_>, sender_saw: &Seen, now: Now) -> Result<(), HeapFull> {
+        if self.slots.as_ref().zip(item.slot()).is_some_and(|(slots, slot)| !slots.contains(slot)) {
+            // Nobody asked for it, so it would be there without an owner.
+            return Ok(());
+        }
         match item {
             FeedItem::Record { slot, record } => self.take_record(store, *slot, record, sender_saw, now)?,
             FeedItem::Flush { slots, stamp } => {
