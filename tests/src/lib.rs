@@ -15,10 +15,15 @@
 //! those, in virtual time; here a few runs show that the real thing is put together right.
 
 mod binary;
+mod client;
 mod entries;
 mod http;
 mod lab;
+pub mod linearizable;
+mod load;
+mod members;
 mod node;
+mod operator;
 mod process;
 mod region;
 mod seed;
@@ -26,11 +31,15 @@ mod wait;
 mod wan;
 
 pub use binary::meridian;
+pub use client::{Client, Failure, check_redirections_alone};
 pub use entries::{Entry, delete, entries, set, until_same_entries};
 pub use http::read_json;
 pub use lab::{Lab, with_lab};
+pub use load::{Load, Promise, Written};
+pub use members::{Member, key_of, members, until_follows, until_members};
 pub use node::{LinkIn, LinkOut, Links, Node, Status};
-pub use process::{Leashed, is_running, kill, terminate, until_gone};
+pub use operator::operate;
+pub use process::{Frozen, Leashed, is_running, kill, terminate, until_gone};
 pub use region::Region;
 pub use seed::Seed;
 pub use wait::{DEADLINE, until};

@@ -173,6 +173,18 @@ impl Node {
         process::kill(self.pid)
     }
 
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// If it cannot be asked, or does not end.
+    pub fn terminate(&mut self) -> Result<()> {
+        process::terminate(self.pid)?;
+        match &mut self.restarted {
+            Some(restarted) => restarted.until_ended().map(drop),
+            None => process::until_gone(self.pid),
+        }
+    }
+
     /// Starts it again, by the command that the lab wrote down, and waits until it serves clients and says how
     /// it is.
     ///

@@ -29,6 +29,30 @@ pub fn terminate(pid: u32) -> Result<()> {
     kill_process(id(pid)?, Signal::TERM).with_context(|| format!("cannot terminate {pid}"))
 }
 
+/// A process that is stopped (SIGSTOP) and goes on (SIGCONT) when this is dropped, so that it can be ended whatever becomes
+/// of the test. To everybody else it looks like a machine that hangs: its connections stay open and nobody answers.
+#[derive(Debug)]
+pub struct Frozen(Pid);
+
+impl Frozen {
+    /// Stops a process.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn freeze(pid: u32) -> Result<Self> {
+        let pid_to_stop = id(pid)?;
+        kill_process(pid_to_stop, Signal::STOP).with_context(|| format!("cannot stop {pid}"))?;
+        Ok(Self(pid_to_stop))
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // One that was killed meanwhile has nothing to go on with.
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
 /// Waits until a process is gone.
 ///
 /// # Errors

@@ -19,6 +19,20 @@ pub struct Region {
 }
 
 impl Region {
+    /// Where clients connect to its nodes.
+    pub fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.addr.clone()).collect()
+    }
+
+    /// The place of the node with this address.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn place(&self, addr: &str) -> usize {
+        let place = self.nodes.iter().position(|node| node.addr == addr);
+        place.unwrap_or_else(|| panic!("{} has no node at {addr}", self.name))
+    }
+
     /// The nodes that had this role when the lab was ready.
     pub fn nodes_of_role(&self, role: &str) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.role == role)

@@ -1,0 +1,248 @@
+//! A primary that dies or hangs is replaced, and nothing that was promised is lost.
+//!
+//! Two ways to lose a primary, under a load that goes on: it is killed, and comes back empty; or it is stopped for longer
+//! than its lease, and comes back with all it had, believing to be what it was. In both, what `WAIT 1` has acknowledged
+//! is there afterwards, nothing goes back, and the former primary becomes a replica. From the second it also brings home
+//! what its heir had never received.
+//!
+//! How long clients were without a primary is said and not asserted. `MERIDIAN_TEST_TRIES` says how often each is tried.
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use meridian_tests::{
+    Client, Frozen, Lab, Load, Member, Node, Promise, Region, key_of, members, note, operate, until, until_follows,
+    until_members, with_lab,
+};
+
+const CLUSTER: &[&str] = &["--regions=us-east", "--primaries=2", "--replicas=1"];
+const WRITERS: usize = 2;
+const KEYS_EACH: usize = 50;
+/// Writes that are promised before and after anything happens to a node.
+const PROMISED: u64 = 300;
+/// Keys that a primary has and its replica does not.
+const UNSHIPPED: usize = 200;
+/// Requests that wait in the sockets of a primary that hangs.
+const LATE: usize = 100;
+
+#[test]
+fn what_wait_has_acknowledged_outlives_a_primary_that_is_killed() {
+    with_lab(CLUSTER, |lab| {
+        let region = &mut lab.regions[0];
+        for turn in 0..tries()? {
+            let (victim, heir) = shard(region, turn % 2)?;
+            let load =
+                Load::start(&region.addresses(), &format!("kill{turn}"), WRITERS, KEYS_EACH, Promise::Replicated);
+            load.until_promised(PROMISED)?;
+            let probe = key_of(&region.nodes[heir.place], &victim.member, "probe")?;
+            let killed = Instant::now();
+            region.nodes[victim.place].kill()?;
+            until_written(region, &probe, &heir.member.addr)?;
+            note(&format!("try {turn}: killed; writes were accepted again after {:?}", killed.elapsed()));
+            load.until_promised(PROMISED)?;
+            region.nodes[victim.place].restart()?;
+            let all: &Region = region;
+            until_members(&all.nodes[heir.place], "the killed node is a replica", |members| {
+                members.iter().any(|member| member.id == victim.member.id && !member.is_primary && !member.has_failed)
+            })?;
+            until_follows(&all.nodes[victim.place])?;
+            load.until_promised(PROMISED)?;
+            let written = load.finish()?;
+            written.check()?;
+            until_same_keys(&all.nodes[heir.place], &all.nodes[victim.place])?;
+            note(&format!(
+                "try {turn}: {} promised, {} without an answer, {:?}",
+                written.promised(),
+                written.lost,
+                written.errors
+            ));
+            ensure!(written.refused == 0, "{} commands were refused for long", written.refused);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn primary_that_hung_for_longer_than_its_lease_takes_no_write() {
+    with_lab(CLUSTER, |lab| {
+        let region = &lab.regions[0];
+        for turn in 0..tries()? {
+            let (victim, heir) = shard(region, turn % 2)?;
+            let load =
+                Load::start(&region.addresses(), &format!("hang{turn}"), WRITERS, KEYS_EACH, Promise::Replicated);
+            load.until_promised(PROMISED)?;
+            let [probe, late] = ["probe", "late"].map(|name| key_of(region, &victim.member, name));
+            let (probe, late) = (probe?, late?);
+            let mut direct = TcpStream::connect(&victim.member.addr)?;
+            // A connection that is served already, not one that waits to be accepted.
+            say(&mut direct, &["PING"])?;
+            ensure!(hear(&direct, 1)? == ["+PONG"], "the primary does not answer");
+            let stopped = Instant::now();
+            let frozen = Frozen::freeze(region.nodes[victim.place].pid)?;
+            until_written(region, &probe, &heir.member.addr)?;
+            note(&format!("try {turn}: stopped; writes were accepted again after {:?}", stopped.elapsed()));
+            until_set(region, &late, "by the heir")?;
+            (0..LATE).try_for_each(|_| say(&mut direct, &["SET", &late, "by the former primary"]))?;
+            drop(frozen);
+            let answers = hear(&direct, LATE)?;
+            let accepted = answers.iter().filter(|answer| !answer.starts_with('-')).count();
+            ensure!(accepted == 0, "{accepted} late writes were accepted: {:?}", answers.first());
+            note(&format!(
+                "try {turn}: {} of {LATE} late writes were answered, with {:?}",
+                answers.len(),
+                answers.first()
+            ));
+            until_follows(&region.nodes[victim.place])?;
+            load.until_promised(PROMISED)?;
+            let written = load.finish()?;
+            written.check()?;
+            let value: String = Client::new(region.addresses()).run(&late, redis::cmd("GET").arg(&late))?;
+            ensure!(value == "by the heir", "{late} is {value}");
+            until_same_keys(&region.nodes[heir.place], &region.nodes[victim.place])?;
+            note(&format!(
+                "try {turn}: {} promised, {} without an answer, {:?}",
+                written.promised(),
+                written.lost,
+                written.errors
+            ));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_only_the_former_primary_had_comes_home_and_overwrites_nothing_newer() {
+    with_lab(CLUSTER, |lab| {
+        let region = &lab.regions[0];
+        let (victim, heir) = shard(region, 0)?;
+        let tag = key_of(region, &victim.member, "tag")?;
+        let keys: Vec<_> = (0..UNSHIPPED).map(|index| format!("{{{tag}}}:{index}")).collect();
+        let primary = &region.nodes[victim.place];
+        // The replica hangs first, until the primary has given it up: what is written then is in no socket's buffer.
+        let replica_frozen = Frozen::freeze(region.nodes[heir.place].pid)?;
+        until("the primary has no replica", || {
+            let text: String = primary.run(&["INFO", "replication"])?;
+            Ok((!text.contains("state=online")).then_some(()))
+        })?;
+        for key in &keys {
+            primary.run::<()>(&["SET", key, "unshipped"])?;
+        }
+        let primary_frozen = Frozen::freeze(primary.pid)?;
+        drop(replica_frozen);
+        // From here on the heir knows nothing of these keys, and half of them are written anew.
+        until_written(region, &tag, &heir.member.addr)?;
+        let mut client = Client::new(region.addresses());
+        let there = keys.iter().map(|key| client.run::<bool>(key, redis::cmd("EXISTS").arg(key)));
+        let there = there.filter(|is_there| matches!(is_there, Ok(true))).count();
+        note(&format!("{there} of {UNSHIPPED} keys had reached the heir all the same"));
+        ensure!(there < UNSHIPPED / 2, "the heir had most of it already, nothing is tested");
+        let (newer, older) = keys.split_at(UNSHIPPED / 2);
+        for key in newer {
+            client.run::<()>(key, redis::cmd("SET").arg(key).arg("newer"))?;
+        }
+        drop(primary_frozen);
+        until_follows(primary)?;
+        for (keys, expected) in [(older, "unshipped"), (newer, "newer")] {
+            for key in keys {
+                until(&format!("{key} is {expected}"), || {
+                    let value: Option<String> = client.run(key, redis::cmd("GET").arg(key))?;
+                    ensure!(value.as_deref() == Some(expected), "it is {value:?}");
+                    Ok(Some(()))
+                })?;
+            }
+        }
+        until_same_keys(&region.nodes[heir.place], primary)
+    });
+}
+
+#[test]
+fn failover_by_hand_loses_nothing_and_refuses_nothing() {
+    with_lab(CLUSTER, |lab| {
+        let lab: &Lab = lab;
+        let region = &lab.regions[0];
+        // Nobody dies, so whatever was acknowledged is promised.
+        let load = Load::start(&region.addresses(), "by hand", WRITERS, KEYS_EACH, Promise::Acknowledged);
+        for turn in 0..2 * tries()? {
+            load.until_promised(PROMISED)?;
+            let (former, heir) = shard(region, turn % 2)?;
+            operate(lab, &region.nodes[0].name, &["failover", &heir.member.id, "--yes"])?;
+            until_follows(&region.nodes[former.place])?;
+        }
+        load.until_promised(PROMISED)?;
+        let written = load.finish()?;
+        written.check()?;
+        note(&format!("{} promised; {:?}", written.promised(), written.errors));
+        ensure!(written.lost == 0, "{} commands had no answer", written.lost);
+        meridian_tests::check_redirections_alone(&written.errors)
+    });
+}
+
+/// A node of a shard: by its place in the region, and as the cluster sees it.
+struct Seat {
+    place: usize,
+    member: Member,
+}
+
+/// The primary and the replica of one of the shards.
+fn shard(region: &Region, index: usize) -> Result<(Seat, Seat)> {
+    let members = members(region)?;
+    let seat = |member: &Member| Seat { place: region.place(&member.addr), member: member.clone() };
+    let mut primaries: Vec<_> = members.iter().filter(|member| member.is_primary).collect();
+    primaries.sort_by_key(|member| member.slots.first().map(|range| *range.start()));
+    let primary = primaries[index];
+    let replica = members.iter().find(|member| member.follows.as_ref() == Some(&primary.id));
+    Ok((seat(primary), seat(replica.context("the shard has no replica")?)))
+}
+
+/// Waits until a write is accepted, and by this node.
+fn until_written(region: &Region, key: &str, addr: &str) -> Result<()> {
+    let mut client = Client::new(region.addresses());
+    until(&format!("{addr} accepts a write"), || {
+        client.run::<()>(key, redis::cmd("SET").arg(key).arg("probe"))?;
+        ensure!(client.last_node() == addr, "{} did", client.last_node());
+        Ok(Some(()))
+    })
+}
+
+fn until_set(region: &Region, key: &str, value: &str) -> Result<()> {
+    let mut client = Client::new(region.addresses());
+    until(&format!("{key} is written"), || Ok(Some(client.run::<()>(key, redis::cmd("SET").arg(key).arg(value))?)))
+}
+
+/// Waits until a replica has as many keys as its primary.
+fn until_same_keys(primary: &Node, replica: &Node) -> Result<()> {
+    until(&format!("{} has what {} has", replica.name, primary.name), || {
+        let [held, wanted] = [replica, primary].map(|node| node.run::<u64>(&["DBSIZE"]));
+        let (held, wanted) = (held?, wanted?);
+        ensure!(held == wanted, "it has {held} keys of {wanted}");
+        Ok(Some(()))
+    })
+}
+
+/// Sends a command, and does not wait.
+fn say(stream: &mut TcpStream, words: &[&str]) -> Result<()> {
+    let mut text = format!("*{}\r\n", words.len());
+    words.iter().for_each(|word| text.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+    Ok(stream.write_all(text.as_bytes())?)
+}
+
+/// Up to so many answers of one line, fewer if the connection ends.
+fn hear(stream: &TcpStream, count: usize) -> Result<Vec<String>> {
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    let mut lines = BufReader::new(stream).lines();
+    let answers = (0..count).map_while(|_| match lines.next() {
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+        other => other,
+    });
+    Ok(answers.collect::<Result<_, _>>()?)
+}
+
+fn tries() -> Result<usize> {
+    let given = env::var("MERIDIAN_TEST_TRIES").ok();
+    given.map_or(Ok(3), |given| given.parse().context("MERIDIAN_TEST_TRIES is no number"))
+}
