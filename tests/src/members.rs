@@ -84,6 +84,20 @@ pub fn until_follows(node: &Node) -> Result<()> {
     })
 }
 
+/// Waits until a primary feeds this replica: from then on it can hand over to it.
+///
+/// # Errors
+/// If it does not by the deadline; with what it says of itself then.
+pub fn until_feeds(primary: &Node, replica: &Node) -> Result<()> {
+    let port = replica.addr.rsplit(':').next().unwrap_or_default();
+    let line = format!("port={port},state=online");
+    until(&format!("{} feeds {}", primary.name, replica.name), || {
+        let text: String = primary.run(&["INFO", "replication"])?;
+        ensure!(text.contains(&line), "it says {text:?}");
+        Ok(Some(()))
+    })
+}
+
 /// A key of a slot that one of these ranges has.
 ///
 /// # Errors

@@ -16,8 +16,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use meridian_tests::{
-    Client, Frozen, Lab, Load, Member, Node, Promise, Region, key_of, members, note, operate, until, until_follows,
-    until_members, with_lab,
+    Client, Frozen, Lab, Load, Member, Node, Promise, Region, key_of, members, note, operate, until, until_feeds,
+    until_follows, until_members, with_lab,
 };
 
 const CLUSTER: &[&str] = &["--regions=us-east", "--primaries=2", "--replicas=1"];
@@ -172,6 +172,7 @@ fn failover_by_hand_loses_nothing_and_refuses_nothing() {
             let (former, heir) = shard(region, turn % 2)?;
             operate(lab, &region.nodes[0].name, &["failover", &heir.member.id, "--yes"])?;
             until_follows(&region.nodes[former.place])?;
+            until_feeds(&region.nodes[heir.place], &region.nodes[former.place])?;
         }
         load.until_promised(PROMISED)?;
         let written = load.finish()?;
