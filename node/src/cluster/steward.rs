@@ -20,7 +20,7 @@ use std::{
 
 use clock::{Incarnation, Time};
 use node_core::{
-    cluster::{ClusterMap, Founder, Lease, MapCommand, Moment, NodeId, Refused, Report, Run, ShardId, Standing},
+    cluster::{ClusterMap, Founder, Lease, MapCommand, Moment, NodeId, Refused, Report, Run, Shard, ShardId, Standing},
     slot::{Slot, SlotSet},
 };
 use tokio::{
@@ -79,6 +79,8 @@ pub(super) struct Latest {
     moment: Option<Moment>,
     /// Whom this primary has resigned to.
     pub(super) resigns_to: Option<(NodeId, Run)>,
+    /// Slots that are held until this new primary has its first lease.
+    awaiting_lease: Option<SlotSet>,
     /// Who has handed over to this node, in which run.
     handed_over: Option<(NodeId, Run)>,
 }
@@ -142,12 +144,32 @@ impl Steward {
     pub(crate) async fn route(&self, shutdown: &CancellationToken) {
         let mut maps = self.parts.plane.map();
         loop {
-            self.parts.cluster.set_map(maps.borrow_and_update().clone());
+            let map = maps.borrow_and_update().clone();
+            self.await_lease(&map);
+            self.parts.cluster.set_map(map);
             self.followed.notify_waiters();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = maps.changed() => if changed.is_err() { return },
             }
+        }
+    }
+
+    /// Lets clients wait for a node that becomes the primary of its shard, until it has its first lease: they were sent here,
+    /// and would be refused for the moment that it takes to begin. They wait no longer than they would for slots that move.
+    fn await_lease(&self, map: &ClusterMap) {
+        let own = map.shard_of(self.me()).filter(|(_, shard)| shard.primary == self.me());
+        let has_waited = self.latest().awaiting_lease.is_some();
+        let is_new = |shard: &Shard| {
+            shard.run == self.parts.cluster.run && (has_waited || self.serving() != Some(shard.incarnation))
+        };
+        let slots = own.filter(|(_, shard)| is_new(shard)).map(|(id, _)| map.slots(id));
+        if let Some(slots) = &slots {
+            self.hold(slots);
+        }
+        let former = std::mem::replace(&mut self.latest().awaiting_lease, slots);
+        if let Some(former) = former.filter(|_| self.latest().awaiting_lease.is_none()) {
+            self.let_go(&former);
         }
     }
 
@@ -312,6 +334,9 @@ impl Steward {
             let mut lease = self.lease();
             lease.granted(asked);
             self.parts.cluster.set_lease(lease.until());
+            if let Some(slots) = self.latest().awaiting_lease.take() {
+                self.let_go(&slots);
+            }
         }
     }
 

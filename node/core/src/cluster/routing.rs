@@ -178,10 +178,10 @@ impl Routing {
         match self.role {
             _ if !access.writes => Route::Here,
             Some(Role::Replica) => Route::ReadOnly,
+            _ if self.holds && !access.waited => Route::Hold,
             _ if !access.leased => Route::Down,
-            _ if !self.holds => Route::Here,
-            _ if access.waited => Route::TryAgain,
-            _ => Route::Hold,
+            _ if self.holds => Route::TryAgain,
+            _ => Route::Here,
         }
     }
 }
@@ -238,8 +238,9 @@ impl Way {
         let Some(owner) = &self.owner else { return Route::Unserved };
         let moved = Route::Moved(owner.at(access.over_tls));
         match self.part {
-            Part::Serves if !access.leased => Route::Down,
+            // Before anything is said of the lease: a new primary's is on its way.
             Part::Serves | Part::Awaits if self.held && !access.waited => Route::Hold,
+            Part::Serves if !access.leased => Route::Down,
             Part::Serves if self.held => {
                 self.target.as_ref().map_or(Route::TryAgain, |target| Route::Ask(target.at(access.over_tls)))
             }
