@@ -40,7 +40,7 @@ const COUNT_DEFAULT: usize = 10;
 /// [`CommandError::InvalidCursor`], [`CommandError::Syntax`], [`CommandError::NotAnInteger`].
 pub fn scan(call: &mut Call<'_, '_, '_>) -> Done {
     let (args, now) = (call.args, call.keyspace.now().wall);
-    let cursor = Cursor::parse(&args[1])?;
+    let cursor = ScanCursor::parse(&args[1])?;
     let options = Options::parse(args.from(2))?;
     let slots = options.pattern.slots();
     let mut next = cursor.within(&slots).filter(|_| options.wants_strings);
@@ -62,7 +62,7 @@ pub fn scan(call: &mut Call<'_, '_, '_>) -> Done {
         });
     }
     call.reply.array(2);
-    call.reply.bulk(itoa::Buffer::new().format(next.map_or(0, Cursor::to_number)).as_bytes());
+    call.reply.bulk(itoa::Buffer::new().format(next.map_or(0, ScanCursor::to_number)).as_bytes());
     call.reply.array(count);
     call.reply.raw(&listed);
     Ok(())
@@ -97,12 +97,12 @@ pub fn keys(call: &mut Call<'_, '_, '_>) -> Done {
 /// is done.
 fn scan_stripe(
     stripe: &Stripe,
-    mut from: Cursor,
+    mut from: ScanCursor,
     slots: &SlotRange,
     now: Time,
     left: &mut Budget,
     mut visit: impl FnMut(&[u8]),
-) -> Option<Cursor> {
+) -> Option<ScanCursor> {
     let granted = left.entries.min(SCAN_ENTRIES_PER_HOLD);
     let mut hold = granted;
     let next = loop {
@@ -112,9 +112,9 @@ fn scan_stripe(
             left.keys > 0
         });
         if let Some(position) = stopped {
-            break Some(Cursor { position, ..from });
+            break Some(ScanCursor { position, ..from });
         }
-        match Cursor::after(from.slot, slots) {
+        match ScanCursor::after(from.slot, slots) {
             Some(next) if hold > 0 && left.keys > 0 && stripe.slots().contains(next.slot) => from = next,
             next => break next,
         }
@@ -142,19 +142,22 @@ impl Budget {
 /// On the wire it is a number of 53 bits, 14 of slot, 8 of layout, 31 of bucket: some clients keep cursors as doubles,
 /// which are exact that far. A table with more buckets would need more entries than a stripe's heap can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cursor {
+pub struct ScanCursor {
     slot: Slot,
     position: ScanPosition,
 }
 
-impl Cursor {
+impl ScanCursor {
     const LAYOUT_BITS: u32 = 8;
     const BUCKET_BITS: u32 = 31;
     /// Where a [`ScanPosition`] keeps the layout.
     const LAYOUT_SHIFT: u32 = 32;
 
     /// Reads what [`to_number`](Self::to_number) wrote. Zero is the start, and any other number is some place.
-    fn parse(text: &[u8]) -> Result<Self, CommandError> {
+    ///
+    /// # Errors
+    /// [`CommandError::InvalidCursor`].
+    pub fn parse(text: &[u8]) -> Result<Self, CommandError> {
         let number: Option<u64> = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
         let number = number.ok_or(CommandError::InvalidCursor)?;
         let bits = |shift: u32, width: u32| number >> shift & ((1 << width) - 1);
@@ -164,14 +167,20 @@ impl Cursor {
         Ok(Self { slot, position: ScanPosition::from_bits(position) })
     }
 
-    fn to_number(self) -> u64 {
+    /// The slot that it stands in.
+    pub const fn slot(self) -> Slot {
+        self.slot
+    }
+
+    /// The number on the wire.
+    pub fn to_number(self) -> u64 {
         let (slot, position) = (u64::from(self.slot.number()), self.position.to_bits());
         let (layout, bucket) = (position >> Self::LAYOUT_SHIFT, position & ((1 << Self::BUCKET_BITS) - 1));
         slot << (Self::LAYOUT_BITS + Self::BUCKET_BITS) | layout << Self::BUCKET_BITS | bucket
     }
 
     /// The start of a slot. That of the first slot is zero on the wire, so a scan never stops there.
-    fn start_of(slot: Slot) -> Self {
+    pub fn start_of(slot: Slot) -> Self {
         Self { slot, position: ScanPosition::default() }
     }
 
@@ -251,7 +260,7 @@ mod tests {
 
     use proptest::prelude::{any, prop_assert_eq, proptest};
 
-    use super::{Cursor, Pattern};
+    use super::{Pattern, ScanCursor};
     use crate::{
         command::testing::Server,
         slot::{Slot, SlotRange},
@@ -410,14 +419,14 @@ mod tests {
         #[test]
         fn cursors_survive_the_wire(slot in 0..16_384_u16, layout: u8, bucket in 0..1_u32 << 31) {
             let position = ScanPosition::from_bits(u64::from(layout) << 32 | u64::from(bucket));
-            let cursor = Cursor { slot: Slot::new(slot).unwrap(), position };
-            prop_assert_eq!(Cursor::parse(cursor.to_number().to_string().as_bytes()), Ok(cursor));
+            let cursor = ScanCursor { slot: Slot::new(slot).unwrap(), position };
+            prop_assert_eq!(ScanCursor::parse(cursor.to_number().to_string().as_bytes()), Ok(cursor));
             prop_assert_eq!(cursor.to_number() as f64 as u64, cursor.to_number());
         }
 
         #[test]
         fn any_cursor_is_a_place_or_an_error(number in any::<u64>()) {
-            if let Ok(cursor) = Cursor::parse(number.to_string().as_bytes()) {
+            if let Ok(cursor) = ScanCursor::parse(number.to_string().as_bytes()) {
                 prop_assert_eq!(cursor.within(&SlotRange::ALL), Some(cursor));
             }
         }
