@@ -150,3 +150,32 @@ pub const GOSSIP_WAITING: usize = 1_024;
 
 /// How often the leader compares the members of the Raft group with the map.
 pub const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Requests of a client that the proxy collects before it forwards them. More of a pipeline is forwarded after that.
+pub const RUN_REQUESTS_MAX: usize = 256;
+
+/// Bytes of requests that the proxy collects before it forwards them. A larger request goes by itself.
+pub const RUN_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the proxy goes on sending a request to where it may be carried out; then the client gets the last refusal.
+/// Several times what a failover takes, and less than clients wait by default.
+pub const FORWARD_MAX: Duration = Duration::from_secs(10);
+
+/// How long a node may be silent while the proxy waits for its reply; then the connection counts as broken.
+pub const FORWARD_SILENCE_MAX: Duration = Duration::from_secs(5);
+
+/// How long the proxy rests before it sends again what was not carried out.
+pub const FORWARD_REST: Duration = Duration::from_millis(20);
+
+/// Redirections that the proxy follows at once. Then it rests between them: nodes that disagree settle that first.
+pub const FORWARD_HOPS_MAX: usize = 4;
+
+/// How long the proxy may take to connect to a node. Then the map is asked again, which may name another by now.
+pub const DIAL_MAX: Duration = Duration::from_secs(1);
+
+/// Connections of the proxy to one node, for each worker and protocol. At the bound a run waits for one, and is
+/// refused after [`FORWARD_MAX`].
+pub const UPSTREAMS_MAX: usize = 32;
+
+/// Nodes that a worker's proxy keeps connections to. At the bound those that nobody uses are closed.
+pub const UPSTREAM_TARGETS_MAX: usize = 256;

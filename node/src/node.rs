@@ -70,6 +70,8 @@ pub struct Addresses {
     pub redis: Option<SocketAddr>,
     /// Clients over TLS.
     pub tls: Option<SocketAddr>,
+    /// Clients that know nothing of clusters.
+    pub proxy: Option<SocketAddr>,
     /// Metrics, health and status.
     pub admin: Option<SocketAddr>,
     /// Links of other regions.
@@ -277,13 +279,18 @@ fn open_doors(config: &NodeConfig) -> anyhow::Result<(Vec<Door>, Addresses)> {
     if let Listen::At(listen) = config.node.listen {
         let listener = bind(listen)?;
         addresses.redis = Some(listener.local_addr()?);
-        doors.push(Door { listener, tls: None });
+        doors.push(Door { listener, tls: None, proxied: false });
     }
     if let (Listen::At(listen), Some(files)) = (config.tls.listen, config.tls.files()) {
         let tls = Some(tls::acceptor(files)?);
         let listener = bind(listen)?;
         addresses.tls = Some(listener.local_addr()?);
-        doors.push(Door { listener, tls });
+        doors.push(Door { listener, tls, proxied: false });
+    }
+    if let Listen::At(listen) = config.cluster.proxy {
+        let listener = bind(listen)?;
+        addresses.proxy = Some(listener.local_addr()?);
+        doors.push(Door { listener, tls: None, proxied: true });
     }
     Ok((doors, addresses))
 }

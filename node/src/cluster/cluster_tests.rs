@@ -22,6 +22,9 @@ use super::{
 };
 use crate::node::Node;
 
+#[path = "proxy_tests.rs"]
+mod proxied;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Member {
@@ -43,6 +46,7 @@ fn start(dir: &Path, redis: SocketAddr, bus: SocketAddr) -> (Node, SocketAddr) {
     config.node.dir = Some(dir.to_owned());
     config.node.workers = Some(1);
     config.cluster.listen = Listen::At(bus);
+    config.cluster.proxy = Listen::At(([127, 0, 0, 1], 0).into());
     config.memory.stripes = 8;
     let node = Node::start(config, None).expect("a node starts on free ports");
     let redis = node.addresses().redis.expect("it listens");
@@ -183,6 +187,13 @@ impl Drop for Region {
 }
 
 impl Member {
+    /// A client of its proxy.
+    fn proxy(&self) -> Connection {
+        let address = self.node.as_ref().unwrap().addresses().proxy.unwrap();
+        let client = redis::Client::open(format!("redis://{address}/")).unwrap();
+        client.get_connection_with_timeout(Duration::from_secs(5)).unwrap()
+    }
+
     fn connect(&self) -> Result<Connection, String> {
         let client = redis::Client::open(format!("redis://{}/", self.redis)).map_err(|error| error.to_string())?;
         client.get_connection_with_timeout(Duration::from_secs(5)).map_err(|error| error.to_string())

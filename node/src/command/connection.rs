@@ -157,8 +157,9 @@ pub(super) fn hello(call: Context<'_, '_, '_>) -> Done {
         call.reply.set_protocol(protocol);
     }
     let cluster = call.worker.server.cluster.as_ref();
-    let mode = if cluster.is_some() { "cluster" } else { "standalone" };
-    let is_replica = cluster.is_some_and(|cluster| cluster.routing().role() == Some(Role::Replica));
+    let mode = if cluster.is_some() && call.session.proxied.is_none() { "cluster" } else { "standalone" };
+    let is_replica = call.session.proxied.is_none()
+        && cluster.is_some_and(|cluster| cluster.routing().role() == Some(Role::Replica));
     let (session, reply) = (call.session, call.reply);
     reply.map(7);
     for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {

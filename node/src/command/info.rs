@@ -47,7 +47,9 @@ pub(super) fn info(call: Context<'_, '_, '_>) -> Done {
     let default = words.is_empty() || asked("default");
     let mut counts = Counts::default();
     counts.take(call.keyspace);
-    let mut text = Text { server: &call.worker.server, now: call.keyspace.now().monotonic, counts, out: String::new() };
+    let clustered = call.worker.server.cluster.is_some() && call.session.proxied.is_none();
+    let now = call.keyspace.now().monotonic;
+    let mut text = Text { server: &call.worker.server, clustered, now, counts, out: String::new() };
     for (name, by_default, write) in SECTIONS {
         if all || (default && *by_default) || asked(name) {
             text.title(name);
@@ -84,6 +86,8 @@ impl Counts {
 /// The text as it grows.
 struct Text<'s> {
     server: &'s Server,
+    /// Whether the client may know of the cluster.
+    clustered: bool,
     now: Duration,
     counts: Counts,
     out: String,
@@ -123,6 +127,7 @@ impl Text<'_> {
 }
 
 fn server(text: &mut Text<'_>) {
+    let clustered = text.clustered;
     let (server, uptime) = (text.server, text.uptime());
     let unix = server.clock.now().wall.unix();
     let port = server.address.map_or(0, |address| address.port());
@@ -131,7 +136,7 @@ fn server(text: &mut Text<'_>) {
         ("redis_git_sha1", &"00000000"),
         ("redis_git_dirty", &0),
         ("redis_build_id", &"0"),
-        ("redis_mode", &if server.cluster.is_some() { "cluster" } else { "standalone" }),
+        ("redis_mode", &if clustered { "cluster" } else { "standalone" }),
         ("os", &format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         ("arch_bits", &usize::BITS),
         ("multiplexing_api", &"epoll"),
@@ -318,7 +323,7 @@ fn latencystats(text: &mut Text<'_>) {
 }
 
 fn cluster(text: &mut Text<'_>) {
-    text.line("cluster_enabled", u8::from(text.server.cluster.is_some()));
+    text.line("cluster_enabled", u8::from(text.clustered));
 }
 
 fn keyspace(text: &mut Text<'_>) {

@@ -30,12 +30,16 @@ pub(crate) struct Arrival {
     pub(crate) admission: Admission,
     /// Does the handshake first, if the client came by the TLS port.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// What this node does not own is forwarded for it.
+    pub(crate) proxied: bool,
 }
 
 /// A socket that listens, and how.
 pub(crate) struct Door {
     pub(crate) listener: net::TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Its clients know nothing of clusters.
+    pub(crate) proxied: bool,
 }
 
 /// Binds a listening socket. `SO_REUSEADDR`, so that a restart need not wait for old connections to be forgotten.
@@ -57,7 +61,7 @@ pub(crate) async fn run(server: Arc<Server>, doors: Vec<Door>, workers: Vec<mpsc
         tasks.spawn(async move {
             let stopping = server.stopping.clone();
             tokio::select! {
-                () = accept(&server, &listener, door.tls, &workers) => {}
+                () = accept(&server, &listener, door.tls, door.proxied, &workers) => {}
                 () = stopping.cancelled() => {}
             }
         });
@@ -67,13 +71,19 @@ pub(crate) async fn run(server: Arc<Server>, doors: Vec<Door>, workers: Vec<mpsc
     Ok(())
 }
 
-async fn accept(server: &Server, listener: &TcpListener, tls: Option<TlsAcceptor>, workers: &[mpsc::Sender<Arrival>]) {
+async fn accept(
+    server: &Server,
+    listener: &TcpListener,
+    tls: Option<TlsAcceptor>,
+    proxied: bool,
+    workers: &[mpsc::Sender<Arrival>],
+) {
     for worker in workers.iter().cycle() {
         let arrival = loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
                     if let Some(arrival) = admit(server, stream, address, tls.clone()).await {
-                        break arrival;
+                        break Arrival { proxied, ..arrival };
                     }
                 }
                 Err(error) => {
@@ -108,7 +118,7 @@ async fn admit(
     };
     let prepared = prepare(&stream).and_then(|()| stream.into_std());
     match prepared {
-        Ok(stream) => Some(Arrival { stream, admission, tls }),
+        Ok(stream) => Some(Arrival { stream, admission, tls, proxied: false }),
         Err(error) => {
             tracing::debug!(%error, "client is gone already");
             None

@@ -48,6 +48,8 @@ enum Next {
     Execute,
     /// The next request may not be executed yet.
     Wait,
+    /// What has collected for other nodes is to be carried out first.
+    Forward,
     /// This was the end.
     Close,
 }
@@ -81,6 +83,10 @@ impl Connection {
                 Next::Wait => match self.wait(&worker).await {
                     Waited::ForNothing => break,
                     Waited::Enough => self.execute_pending(&worker),
+                },
+                Next::Forward => match self.forward(&worker).await {
+                    Some(replies) => (replies, Next::Execute),
+                    None => break,
                 },
                 Next::Close => break,
             };
@@ -158,6 +164,21 @@ impl Connection {
         };
         client.set_blocked(false);
         waited
+    }
+
+    /// Carries out at other nodes what has collected for them. `None` if the client is to be closed.
+    async fn forward(&mut self, worker: &Worker) -> Option<Vec<u8>> {
+        let (client, mut output) = (self.session.client.clone(), worker.take_output());
+        let closing = poll_fn(|_| if client.is_closing() { Poll::Ready(()) } else { Poll::Pending });
+        tokio::select! {
+            () = worker.forward(&mut self.session, &mut output) => {}
+            () = closing => return None,
+        }
+        if output.len() > worker.server.parameters.output_bytes_max() {
+            tracing::warn!(client = client.id, bytes = output.len(), "client's output exceeds its limit");
+            return None;
+        }
+        Some(output)
     }
 
     /// Writes all of `output`, however long the client takes to read it. A client that is to be closed gets what its
@@ -241,14 +262,17 @@ fn execute(
                     Flow::Next => consumed += taken,
                     Flow::Close => return stop(consumed + taken, 0, Next::Close),
                     Flow::Wait => return stop(consumed, 0, Next::Wait),
+                    Flow::Forward => return stop(consumed, 0, Next::Forward),
                 }
                 if output.len() >= OUTPUT_FLUSH_BYTES {
                     return stop(consumed, 0, Next::Execute);
                 }
             }
             Ok(Parsed::Incomplete { consumed: skipped, missing }) => {
-                return stop(consumed + skipped, missing, Next::Read);
+                let next = if session.has_run() { Next::Forward } else { Next::Read };
+                return stop(consumed + skipped, missing, next);
             }
+            Err(_) if session.has_run() => return stop(consumed, 0, Next::Forward),
             Err(error) => {
                 worker.stats.protocol_errors.add(1);
                 error.write(&mut Reply::new(output, session.protocol));

@@ -33,6 +33,8 @@ pub(crate) enum Flow {
     Close,
     /// Nothing, until this same request may run: a pause, or the clock, is in its way.
     Wait,
+    /// Nothing, until what has collected for other nodes is carried out.
+    Forward,
 }
 
 /// One turn of a connection: the clocks are read once, at its start.
@@ -83,6 +85,7 @@ impl Worker {
         let start = output.len();
         let command = match command_table::resolve(args) {
             Ok(command) => command,
+            Err(_) if session.has_run() => return Flow::Forward,
             Err(_) if is_http(args) => return Flow::Close,
             Err(rejection) => {
                 rejection.write(args, &mut Reply::new(output, session.protocol));
@@ -92,6 +95,9 @@ impl Worker {
         match self.admit(session, command, args, turn) {
             Admitted::Yes => {}
             Admitted::Later => return Flow::Wait,
+            Admitted::Forwarded => return Flow::Next,
+            Admitted::BehindRun => return Flow::Forward,
+            Admitted::No(_) if session.has_run() => return Flow::Forward,
             Admitted::No(failure) => {
                 let failure =
                     if command.id == CommandId::Exec { transaction::abort(session, &failure) } else { failure };
@@ -174,6 +180,11 @@ impl Worker {
         let is = |flag| command.is(flag) || queued.contains(flag);
         let writes = is(Flags::WRITE);
         if let Some(routed) = &turn.routed {
+            if session.proxied.is_some()
+                && let Some(admitted) = self.admit_proxied(session, command, args, writes, routed)
+            {
+                return admitted;
+            }
             match routed.admit(session, command, args, writes) {
                 Admitted::Yes => {}
                 other => return other,
@@ -264,5 +275,9 @@ pub(super) enum Admitted {
     Yes,
     /// Not yet.
     Later,
+    /// Not here: it has joined the run of what is forwarded.
+    Forwarded,
+    /// When that run has been carried out.
+    BehindRun,
     No(Failure),
 }

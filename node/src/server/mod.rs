@@ -10,6 +10,7 @@
 pub(crate) mod acceptor;
 mod connection;
 mod execute;
+mod proxy;
 mod routed;
 pub(crate) mod session;
 mod stream;

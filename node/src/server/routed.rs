@@ -22,7 +22,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use arc_swap::Guard;
 use node_core::{
-    cluster::{Access, Role, Route, Routing, common_slot},
+    cluster::{Access, ClusterMap, Role, Route, Routing, common_slot},
     command_table::{Command, CommandId, Flags},
     resp::Args,
     slot::SlotRange,
@@ -92,6 +92,17 @@ impl<'w> Routed<'w> {
                 Admitted::Yes
             }
         }
+    }
+
+    /// Whether this node serves these keys, which lie in one slot, now and to any client.
+    pub(super) fn serves<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, writes: bool) -> bool {
+        let access = Access { writes, leased: self.leased, ..Access::default() };
+        self.decide(keys, access).is_ok()
+    }
+
+    /// The map that the turn goes by, or a younger one.
+    pub(super) fn map(&self) -> Arc<ClusterMap> {
+        self.cluster.map()
     }
 
     /// Whether this is a primary that too few replicas follow to write.

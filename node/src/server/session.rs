@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use node_core::resp::Protocol;
 
+use super::proxy::Proxied;
 use crate::{clients::Client, command::Waiting, transaction::Transaction};
 
 /// Which replies a client wants; CLIENT REPLY.
@@ -52,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) replies: Replies,
     pub(crate) over_tls: bool,
     pub(crate) cluster: ClusterSession,
+    /// What is kept of a client of the proxy, if it is one.
+    pub(crate) proxied: Option<Box<Proxied>>,
     /// The transaction that is open and the keys that are watched; boxed, since hardly any client has one.
     pub(crate) transaction: Option<Box<Transaction>>,
     /// The replicas that WAIT waits for.
@@ -69,9 +72,15 @@ impl Session {
             replies: Replies::default(),
             over_tls: false,
             cluster: ClusterSession::default(),
+            proxied: None,
             transaction: None,
             waiting: None,
             closing: false,
         }
+    }
+
+    /// Whether requests wait to be forwarded, whose replies come first.
+    pub(crate) fn has_run(&self) -> bool {
+        self.proxied.as_ref().is_some_and(|proxied| proxied.has_run())
     }
 }

@@ -12,7 +12,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Server, acceptor::Arrival, connection::Connection, session::Session, stream::Stream};
+use super::{
+    Server,
+    acceptor::Arrival,
+    connection::Connection,
+    proxy::{Proxied, Upstreams},
+    session::Session,
+    stream::Stream,
+};
 use crate::{
     limits::{DRAIN_MAX, EVENT_INTERVAL, HANDSHAKE_MAX, OUTPUT_KEPT_BYTES, OUTPUTS_KEPT, READ_BYTES},
     stats::{self, WorkerStats},
@@ -32,6 +39,8 @@ pub(crate) struct Worker {
     pub(crate) ticks: quanta::Clock,
     /// From how many ticks on a call is long; see [`Run`](crate::stats::Run).
     pub(crate) long_ticks: u64,
+    /// Where the proxy forwards to.
+    pub(super) upstreams: Upstreams,
 }
 
 impl Worker {
@@ -56,6 +65,7 @@ impl Worker {
             outputs: RefCell::default(),
             long_ticks: stats::long_ticks(&ticks),
             ticks,
+            upstreams: Upstreams::default(),
         }
     }
 
@@ -111,7 +121,7 @@ impl Worker {
 
 /// A connection from its handshake to its end. The client is counted out when this is dropped, however that comes.
 async fn connect(worker: Rc<Worker>, arrival: Arrival) -> io::Result<()> {
-    let Arrival { stream, admission, tls } = arrival;
+    let Arrival { stream, admission, tls, proxied } = arrival;
     let stream = TcpStream::from_std(stream)?;
     let stream = match tls {
         None => Stream::Plain(stream),
@@ -119,5 +129,6 @@ async fn connect(worker: Rc<Worker>, arrival: Arrival) -> io::Result<()> {
     };
     let mut session = Session::new(admission.client.clone(), !worker.server.parameters.needs_password());
     session.over_tls = matches!(stream, Stream::Tls(_));
+    session.proxied = (proxied && worker.server.cluster.is_some()).then(Box::<Proxied>::default);
     Connection::new(stream, session).serve(worker).await
 }

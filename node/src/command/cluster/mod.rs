@@ -41,7 +41,8 @@ pub(super) fn execute(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::ClusterGetkeysinslot => return slots::getkeysinslot(call),
         _ => {}
     }
-    let cluster = call.worker.server.cluster.as_ref();
+    // Clients of the proxy see one server.
+    let cluster = call.worker.server.cluster.as_ref().filter(|_| call.session.proxied.is_none());
     let cluster = &cluster.ok_or(Failure::text("ERR This instance has cluster support disabled"))?.clone();
     match id {
         C::Asking => ok(call, |call| call.session.cluster.asking = true),
