@@ -8,6 +8,7 @@
 //! to find them in, and then they must be there: `python/` as for PYTHONPATH, `node_modules/` as npm makes it.
 
 use std::{
+    cell::RefCell,
     env, fs,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -33,10 +34,11 @@ fn redis_rs_follows_failovers_and_moves() {
         let (done, ending) = (AtomicU64::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
             let client = scope.spawn(|| run_redis_rs(&lab.regions[0], &done, &ending));
-            let changed = change_everything(lab, &|| Ok(done.load(SeqCst)));
+            let changed = change_everything(lab, &|| (!client.is_finished()).then(|| done.load(SeqCst)));
             ending.store(true, SeqCst);
             let served = client.join().expect("a client does not panic");
-            changed.and(served)
+            // What a client has met is the reason, where there is one, for what it has not done.
+            served.and(changed)
         })
     });
 }
@@ -130,9 +132,14 @@ fn follow(lab: &Lab, mut program: Command) -> Result<()> {
     let (progress, log) = (lab.dir.path().join("client.progress"), lab.dir.path().join("client.log"));
     program.env("ADDRESS", &lab.regions[0].addr).env("KEYS", KEYS.to_string()).env("PROGRESS", &progress);
     program.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(fs::File::create(&log)?);
-    let mut program = Program(program.spawn().context("cannot start the client")?);
+    let program = RefCell::new(Program(program.spawn().context("cannot start the client")?));
     let said = || fs::read_to_string(&log).unwrap_or_default();
-    let changed = change_everything(lab, &|| Ok(fs::read_to_string(&progress)?.parse()?));
+    let changed = change_everything(lab, &|| {
+        let has_ended = !matches!(program.borrow_mut().0.try_wait(), Ok(None));
+        let done = fs::read_to_string(&progress).ok().and_then(|count| count.parse().ok());
+        (!has_ended).then(|| done.unwrap_or_default())
+    });
+    let mut program = program.into_inner();
     drop(program.0.stdin.take());
     let status = until("the client ends", || Ok(program.0.try_wait()?))?;
     ensure!(status.success(), "the client ended with {status}: {}", said());
@@ -173,14 +180,17 @@ fn run_redis_rs(region: &Region, done: &AtomicU64, ending: &AtomicBool) -> Resul
     Ok(())
 }
 
-/// Every primary hands over, slots move to a new primary and back; in between the client, which says by `done` how far it is,
-/// goes on.
-fn change_everything(lab: &Lab, done: &dyn Fn() -> Result<u64>) -> Result<()> {
+/// Every primary hands over, slots move to a new primary and back; in between the client, which says by `done` how far it is
+/// unless it has ended, goes on.
+fn change_everything(lab: &Lab, done: &dyn Fn() -> Option<u64>) -> Result<()> {
     let region = &lab.regions[0];
     let name = &region.nodes[0].name;
     let go_on = |after: &str| {
         let goal = done().unwrap_or_default() + ROUND;
-        until(&format!("the client goes on after {after}"), || Ok((done()? >= goal).then_some(())))
+        let goes_on = || Ok(done().map_or(Some(false), |done| (done >= goal).then_some(true)));
+        let goes_on = until(&format!("the client goes on after {after}"), goes_on)?;
+        ensure!(goes_on, "the client has ended before it went on after {after}");
+        Ok(())
     };
     go_on("its start")?;
     for replica in members(region)?.iter().filter(|member| !member.is_primary) {
