@@ -148,6 +148,10 @@ pub const GOSSIP_IDLE: Duration = Duration::from_secs(1);
 /// Packets of gossip that wait to be looked at. One more is lost, and told again.
 pub const GOSSIP_WAITING: usize = 1_024;
 
+/// How long a shard of which nothing is left waits for those of its nodes that have failed, since what they hold may come
+/// back. Then it goes on empty: a cache that misses is better than none.
+pub const EMPTY_AFTER: Duration = Duration::from_secs(30);
+
 /// How often the leader compares the members of the Raft group with the map.
 pub const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
 

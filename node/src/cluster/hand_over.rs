@@ -66,8 +66,7 @@ impl Steward {
         if shard.primary != self.me() || self.progress().serving() != Some(shard.incarnation) {
             return Err(NotDone::NotPrimary);
         }
-        let is_online = self.followers().all().iter().any(|(node, follower)| *node == to && follower.is_online);
-        if !is_online {
+        if !self.followers().is_online(to) {
             return Err(NotDone::NotConnected);
         }
         if self.latest().resigns_to.is_some() {

@@ -16,7 +16,6 @@ use std::{
     path::Path,
     sync::{Arc, mpsc as blocking},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -42,7 +41,10 @@ use super::{
     replication::{Handle, Replication},
     steward::{self, Parts, Steward},
 };
-use crate::{limits::GOSSIP_WAITING, server::Server};
+use crate::{
+    limits::{EMPTY_AFTER, GOSSIP_WAITING},
+    server::Server,
+};
 
 /// The parts that run.
 pub(crate) struct Running {
@@ -66,7 +68,7 @@ pub(crate) fn addresses(
     bus: SocketAddr,
 ) -> Addresses {
     let port = |address: Option<SocketAddr>| address.map_or(0, |address| address.port());
-    let host = config.announce.as_ref().map_or_else(|| bus.ip().to_string(), ToString::to_string);
+    let host = config.host().unwrap_or_else(|| bus.ip().to_string());
     Addresses { host, port: port(redis), tls_port: port(tls), bus_port: bus.port() }
 }
 
@@ -166,11 +168,8 @@ fn gossip_options(config: &Config) -> GossipOptions {
 }
 
 fn governor_options(config: &Config) -> GovernorOptions {
-    GovernorOptions { lease: config.lease, fresh: config.lease, patience: PATIENCE }
+    GovernorOptions { lease: config.lease, fresh: config.lease, patience: EMPTY_AFTER }
 }
-
-/// How long a shard of which nothing is left waits for those of its nodes that have failed, before it goes on empty.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Assembly {
     /// Runs until `stopping`, and ends in the order that stands at the head of this file.
