@@ -167,6 +167,28 @@ impl SlotSet {
         self.0[usize::from(slot.0 / 64)] & 1 << (slot.0 % 64) != 0
     }
 
+    /// Adds all that `other` has.
+    pub fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Takes out all that `other` has.
+    pub fn subtract(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word &= !other);
+    }
+
+    /// Those that are in both.
+    pub fn intersection(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        both.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word &= other);
+        both
+    }
+
+    /// The runs of those slots that are in `range`, in order.
+    pub fn ranges_in(&self, range: &SlotRange) -> Vec<SlotRange> {
+        runs_of(range.iter().filter(|slot| self.contains(*slot)))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
@@ -184,15 +206,20 @@ impl SlotSet {
 
     /// The runs of neighbouring slots, in order.
     pub fn ranges(&self) -> Vec<SlotRange> {
-        let mut ranges: Vec<SlotRange> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some(range) if range.last.0 + 1 == slot.0 => range.last = slot,
-                _ => ranges.push(SlotRange { first: slot, last: slot }),
-            }
-        }
-        ranges
+        runs_of(self.iter())
     }
+}
+
+/// The runs of slots that come in order.
+fn runs_of(slots: impl Iterator<Item = Slot>) -> Vec<SlotRange> {
+    let mut ranges: Vec<SlotRange> = Vec::new();
+    for slot in slots {
+        match ranges.last_mut() {
+            Some(range) if range.last.0 + 1 == slot.0 => range.last = slot,
+            _ => ranges.push(SlotRange { first: slot, last: slot }),
+        }
+    }
+    ranges
 }
 
 impl Default for SlotSet {

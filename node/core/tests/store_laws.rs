@@ -12,8 +12,8 @@ use node_core::{
     limits::SCAN_ENTRIES_PER_HOLD,
     slot::{Slot, SlotRange},
     store::{
-        EvictionPolicy, Expiry, Feed, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable, State, Store,
-        StoreOptions,
+        Claim, EvictionPolicy, Expiry, Feed, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable, State,
+        Store, StoreOptions,
     },
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -91,7 +91,7 @@ impl Subject {
         subject.store.update_matrix(|matrix| {
             for id in 2..5 {
                 matrix.set_member(region(id), true);
-                matrix.announce(origin(id, 0), Time::ZERO);
+                matrix.announce(origin(id, 0), Time::ZERO, &Claim::all());
             }
         });
         subject
@@ -446,7 +446,9 @@ fn what_a_dead_origin_had_sent_ahead_of_its_watermark_reaches_everyone() {
         let [dead, second, third] = [1, 2, 3].map(|id| {
             let peers = (1..=3).filter(|peer| *peer != id).map(region).collect();
             let store = Store::new(&StoreOptions { origin: origin(id, 0), peers, ..options(1, 8) });
-            (1..=3).for_each(|peer| _ = store.update_matrix(|matrix| matrix.announce(origin(peer, 0), Time::ZERO)));
+            (1..=3).for_each(|peer| {
+                _ = store.update_matrix(|matrix| matrix.announce(origin(peer, 0), Time::ZERO, &Claim::all()))
+            });
             Subject { store, now: at_ms(0) }
         });
         let (second_seen, third_seen) = (SeenTable::new(SlotRange::ALL), SeenTable::new(SlotRange::ALL));
@@ -463,7 +465,7 @@ fn what_a_dead_origin_had_sent_ahead_of_its_watermark_reaches_everyone() {
         let source = Subject { store: second.store, now: at_ms(3) };
         let mut intake = Intake::default();
         while under_way && third.poll(&source, &mut feed, &mut intake, 1_000) == Polled::More {}
-        source.store.update_matrix(|matrix| matrix.announce(origin(1, 1), at_ms(3).wall));
+        source.store.update_matrix(|matrix| matrix.announce(origin(1, 1), at_ms(3).wall, &Claim::all()));
         if under_way {
             feed.queue_orphans(&source.store);
         } else {

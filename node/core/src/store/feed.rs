@@ -24,11 +24,19 @@
 //! Each stripe's log is read in its own order, and when all are read to their ends and no slot waits for a scan,
 //! the least of the stripes' watermarks is true of all slots ([`FeedItem::Watermark`]): that is the heartbeat by
 //! which lag is defined also when nobody writes. A reader that the ring has outrun goes back to scanning those slots
-//! that have changed. Besides what is in its scope a tail carries what arrives of origins that speak no more, since
-//! nobody else may have heard it. So memory for a consumer, however slow, is this cursor and nothing else.
+//! that have changed. Besides what is in its scope a tail carries what arrives of origins that have ended, since
+//! nobody else may have heard it, and of regions that the consumer cannot hear itself ([`Feed::relay`]): that is how a
+//! feed goes around a cut. So memory for a consumer, however slow, is this cursor and nothing else.
+//!
+//! # What a watermark is about
+//! In a region of one node, all slots. In a cluster an origin speaks for some slots, and a node knows of those that it owns;
+//! a feed says which these are ([`FeedItem::Speaks`]) before it says anything about them, and again when they have
+//! changed. A feed to another region is about the slots that its node owned when it began, and still owns: of one that has
+//! moved away nothing is said any more, before anything of it is dropped here. A slot that has moved in since is for a
+//! new feed, made when the consumer has said what it has seen there ([`Feed::lacks_slots`]).
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -79,7 +87,16 @@ pub enum FeedItem<'a> {
         /// What the consumer has now seen of this slot.
         seen: Seen,
     },
-    /// All that `origin` stamped at or before `time`, in every slot, has been sent, or what replaced it.
+    /// From here on, what is said of `origin` is said of these slots.
+    Speaks {
+        /// Who.
+        origin: Origin,
+        /// If it is the sender's own: the epoch of the map by which it speaks for them.
+        epoch: u64,
+        /// The slots.
+        slots: Arc<SlotSet>,
+    },
+    /// All that `origin` stamped at or before `time`, in every slot that it speaks for, has been sent, or what replaced it.
     Watermark {
         /// Who.
         origin: Origin,
@@ -93,12 +110,12 @@ impl FeedItem<'_> {
     pub(super) const fn slot(&self) -> Option<Slot> {
         match self {
             Self::Record { slot, .. } | Self::SlotBegin { slot, .. } | Self::SlotEnd { slot, .. } => Some(*slot),
-            Self::Flush { .. } | Self::Watermark { .. } => None,
+            Self::Flush { .. } | Self::Speaks { .. } | Self::Watermark { .. } => None,
         }
     }
 }
 
-/// Whose records a tail carries. A scan always carries everyone's.
+/// Whose records a tail carries, beside what nobody else would bring. A scan always carries everyone's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Those of one region, whatever its incarnation: a link.
@@ -131,20 +148,35 @@ pub struct Feed {
     scope: Scope,
     /// The slots that it is about; all, if none are named.
     slots: Option<Arc<SlotSet>>,
+    /// To another region: the slots that this node owned when it was last looked, if not all.
+    owned: Option<Arc<SlotSet>>,
     /// The origin that the consumer writes under; of that it lacks nothing.
     consumer: Origin,
+    /// Regions that the consumer cannot hear.
+    relayed: BTreeSet<RegionId>,
     /// What the consumer had seen, and what it was sent since.
     seen: SeenTable,
-    /// Origins that are known to speak no more, and of which all that was here was queued.
-    silent: BTreeSet<Origin>,
+    /// Per origin the slots in which it has ended, and of which all that was here was queued.
+    ended: BTreeMap<Origin, SlotSet>,
     lanes: Vec<Lane>,
     /// The watermarks that were emitted.
     told: Seen,
+    /// What they are about, where that is not all slots.
+    covers: BTreeMap<Origin, Cover>,
     /// The greatest of the stripes' watermarks so far.
     reached: Time,
     /// The lane whose turn it is.
     turn: usize,
     slots_scanned: u64,
+}
+
+/// The slots that statements about an origin are about.
+#[derive(Debug)]
+struct Cover {
+    slots: Arc<SlotSet>,
+    ranges: Vec<SlotRange>,
+    /// The consumer knows.
+    is_told: bool,
 }
 
 /// The part of a cursor that walks one stripe.
@@ -162,7 +194,7 @@ struct Lane {
     settled: Seen,
     /// Up to where that is of what this stripe stamped.
     watermark: Time,
-    /// The minima of what this stripe has seen, as of that version of it.
+    /// What this stripe has seen of others in the slots that are covered, as of that version of it.
     minima: (u64, Seen),
 }
 
@@ -170,15 +202,38 @@ struct Lane {
 struct Context<'a> {
     matrix: &'a Matrix,
     scope: Scope,
+    relayed: &'a BTreeSet<RegionId>,
     slots: Option<&'a SlotSet>,
+    covers: &'a BTreeMap<Origin, Cover>,
+    own: RegionId,
     consumer: Origin,
     now: Now,
 }
 
 impl Context<'_> {
-    /// Whether the tail carries what `origin` stamped: what is in scope, and what nobody else will bring.
-    fn carries(&self, origin: Origin) -> bool {
-        self.scope.contains(origin) || self.is_silent(origin)
+    /// Whether the tail carries what `origin` stamped in a slot, or in all of a stripe: what is in scope, and what nobody
+    /// else will bring.
+    fn carries(&self, origin: Origin, slot: Option<Slot>) -> bool {
+        self.is_in_scope(origin) || self.is_orphan(origin, slot)
+    }
+
+    fn is_in_scope(&self, origin: Origin) -> bool {
+        self.scope.contains(origin) || self.relayed.contains(&origin.region())
+    }
+
+    /// Whether `origin` has ended in a slot, or everywhere, and the consumer is not who it was.
+    fn is_orphan(&self, origin: Origin, slot: Option<Slot>) -> bool {
+        let has_ended = || match slot {
+            Some(slot) => self.matrix.has_ended(origin, slot),
+            None => !self.matrix.is_live(origin) && self.matrix.speakers(origin.region()).next().is_some(),
+        };
+        origin != self.consumer && has_ended()
+    }
+
+    /// Whether the consumer stamps as `origin` in this slot, so that it lacks nothing of it.
+    fn is_the_consumers(&self, origin: Origin, slot: Slot) -> bool {
+        let is_its_region = self.consumer.region() != self.own && origin.region() == self.consumer.region();
+        origin == self.consumer || is_its_region && !self.matrix.has_ended(origin, slot)
     }
 
     /// Those of `slots` that the feed is about.
@@ -193,8 +248,13 @@ impl Context<'_> {
         self.slots.is_none_or(|slots| slots.contains(slot))
     }
 
-    fn is_silent(&self, origin: Origin) -> bool {
-        origin != self.consumer && !self.matrix.is_live(origin)
+    /// What was seen of those of whom this feed tells, in the slots that it tells of; [`Time::MAX`] where there are none here.
+    fn minima(&self, seen: &SeenTable) -> Seen {
+        let least =
+            |(origin, cover): (&Origin, &Cover)| (*origin, seen.least(*origin, &cover.ranges).unwrap_or(Time::MAX));
+        let of_others = if self.scope == Scope::Everything { seen.minima() } else { Seen::new() };
+        let of_others = of_others.iter().filter(|(origin, _)| !self.covers.contains_key(origin));
+        self.covers.iter().map(least).chain(of_others).collect()
     }
 }
 
@@ -215,16 +275,46 @@ struct Scan {
 impl Feed {
     /// Goes on where the consumer stands: from the log if it still holds what the consumer lacks, else by a scan.
     /// `consumer` is the origin that the consumer writes under, `seen` what it has.
+    ///
+    /// A feed to another region is about the slots that this node owns.
     pub fn resume(store: &Store, scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
         let mut feed = Self::new(scope, consumer, seen);
+        if consumer.region() != store.origin().region() {
+            feed.owned = store.owned();
+            feed.slots.clone_from(&feed.owned);
+        }
         for index in 0..store.stripes() {
             let stripe = store.lock(index);
-            let mut lane = Lane::new(stripe.log.start());
-            lane.queue_lost(&stripe, scope, &feed.seen);
+            let mut lane = Lane { slots: feed.slots.clone(), ..Lane::new(stripe.log.start()) };
+            lane.queue_lost(&stripe, |origin| scope.contains(origin), &feed.seen);
             feed.lanes.push(lane);
         }
         feed.queue_orphans(store);
         feed
+    }
+
+    /// Carries also what these regions stamp, since the consumer cannot hear them, and no others. What the consumer lacks
+    /// of them is queued.
+    pub fn relay(&mut self, store: &Store, regions: BTreeSet<RegionId>) {
+        self.relayed = regions;
+        self.covers.clear();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let stripe = store.lock(index);
+            let minima = self.seen.minima_in(stripe.slots());
+            for here in [stripe.seen(), &stripe.heard] {
+                for origin in here.origins().filter(|origin| self.relayed.contains(&origin.region())) {
+                    lane.queue_newer(here, &self.seen, &minima, origin, |_| true);
+                }
+            }
+        }
+    }
+
+    /// Whether this node has come to own slots that the feed is not about.
+    pub fn lacks_slots(&self, store: &Store) -> bool {
+        let (Some(slots), Some(owned)) = (&self.slots, store.owned()) else { return false };
+        let mut more = (*owned).clone();
+        more.subtract(slots);
+        !more.is_empty()
     }
 
     /// Sends these slots whole and then what happens to them, whoever stamps it: for a consumer that they move to, which
@@ -244,8 +334,21 @@ impl Feed {
     }
 
     fn new(scope: Scope, consumer: Origin, seen: SeenTable) -> Self {
-        let (slots, silent, lanes, told) = (None, BTreeSet::new(), Vec::new(), Seen::new());
-        Self { scope, slots, consumer, seen, silent, lanes, told, reached: Time::ZERO, turn: 0, slots_scanned: 0 }
+        Self {
+            scope,
+            slots: None,
+            owned: None,
+            consumer,
+            relayed: BTreeSet::new(),
+            seen,
+            ended: BTreeMap::new(),
+            lanes: Vec::new(),
+            told: Seen::new(),
+            covers: BTreeMap::new(),
+            reached: Time::ZERO,
+            turn: 0,
+            slots_scanned: 0,
+        }
     }
 
     /// Sends everything: for a consumer that starts from nothing.
@@ -264,7 +367,7 @@ impl Feed {
             slots.iter().filter(|slot| feed.seen.at(*slot, own) <= birth).for_each(|slot| lane.queue(slot));
             let minima = feed.seen.minima_in(slots);
             for origin in stripe.heard.origins().filter(|origin| *origin != consumer) {
-                lane.queue_newer(&stripe.heard, &feed.seen, &minima, origin);
+                lane.queue_newer(&stripe.heard, &feed.seen, &minima, origin, |_| true);
             }
             if lane.queued.len() == slots.count() {
                 // The scans will send all that the log names.
@@ -274,27 +377,30 @@ impl Feed {
         feed
     }
 
-    /// Queues scans of the slots in which the consumer lacks records of origins that speak no more: nobody but
+    /// Queues scans of the slots in which the consumer lacks records of origins that have ended there: nobody but
     /// those who heard them can send them. From then on the tail carries what still arrives of them.
     ///
     /// What this node has of such an origin beyond its own `seen`, because the watermark that would have covered it
-    /// never came, is queued once: when the feed begins, or learns that the origin is silent.
+    /// never came, is queued once: when the feed begins, or learns that the origin has ended.
     pub fn queue_orphans(&mut self, store: &Store) {
         let matrix = store.matrix();
-        let mut silent = BTreeSet::new();
+        let mut all_ended: BTreeMap<Origin, SlotSet> = BTreeMap::new();
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let stripe = store.lock(index);
             let minima = self.seen.minima_in(stripe.slots());
             let origins = stripe.seen().origins().chain(stripe.heard.origins());
-            for origin in origins.filter(|origin| *origin != self.consumer && !matrix.is_live(*origin)) {
-                lane.queue_newer(stripe.seen(), &self.seen, &minima, origin);
-                if !self.silent.contains(&origin) {
-                    lane.queue_newer(&stripe.heard, &self.seen, &minima, origin);
-                    silent.insert(origin);
-                }
+            for origin in origins.filter(|origin| *origin != self.consumer) {
+                let ended = all_ended.entry(origin).or_insert_with(|| matrix.ended(origin));
+                let queued = self.ended.get(&origin);
+                lane.queue_newer(stripe.seen(), &self.seen, &minima, origin, |slot| ended.contains(slot));
+                lane.queue_newer(&stripe.heard, &self.seen, &minima, origin, |slot| {
+                    ended.contains(slot) && queued.is_none_or(|queued| !queued.contains(slot))
+                });
             }
         }
-        self.silent.append(&mut silent);
+        for (origin, ended) in all_ended.into_iter().filter(|(_, ended)| !ended.is_empty()) {
+            self.ended.entry(origin).or_default().add(&ended);
+        }
     }
 
     /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent.
@@ -309,11 +415,24 @@ impl Feed {
         mut emit: impl FnMut(&FeedItem<'_>) -> usize,
     ) -> Polled {
         let matrix = store.matrix();
-        let context =
-            Context { matrix: &matrix, scope: self.scope, slots: self.slots.as_deref(), consumer: self.consumer, now };
-        let (mut bytes, mut idle, mut is_level) = (0, 0, false);
+        let mut bytes = self.follow_owned(store, &matrix, &mut emit);
+        let context = Context {
+            matrix: &matrix,
+            scope: self.scope,
+            relayed: &self.relayed,
+            slots: self.slots.as_deref(),
+            covers: &self.covers,
+            own: store.origin().region(),
+            consumer: self.consumer,
+            now,
+        };
+        let (mut idle, mut is_level) = (0, false);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
+            if self.owned.is_some() && !same(&self.owned, &store.owned()) {
+                // A slot that this node no longer owns is dropped from here on, and nothing may be said of it.
+                return Polled::More;
+            }
             let lane = &mut self.lanes[self.turn];
             let mut emit = |item: &FeedItem<'_>| {
                 let taken = emit(item);
@@ -354,13 +473,55 @@ impl Feed {
         let mut lanes = self.lanes.iter();
         let Some(mut settled) = lanes.next().map(|lane| lane.settled.clone()) else { return };
         lanes.for_each(|lane| settled.meet(&lane.settled));
-        for (origin, time) in settled.iter().filter(|(origin, _)| *origin != self.consumer) {
+        let is_said = |(origin, time): &(Origin, Time)| *origin != self.consumer && *time < Time::MAX;
+        for (origin, time) in settled.iter().filter(is_said) {
             if origin == own || time > self.told.at(origin) {
                 self.told.advance(origin, time);
-                self.seen.advance(&SlotRange::ALL, origin, time);
+                match self.covers.get(&origin) {
+                    Some(cover) => cover.ranges.iter().for_each(|slots| self.seen.advance(slots, origin, time)),
+                    None => self.seen.advance(&SlotRange::ALL, origin, time),
+                }
                 emit(&FeedItem::Watermark { origin, time });
             }
         }
+    }
+
+    /// Gives up the slots that this node has given up, and says of which slots watermarks are from here on. Returns the
+    /// bytes that it took to say so.
+    fn follow_owned(&mut self, store: &Store, matrix: &Matrix, emit: &mut impl FnMut(&FeedItem<'_>) -> usize) -> usize {
+        let (owned, own) = (store.owned(), store.origin());
+        if self.owned.is_some() && !same(&self.owned, &owned) {
+            let left =
+                self.slots.as_ref().zip(owned.as_ref()).map(|(slots, owned)| Arc::new(slots.intersection(owned)));
+            self.lanes.iter_mut().for_each(|lane| lane.keep_only(left.as_ref()));
+            (self.slots, self.owned) = (left, owned.clone());
+        }
+        let is_limited = self.slots.is_some();
+        let about = self.slots.clone().or(owned);
+        let told_of = matrix.live_origins().filter(|origin| match self.scope {
+            _ if *origin == own => is_limited,
+            Scope::Everything => true,
+            Scope::Region(_) => self.relayed.contains(&origin.region()),
+        });
+        let mut bytes = 0;
+        for origin in told_of {
+            let slots = matrix.cover(origin, about.as_deref());
+            let before = self.covers.get(&origin);
+            if before.is_none_or(|cover| *cover.slots != slots) {
+                // All slots is what goes without saying.
+                let is_told = before.is_none() && slots == SlotSet::all();
+                let cover = Cover { ranges: slots.ranges(), slots: Arc::new(slots), is_told };
+                self.covers.insert(origin, cover);
+                self.told = self.told.iter().filter(|(told, _)| *told != origin).collect();
+                self.lanes.iter_mut().for_each(|lane| lane.minima.0 = u64::MAX);
+            }
+        }
+        for (origin, cover) in self.covers.iter_mut().filter(|(_, cover)| !cover.is_told) {
+            cover.is_told = true;
+            let epoch = if *origin == own { store.claim().epoch } else { 0 };
+            bytes += emit(&FeedItem::Speaks { origin: *origin, epoch, slots: cover.slots.clone() });
+        }
+        bytes
     }
 
     /// How many slots still wait for a scan.
@@ -406,12 +567,11 @@ impl Lane {
 
     /// Notes what was sent of a stripe of which nothing is left to send, and returns its watermark: no less than `reached`.
     fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>, reached: Time) -> Time {
-        if context.scope == Scope::Everything {
-            if self.minima.0 != stripe.seen().version() {
-                self.minima = (stripe.seen().version(), stripe.seen().minima());
-            }
-            self.settled.clone_from(&self.minima.1);
+        let tells_of_others = context.scope == Scope::Everything || !context.relayed.is_empty();
+        if tells_of_others && self.minima.0 != stripe.seen().version() {
+            self.minima = (stripe.seen().version(), context.minima(stripe.seen()));
         }
+        self.settled.clone_from(&self.minima.1);
         self.watermark = stripe.watermark(context.now.wall.max(reached));
         self.settled.advance(stripe.hlc.origin(), self.watermark);
         self.watermark
@@ -424,21 +584,37 @@ impl Lane {
         }
     }
 
-    /// Queues the slots in which `here` reaches beyond what the consumer has seen of `origin`.
-    fn queue_newer(&mut self, here: &SeenTable, seen: &SeenTable, minima: &Seen, origin: Origin) {
+    /// Is about no other slots than these from here on.
+    fn keep_only(&mut self, slots: Option<&Arc<SlotSet>>) {
+        self.slots = slots.cloned();
+        let Some(slots) = slots else { return };
+        self.waiting.retain(|slot| slots.contains(*slot));
+        self.queued.retain(|slot| slots.contains(*slot));
+        self.scan = self.scan.take().filter(|scan| slots.contains(scan.slot));
+    }
+
+    /// Queues the slots, among those that count, in which `here` reaches beyond what the consumer has seen of `origin`.
+    fn queue_newer(
+        &mut self,
+        here: &SeenTable,
+        seen: &SeenTable,
+        minima: &Seen,
+        origin: Origin,
+        counts: impl Fn(Slot) -> bool,
+    ) {
         if here.maximum(origin) <= minima.at(origin) {
             return;
         }
         for slot in here.slots().iter() {
-            if seen.at(slot, origin) < here.at(slot, origin) {
+            if seen.at(slot, origin) < here.at(slot, origin) && counts(slot) {
                 self.queue(slot);
             }
         }
     }
 
-    /// Queues the slots of which the ring has lost something that the consumer lacks.
-    fn queue_lost(&mut self, stripe: &Stripe, scope: Scope, seen: &SeenTable) {
-        for (origin, lost) in stripe.log.lost().iter().filter(|(origin, _)| scope.contains(*origin)) {
+    /// Queues the slots of which the ring has lost something that the consumer lacks, of origins that it is to be sent.
+    fn queue_lost(&mut self, stripe: &Stripe, is_sent: impl Fn(Origin) -> bool, seen: &SeenTable) {
+        for (origin, lost) in stripe.log.lost().iter().filter(|(origin, _)| is_sent(*origin)) {
             for slot in stripe.slots().iter() {
                 let since = seen.at(slot, origin);
                 if since < lost && stripe.has_newer(slot, since) {
@@ -458,11 +634,11 @@ impl Lane {
     ) -> bool {
         if self.position < stripe.log.start() {
             self.position = stripe.log.start();
-            self.queue_lost(stripe, context.scope, seen);
+            self.queue_lost(stripe, |origin| context.is_in_scope(origin), seen);
             let minima = seen.minima_in(stripe.slots());
-            for origin in stripe.log.lost().iter().map(|(origin, _)| origin).filter(|origin| context.is_silent(*origin))
-            {
-                self.queue_newer(&stripe.heard, seen, &minima, origin);
+            for (origin, _) in stripe.log.lost().iter() {
+                let is_orphan = |slot| context.is_orphan(origin, Some(slot));
+                self.queue_newer(&stripe.heard, seen, &minima, origin, is_orphan);
             }
         }
         let (from, mut gone) = (self.position, Vec::new());
@@ -530,14 +706,17 @@ impl Scan {
         emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
     ) -> Self {
         let mut since = context.matrix.with_births(&consumer.of(slot));
-        since.advance(context.consumer, Time::MAX);
+        let known = stripe.seen().origins().chain(stripe.heard.origins()).chain([context.consumer]);
+        for origin in known.filter(|origin| context.is_the_consumers(*origin, slot)) {
+            since.advance(origin, Time::MAX);
+        }
         let mut seen = stripe.seen().of(slot);
         seen.advance(stripe.hlc.origin(), stripe.watermark(context.now.wall));
         // Of a silent origin counts what was heard ahead of its last watermark, too: it may be forgotten here by now.
         let mut reached = stripe.heard.of(slot);
         reached.join(&seen);
         let origins = since.iter().chain(reached.iter()).map(|(origin, _)| origin);
-        let counts = |origin: &Origin| context.matrix.is_live(*origin) || since.at(*origin) < reached.at(*origin);
+        let counts = |origin: &Origin| context.matrix.speaks(*origin, slot) || since.at(*origin) < reached.at(*origin);
         let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
         let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since, low, seen };
         scan.whole = scan.must_be_whole(stripe);
@@ -570,13 +749,13 @@ fn tail_item(
         let is_followed = context.scope == Scope::Everything && context.wants(slot) && !queued.contains(&slot);
         return if is_followed { Err(slot) } else { Ok(0) };
     }
-    if !context.carries(stamp.origin) || item.slot().is_some_and(is_of_no_use) {
+    if !context.carries(stamp.origin, item.slot()) || item.slot().is_some_and(is_of_no_use) {
         return Ok(0);
     }
     let mut bytes = 0;
     let change = stripe.resolve(
         item,
-        |stamp| context.carries(stamp.origin),
+        |stamp| context.carries(stamp.origin, item.slot()),
         |slot, record| {
             bytes += emit(&FeedItem::Record { slot, record: *record });
         },
@@ -596,4 +775,13 @@ fn tail_item(
 /// Whether the consumer has this already, or will get it by the scan that its slot waits for.
 fn is_known(slot: Slot, stamp: Stamp, seen: &SeenTable, queued: &BTreeSet<Slot>) -> bool {
     stamp.time <= seen.at(slot, stamp.origin) || queued.contains(&slot)
+}
+
+/// Whether two sets of slots are one and the same.
+fn same(one: &Option<Arc<SlotSet>>, other: &Option<Arc<SlotSet>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
 }

@@ -1,98 +1,183 @@
 //! The frontier: the time up to which every region is known to have seen every origin.
 //!
-//! Each link carries its region's `seen` minima. Put together they are a matrix, one row per region; the least entry
-//! of the matrix is a time that everybody is past, for everyone's writes. Up to there forgetting costs nothing: no
-//! record that old is still on its way. The frontier is only about cost. Were it computed wrong, too high, the floor
+//! Who speaks for a slot of a region says what it has `seen` there: the least over its slots. Put together these rows are a
+//! matrix; its least entry is a time that everybody is past, for everyone's writes. Up to there forgetting costs nothing:
+//! no record that old is still on its way. The frontier is only about cost. Were it computed wrong, too high, the floor
 //! would still keep every forgotten value from coming back.
 //!
-//! An origin is *live* while it may still issue stamps: the newest incarnation of a region that has not been removed.
-//! A silent one on which all regions agree is done with and holds nobody back. A region that never reported holds
-//! the frontier at zero, since nothing is known of it.
+//! # Who speaks
+//! An origin *speaks* for a slot while it may still issue stamps there. In a region of one node that is the newest life of
+//! the region, for all slots. In a cluster each primary speaks for the slots that it owns, and says so ([`Claim`]), with the
+//! epoch of the map in which it did; of two claims to a slot the younger holds. An origin that speaks for no slot is
+//! silent; one that another has followed in a slot has *ended* there. Of a region that has not been heard nothing is
+//! known, and nobody has ended.
 //!
 //! An origin has a *birth*: a time that all its stamps are above. Up to its birth everybody has trivially seen it, so
 //! a region's restart under a new incarnation does not pull the frontier, or anyone's `seen`, back to zero.
+//!
+//! # What holds it back
+//! A speaker that never reported, and a slot for which nobody speaks: nothing is known there. A silent origin does as long as
+//! regions disagree on it, where rows can be compared: between regions of one node. The rows of several primaries are
+//! about different slots, and do not say in which of them the regions agree; there a silent origin holds nobody back, and
+//! the floor pays: a consumer that lacked something of it gets such a slot whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use clock::{Origin, RegionId, Time};
 
 use super::Seen;
+use crate::slot::{Slot, SlotSet};
+
+/// For which slots an origin says that it speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The epoch of its region's map when it did; zero in a region that has none.
+    pub epoch: u64,
+    /// The slots.
+    pub slots: Arc<SlotSet>,
+}
+
+impl Claim {
+    /// That of the only node of a region.
+    pub fn all() -> Self {
+        Self { epoch: 0, slots: Arc::new(SlotSet::all()) }
+    }
+}
 
 /// What is known of every region's progress; one per node.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     own: RegionId,
-    /// Per region, the origin that speaks for it now, and the `seen` minima it last reported.
-    rows: BTreeMap<RegionId, Row>,
+    regions: BTreeMap<RegionId, BTreeMap<Origin, Speaker>>,
     /// Every origin that was heard of, and its birth.
     births: BTreeMap<Origin, Time>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Row {
-    live: Option<Origin>,
+/// An origin that speaks.
+#[derive(Clone, Debug)]
+struct Speaker {
+    claim: Claim,
+    /// What is left of the claim beside younger ones; never nothing.
+    slots: Arc<SlotSet>,
+    /// What it last reported to have seen: the least over its slots.
     seen: Seen,
 }
 
 impl Matrix {
     /// Begins with the regions that exist: this one, whose current origin was born at `birth`, and its peers.
     pub fn new(own: Origin, birth: Time, peers: impl IntoIterator<Item = RegionId>) -> Self {
-        let mut rows: BTreeMap<_, _> = peers.into_iter().map(|peer| (peer, Row::default())).collect();
-        rows.insert(own.region(), Row { live: Some(own), seen: Seen::new() });
-        Self { own: own.region(), rows, births: BTreeMap::from([(own, birth)]) }
+        let regions = peers.into_iter().map(|peer| (peer, BTreeMap::new())).collect();
+        let mut matrix = Self { own: own.region(), regions, births: BTreeMap::new() };
+        matrix.follow(own, birth);
+        matrix
     }
 
-    /// Learns that `origin`, born at `birth`, speaks for its region. Older incarnations of the region are silent from
-    /// now on, and what the region had seen is unknown until it reports again: it may have lost some of it.
+    /// Learns that `origin`, born at `birth`, speaks for what it claims. Whoever spoke there before has ended there, and one
+    /// that speaks for nothing any more is silent; what a new one has seen is unknown until it reports.
     ///
-    /// Returns whether it was news; an older incarnation than the live one is not.
-    pub fn announce(&mut self, origin: Origin, birth: Time) -> bool {
-        let Some(row) = self.rows.get_mut(&origin.region()) else { return false };
-        let newer = row.live.is_none_or(|live| origin.incarnation().is_after(live.incarnation()));
-        if newer {
-            *row = Row { live: Some(origin), seen: Seen::new() };
-            self.births.insert(origin, birth);
+    /// Returns whether it speaks for anything: it does not if all that it claims has younger claims on it, or its region is
+    /// none of those that count.
+    pub fn announce(&mut self, origin: Origin, birth: Time, claim: &Claim) -> bool {
+        let Some(region) = self.regions.get_mut(&origin.region()) else { return false };
+        match region.get_mut(&origin) {
+            Some(speaker) if claim.epoch < speaker.claim.epoch => return true,
+            Some(speaker) => speaker.claim = claim.clone(),
+            None => {
+                let speaker = Speaker { claim: claim.clone(), slots: claim.slots.clone(), seen: Seen::new() };
+                region.insert(origin, speaker);
+            }
         }
-        newer
+        settle(region);
+        let speaks = region.contains_key(&origin);
+        if speaks {
+            self.births.entry(origin).or_insert(birth);
+        }
+        speaks
     }
 
     /// `origin`, born at `birth`, stamps what this region writes from now on: the own store's new life, or the primary
     /// that it follows.
     pub fn follow(&mut self, origin: Origin, birth: Time) {
         self.births.insert(origin, birth);
-        self.rows.entry(self.own).or_default().live = Some(origin);
+        let claim = Claim::all();
+        let speaker = Speaker { slots: claim.slots.clone(), claim, seen: Seen::new() };
+        self.regions.insert(self.own, BTreeMap::from([(origin, speaker)]));
     }
 
-    /// Takes in the `seen` minima that a region reports of itself; what a former incarnation says is ignored.
+    /// Takes in what a speaker reports to have seen in all its slots, in the place of what it reported before. What a silent
+    /// one says is ignored.
     pub fn report(&mut self, origin: Origin, seen: &Seen) {
-        let Some(row) = self.rows.get_mut(&origin.region()) else { return };
-        if row.live == Some(origin) {
-            row.seen.join(seen);
+        let speaker = self.regions.get_mut(&origin.region()).and_then(|region| region.get_mut(&origin));
+        if let Some(speaker) = speaker {
+            speaker.seen.clone_from(seen);
         }
     }
 
     /// A region was added to, or removed from, those that count.
     pub fn set_member(&mut self, region: RegionId, member: bool) {
         if member {
-            self.rows.entry(region).or_default();
+            self.regions.entry(region).or_default();
         } else if region != self.own {
-            self.rows.remove(&region);
+            self.regions.remove(&region);
         }
     }
 
-    /// What `region` reported last.
-    pub fn row(&self, region: RegionId) -> Option<&Seen> {
-        self.rows.get(&region).map(|row| &row.seen)
+    /// What a speaker reported last.
+    pub fn reported(&self, origin: Origin) -> Option<&Seen> {
+        self.regions.get(&origin.region())?.get(&origin).map(|speaker| &speaker.seen)
     }
 
-    /// The origin that speaks for `region` now, if it was heard.
-    pub fn live_origin(&self, region: RegionId) -> Option<Origin> {
-        self.rows.get(&region)?.live
+    /// Those that speak for a region, and for which slots each does.
+    pub fn speakers(&self, region: RegionId) -> impl Iterator<Item = (Origin, &SlotSet)> {
+        let speakers = self.regions.get(&region).into_iter().flatten();
+        speakers.map(|(origin, speaker)| (*origin, &*speaker.slots))
+    }
+
+    /// Who speaks for a slot of a region, if that was heard.
+    pub fn speaker(&self, region: RegionId, slot: Slot) -> Option<Origin> {
+        self.speakers(region).find(|(_, slots)| slots.contains(slot)).map(|(origin, _)| origin)
+    }
+
+    /// The slots that `origin` speaks for; `None` if it is silent.
+    pub fn spoken_for(&self, origin: Origin) -> Option<&Arc<SlotSet>> {
+        self.regions.get(&origin.region())?.get(&origin).map(|speaker| &speaker.slots)
+    }
+
+    /// The slots among `owned` (all, if none are named) in which a statement about `origin` means something: those that it
+    /// speaks for; all, if it is silent.
+    pub fn cover(&self, origin: Origin, owned: Option<&SlotSet>) -> SlotSet {
+        match (self.spoken_for(origin), owned) {
+            (Some(spoken_for), Some(owned)) => spoken_for.intersection(owned),
+            (Some(slots), None) => (**slots).clone(),
+            (None, Some(owned)) => owned.clone(),
+            (None, None) => SlotSet::all(),
+        }
+    }
+
+    /// The slots in which `origin` will never speak again, since another of its region does.
+    pub fn ended(&self, origin: Origin) -> SlotSet {
+        let mut ended = SlotSet::new();
+        let others = self.speakers(origin.region()).filter(|(speaker, _)| *speaker != origin);
+        others.for_each(|(_, slots)| ended.add(slots));
+        ended
     }
 
     /// Whether `origin` may still issue stamps.
     pub fn is_live(&self, origin: Origin) -> bool {
-        self.rows.get(&origin.region()).is_some_and(|row| row.live == Some(origin))
+        self.spoken_for(origin).is_some()
+    }
+
+    /// Whether `origin` may still issue stamps in this slot.
+    pub fn speaks(&self, origin: Origin, slot: Slot) -> bool {
+        self.spoken_for(origin).is_some_and(|slots| slots.contains(slot))
+    }
+
+    /// Whether another origin of the same region speaks for this slot now, so that this one never will again.
+    pub fn has_ended(&self, origin: Origin, slot: Slot) -> bool {
+        self.speaker(origin.region(), slot).is_some_and(|speaker| speaker != origin)
     }
 
     /// The time that all stamps of `origin` are above; zero if it was never announced.
@@ -109,40 +194,69 @@ impl Matrix {
         raised
     }
 
-    /// The live origins, in the order of regions.
+    /// The origins that speak, in the order of regions.
     pub fn live_origins(&self) -> impl Iterator<Item = Origin> {
-        self.rows.values().filter_map(|row| row.live)
+        self.regions.values().flat_map(|region| region.keys().copied())
     }
 
-    /// The frontier, given this region's own `seen` minima (its own origin's watermark among them).
-    pub fn frontier(&self, own_seen: &Seen) -> Time {
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|(region, row)| self.with_births(if *region == self.own { own_seen } else { &row.seen }))
-            .collect();
-        if self.rows.values().any(|row| row.live.is_none()) {
+    /// The frontier of the slots `owned` (all, if none are named), of which this node has seen `own_seen`, its own origin's
+    /// watermark among it.
+    pub fn frontier(&self, own_seen: &Seen, owned: Option<&SlotSet>) -> Time {
+        let everything = SlotSet::all();
+        let owned = owned.unwrap_or(&everything);
+        if !self.regions.keys().all(|region| self.is_spoken_for(*region, owned)) {
             return Time::ZERO;
         }
+        let others = self.regions.iter().filter(|(region, _)| **region != self.own);
+        let reported = others.flat_map(|(_, speakers)| speakers.values().map(|speaker| &speaker.seen));
+        let rows: Vec<_> = std::iter::once(own_seen).chain(reported).map(|seen| self.with_births(seen)).collect();
+        let is_comparable = self.regions.values().all(|speakers| speakers.len() == 1);
         let origins: BTreeSet<Origin> = rows.iter().flat_map(|seen| seen.iter().map(|(origin, _)| origin)).collect();
         let mut frontier = None;
         for origin in origins {
             let least = rows.iter().map(|seen| seen.at(origin)).min().unwrap_or(Time::ZERO);
             let most = rows.iter().map(|seen| seen.at(origin)).max().unwrap_or(Time::ZERO);
-            if self.is_live(origin) || least != most {
+            if self.is_live(origin) || is_comparable && least != most {
                 frontier = Some(frontier.map_or(least, |frontier: Time| frontier.min(least)));
             }
         }
         frontier.unwrap_or(Time::ZERO)
     }
+
+    /// Whether somebody speaks for each of these slots of a region.
+    fn is_spoken_for(&self, region: RegionId, slots: &SlotSet) -> bool {
+        let mut left = slots.clone();
+        self.speakers(region).for_each(|(_, spoken_for)| left.subtract(spoken_for));
+        left.is_empty()
+    }
+}
+
+/// Leaves each slot to its youngest claim, and drops who is left with nothing.
+fn settle(region: &mut BTreeMap<Origin, Speaker>) {
+    let claims: Vec<_> = region.iter().map(|(origin, speaker)| (*origin, speaker.claim.clone())).collect();
+    region.retain(|origin, speaker| {
+        let is_younger = |(other, claim): &&(Origin, Claim)| match claim.epoch.cmp(&speaker.claim.epoch) {
+            std::cmp::Ordering::Equal => other.incarnation().is_after(origin.incarnation()),
+            order => order.is_gt(),
+        };
+        let mut left = (*speaker.claim.slots).clone();
+        claims.iter().filter(is_younger).for_each(|(_, claim)| left.subtract(&claim.slots));
+        if *speaker.slots != left {
+            speaker.slots = Arc::new(left);
+        }
+        !speaker.slots.is_empty()
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use clock::{Incarnation, Origin, RegionId, Time};
 
-    use super::Matrix;
-    use crate::store::Seen;
+    use super::{Claim, Matrix};
+    use crate::{
+        slot::{Slot, SlotRange, SlotSet},
+        store::Seen,
+    };
 
     fn region(id: u8) -> RegionId {
         RegionId::new(id).unwrap()
@@ -158,14 +272,14 @@ mod tests {
 
     fn two_regions() -> Matrix {
         let mut matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
-        matrix.announce(origin(2, 0), Time::from_ntp64(1));
+        matrix.announce(origin(2, 0), Time::from_ntp64(1), &Claim::all());
         matrix
     }
 
     #[test]
     fn alone_the_frontier_is_the_own_watermark() {
         let matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), []);
-        assert_eq!(matrix.frontier(&seen(&[(origin(1, 0), 50)])), Time::from_ntp64(50));
+        assert_eq!(matrix.frontier(&seen(&[(origin(1, 0), 50)]), None), Time::from_ntp64(50));
     }
 
     #[test]
@@ -173,42 +287,100 @@ mod tests {
         let mut matrix = two_regions();
         matrix.report(origin(2, 0), &seen(&[(origin(1, 0), 30), (origin(2, 0), 60)]));
         let own = seen(&[(origin(1, 0), 50), (origin(2, 0), 40)]);
-        assert_eq!(matrix.frontier(&own), Time::from_ntp64(30));
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(30));
     }
 
     #[test]
     fn a_region_that_never_spoke_holds_it_at_zero() {
         let matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
-        assert_eq!(matrix.frontier(&seen(&[(origin(1, 0), 50)])), Time::ZERO);
+        assert_eq!(matrix.frontier(&seen(&[(origin(1, 0), 50)]), None), Time::ZERO);
     }
 
     #[test]
     fn a_silent_origin_counts_until_all_agree_on_it() {
         let mut matrix = two_regions();
-        assert!(matrix.announce(origin(2, 1), Time::from_ntp64(45)));
-        assert!(!matrix.announce(origin(2, 0), Time::from_ntp64(1)));
+        assert!(matrix.announce(origin(2, 1), Time::from_ntp64(45), &Claim::all()));
+        assert!(!matrix.announce(origin(2, 0), Time::from_ntp64(1), &Claim::all()));
         let own = seen(&[(origin(1, 0), 50), (origin(2, 0), 40), (origin(2, 1), 55)]);
         matrix.report(origin(2, 1), &seen(&[(origin(1, 0), 48), (origin(2, 0), 20), (origin(2, 1), 60)]));
-        assert_eq!(matrix.frontier(&own), Time::from_ntp64(20));
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(20));
         matrix.report(origin(2, 1), &seen(&[(origin(1, 0), 48), (origin(2, 0), 40), (origin(2, 1), 60)]));
-        assert_eq!(matrix.frontier(&own), Time::from_ntp64(48));
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(48));
     }
 
     #[test]
     fn a_new_incarnation_is_seen_up_to_its_birth() {
         let mut matrix = two_regions();
-        matrix.announce(origin(2, 1), Time::from_ntp64(45));
+        matrix.announce(origin(2, 1), Time::from_ntp64(45), &Claim::all());
         matrix.report(origin(2, 1), &seen(&[(origin(1, 0), 48)]));
         let own = seen(&[(origin(1, 0), 50)]);
-        assert_eq!(matrix.frontier(&own), Time::from_ntp64(45));
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(45));
     }
 
     #[test]
     fn a_removed_region_holds_nothing_back() {
         let mut matrix = two_regions();
         let own = seen(&[(origin(1, 0), 50)]);
-        assert_eq!(matrix.frontier(&own), Time::from_ntp64(1));
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(1));
         matrix.set_member(region(2), false);
-        assert_eq!(matrix.frontier(&own), Time::from_ntp64(50));
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(50));
+    }
+
+    fn slots(numbers: std::ops::Range<u16>) -> SlotSet {
+        SlotRange::new(numbers).unwrap().iter().collect()
+    }
+
+    fn claim(epoch: u64, numbers: std::ops::Range<u16>) -> Claim {
+        Claim { epoch, slots: slots(numbers).into() }
+    }
+
+    fn spoken_for(matrix: &Matrix, origin: Origin) -> Option<&SlotSet> {
+        matrix.spoken_for(origin).map(|slots| &**slots)
+    }
+
+    #[test]
+    fn of_two_claims_to_a_slot_the_younger_holds_whichever_comes_first() {
+        let claims = [(origin(2, 1), claim(5, 0..200)), (origin(2, 2), claim(9, 100..300))];
+        for order in [[0, 1], [1, 0]] {
+            let mut matrix = two_regions();
+            for index in order {
+                let (origin, claim) = &claims[index];
+                assert!(matrix.announce(*origin, Time::from_ntp64(7), claim));
+            }
+            assert_eq!(spoken_for(&matrix, origin(2, 1)), Some(&slots(0..100)));
+            assert_eq!(spoken_for(&matrix, origin(2, 2)), Some(&slots(100..300)));
+            // The region had one node before.
+            assert!(matrix.speaks(origin(2, 0), Slot::new(300).unwrap()));
+            assert!(matrix.has_ended(origin(2, 0), Slot::new(299).unwrap()));
+            assert!(!matrix.announce(origin(2, 3), Time::from_ntp64(7), &claim(4, 120..130)));
+            assert!(matrix.announce(origin(2, 2), Time::from_ntp64(7), &claim(8, 0..300)));
+            assert_eq!(spoken_for(&matrix, origin(2, 2)), Some(&slots(100..300)));
+        }
+    }
+
+    #[test]
+    fn a_slot_that_nobody_speaks_for_holds_back_who_owns_it() {
+        let mut matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
+        matrix.announce(origin(2, 1), Time::from_ntp64(1), &claim(5, 0..200));
+        let row = seen(&[(origin(1, 0), 30), (origin(2, 1), 60)]);
+        matrix.report(origin(2, 1), &row);
+        let own = seen(&[(origin(1, 0), 50), (origin(2, 1), 40)]);
+        assert_eq!(matrix.frontier(&own, Some(&slots(50..200))), Time::from_ntp64(30));
+        assert_eq!(matrix.frontier(&own, Some(&slots(50..201))), Time::ZERO);
+        matrix.announce(origin(2, 2), Time::from_ntp64(20), &claim(6, 200..300));
+        assert_eq!(matrix.frontier(&own, Some(&slots(50..201))), Time::from_ntp64(1), "it has reported nothing");
+    }
+
+    #[test]
+    fn between_several_primaries_a_silent_origin_holds_nobody_back() {
+        let mut matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
+        for (life, numbers) in [(1, 0..8_000), (2, 8_000..16_384)] {
+            matrix.announce(origin(2, life), Time::from_ntp64(1), &claim(5, numbers));
+            let dead = u64::from(life) * 10;
+            let row = [(origin(1, 0), 30), (origin(2, 0), dead), (origin(2, 1), 60), (origin(2, 2), 60)];
+            matrix.report(origin(2, life), &seen(&row));
+        }
+        let own = seen(&[(origin(1, 0), 50), (origin(2, 0), 20), (origin(2, 1), 55), (origin(2, 2), 55)]);
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(30));
     }
 }

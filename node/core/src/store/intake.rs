@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use clock::Now;
+use clock::{Now, Origin};
 
 use super::{
     Store,
@@ -36,6 +36,8 @@ pub struct Intake {
     whole: BTreeMap<Slot, Kept>,
     /// The slots that this is about; all, if none are named.
     slots: Option<SlotSet>,
+    /// What is said of an origin is said of these; of all, if that was not said.
+    covers: BTreeMap<Origin, Vec<SlotRange>>,
     tally: Tally,
 }
 
@@ -72,10 +74,15 @@ impl Intake {
                 let whole = floor.map(|floor| (floor, &kept));
                 store.lock(store.stripe_of(*slot)).finish_slot(*slot, whole, seen);
             }
+            FeedItem::Speaks { origin, slots, .. } => {
+                let slots = self.slots.as_ref().map_or_else(|| slots.ranges(), |of| slots.intersection(of).ranges());
+                self.covers.insert(*origin, slots);
+            }
             FeedItem::Watermark { origin, time } => {
                 let all = [SlotRange::ALL];
-                let ranges = self.slots.as_ref().map(SlotSet::ranges);
-                for slots in ranges.as_deref().unwrap_or(&all) {
+                let of = self.slots.as_ref().map(SlotSet::ranges);
+                let about = self.covers.get(origin).or(of.as_ref());
+                for slots in about.map_or(&all[..], |about| about) {
                     for index in store.stripes_of(slots) {
                         store.lock(index).advance_seen(slots, *origin, *time);
                     }

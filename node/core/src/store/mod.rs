@@ -31,6 +31,7 @@ mod table;
 mod walk;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut, RangeInclusive},
     sync::{
@@ -49,7 +50,7 @@ pub use self::{
     evict::{Access, Eviction},
     expire::Swept,
     feed::{Feed, FeedItem, Polled, Scope},
-    frontier::Matrix,
+    frontier::{Claim, Matrix},
     heap::HeapFull,
     intake::{Intake, Tally},
     log::LogPosition,
@@ -96,11 +97,18 @@ pub struct Store {
     matrix: Mutex<Arc<Matrix>>,
     /// The bits of the origin.
     origin: AtomicU16,
-    /// Slots that a flush concerns; all, if none are named.
-    owned: Mutex<Option<Arc<SlotSet>>>,
+    /// Slots that are this node's own, if it is one of several, and since which epoch of the map.
+    owned: Mutex<Owned>,
     /// Where eviction goes on.
     evict_hand: AtomicUsize,
     wake: RwLock<Vec<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// The slots that are a node's own; all, if none are named.
+#[derive(Clone, Debug, Default)]
+struct Owned {
+    slots: Option<Arc<SlotSet>>,
+    epoch: u64,
 }
 
 impl Store {
@@ -204,14 +212,27 @@ impl Store {
         }
     }
 
-    /// Says which slots are this node's own: those that a flush concerns. All, if none are named.
-    pub fn set_owned(&self, slots: Option<Arc<SlotSet>>) {
-        *self.owned.lock().unwrap_or_else(PoisonError::into_inner) = slots;
+    /// Says which slots are this node's own, and in which epoch of its region's map: those that a flush concerns, that are
+    /// fed to other regions, and whose progress is reported. All, if none are named.
+    ///
+    /// Say so before [`clear_slots`](Self::clear_slots): of a slot that is not owned nothing is said to anybody.
+    pub fn set_owned(&self, slots: Option<Arc<SlotSet>>, epoch: u64) {
+        *self.owned.lock().unwrap_or_else(PoisonError::into_inner) = Owned { slots, epoch };
+        self.wake_all();
     }
 
     /// The slots that are this node's own; `None` if all are.
     pub fn owned(&self) -> Option<Arc<SlotSet>> {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).slots.clone()
+    }
+
+    /// What this node says that it speaks for.
+    pub fn claim(&self) -> Claim {
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        match &owned.slots {
+            Some(slots) => Claim { epoch: owned.epoch, slots: slots.clone() },
+            None => Claim::all(),
+        }
     }
 
     /// Drops these slots with all that is known of them.
@@ -231,19 +252,33 @@ impl Store {
         change(Arc::make_mut(&mut self.matrix.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// What this node has seen in every slot, its own origin's watermark among it.
+    /// What this node has seen in every slot that it owns: of who speaks, in those slots that it speaks for
+    /// ([`Time::MAX`] if that is none of them); of who is silent, in all. Its own origin's watermark is among it.
     pub fn seen_minima(&self, now: Now) -> Seen {
-        let mut minima: Option<Seen> = None;
+        let (matrix, owned, own) = (self.matrix(), self.owned(), self.origin());
+        let mut covers: BTreeMap<Origin, Vec<SlotRange>> = BTreeMap::new();
+        for origin in matrix.live_origins() {
+            covers.insert(origin, matrix.cover(origin, owned.as_deref()).ranges());
+        }
+        let silent = owned.as_ref().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
+        let mut minima: BTreeMap<Origin, Time> = covers.keys().map(|origin| (*origin, Time::MAX)).collect();
         for index in 0..self.stripes() {
             let mut stripe = self.lock(index);
-            let mut seen = stripe.seen().minima();
-            seen.advance(self.origin(), stripe.watermark(now.wall));
-            match &mut minima {
-                Some(minima) => minima.meet(&seen),
-                None => minima = Some(seen),
+            for origin in stripe.seen().origins() {
+                covers.entry(origin).or_insert_with(|| silent.clone());
+            }
+            for (origin, slots) in &covers {
+                let least =
+                    if *origin == own { Some(stripe.watermark(now.wall)) } else { stripe.seen().least(*origin, slots) };
+                if let Some(least) = least {
+                    // Who comes up here first was never heard in the stripes before.
+                    let unheard = if index == 0 { Time::MAX } else { Time::ZERO };
+                    let entry = minima.entry(*origin).or_insert(unheard);
+                    *entry = (*entry).min(least);
+                }
             }
         }
-        minima.unwrap_or_default()
+        minima.into_iter().filter(|(_, time)| *time > Time::ZERO).collect()
     }
 
     /// What this node has seen, slot by slot, its own origin's watermark among it: what it tells whoever feeds it.
@@ -260,7 +295,7 @@ impl Store {
 
     /// Works out the frontier anew. It never goes back.
     pub fn advance_frontier(&self, now: Now) -> Time {
-        let frontier = self.matrix().frontier(&self.seen_minima(now));
+        let frontier = self.matrix().frontier(&self.seen_minima(now), self.owned().as_deref());
         self.settings.advance_frontier(frontier);
         self.settings.frontier()
     }

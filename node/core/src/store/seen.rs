@@ -167,6 +167,17 @@ impl SeenTable {
         self.origins.iter().map(|(origin, times)| (*origin, least(times))).collect()
     }
 
+    /// How far `origin` is seen in every one of those of `slots` that are in this table; `None` if none is.
+    pub fn least(&self, origin: Origin, slots: &[SlotRange]) -> Option<Time> {
+        let column = self.origins.iter().find(|(known, _)| *known == origin).map(|(_, times)| times);
+        let mine = slots.iter().filter_map(|slots| self.slots.intersection(slots));
+        let least = |slots: SlotRange| {
+            let times = column.map(|times| &times[self.index(slots.first)..=self.index(slots.last)]);
+            times.and_then(|times| times.iter().copied().min()).unwrap_or(Time::ZERO)
+        };
+        mine.map(least).min()
+    }
+
     /// How far `origin` is seen in the slot that has seen most of it.
     pub fn maximum(&self, origin: Origin) -> Time {
         let column = self.origins.iter().find(|(known, _)| *known == origin);

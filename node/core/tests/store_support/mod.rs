@@ -2,11 +2,15 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 use node_core::{
-    slot::{Slot, SlotRange},
+    slot::{Slot, SlotRange, SlotSet},
     store::{Expiry, FeedItem, Record, Seen, State, Store, StoreOptions},
 };
 
@@ -81,6 +85,7 @@ pub(crate) enum Parcel {
     Flush { slots: SlotRange, stamp: Stamp },
     SlotBegin { slot: Slot, whole: bool },
     SlotEnd { slot: Slot, floor: Option<Stamp>, seen: Seen },
+    Speaks { origin: Origin, epoch: u64, slots: Arc<SlotSet> },
     Watermark { origin: Origin, time: Time },
 }
 
@@ -109,6 +114,9 @@ impl Parcel {
             FeedItem::Flush { slots, stamp } => Self::Flush { slots: slots.clone(), stamp: *stamp },
             FeedItem::SlotBegin { slot, whole } => Self::SlotBegin { slot: *slot, whole: *whole },
             FeedItem::SlotEnd { slot, floor, seen } => Self::SlotEnd { slot: *slot, floor: *floor, seen: seen.clone() },
+            FeedItem::Speaks { origin, epoch, slots } => {
+                Self::Speaks { origin: *origin, epoch: *epoch, slots: slots.clone() }
+            }
             FeedItem::Watermark { origin, time } => Self::Watermark { origin: *origin, time: *time },
         }
     }
@@ -127,6 +135,9 @@ impl Parcel {
             Self::Flush { slots, stamp } => FeedItem::Flush { slots: slots.clone(), stamp: *stamp },
             Self::SlotBegin { slot, whole } => FeedItem::SlotBegin { slot: *slot, whole: *whole },
             Self::SlotEnd { slot, floor, seen } => FeedItem::SlotEnd { slot: *slot, floor: *floor, seen: seen.clone() },
+            Self::Speaks { origin, epoch, slots } => {
+                FeedItem::Speaks { origin: *origin, epoch: *epoch, slots: slots.clone() }
+            }
             Self::Watermark { origin, time } => FeedItem::Watermark { origin: *origin, time: *time },
         }
     }
@@ -137,7 +148,7 @@ impl Parcel {
             Self::Record { key, state: OwnedState::Value(value, _), .. } => 20 + key.len() + value.len(),
             Self::Record { key, .. } => 20 + key.len(),
             Self::Flush { .. } => 14,
-            Self::SlotBegin { .. } | Self::SlotEnd { .. } | Self::Watermark { .. } => 1,
+            Self::SlotBegin { .. } | Self::SlotEnd { .. } | Self::Speaks { .. } | Self::Watermark { .. } => 1,
         }
     }
 }

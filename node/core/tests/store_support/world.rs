@@ -25,8 +25,8 @@ use clock::{Now, Offset, Origin, Stamp, Time};
 use node_core::{
     slot::Slot,
     store::{
-        EvictionPolicy, Expiry, Feed, FeedItem, Intake, Matrix, Polled, Sabotage, Scope, Seen, Store, StoreOptions,
-        Stripe,
+        Claim, EvictionPolicy, Expiry, Feed, FeedItem, Intake, Matrix, Polled, Sabotage, Scope, Seen, Store,
+        StoreOptions, Stripe,
     },
 };
 use rand::{RngExt, SeedableRng};
@@ -664,8 +664,8 @@ pub(crate) struct Summary {
 
 /// The two learn of each other, as in a handshake.
 fn introduce(a: &Region, b: &Region) {
-    a.store.update_matrix(|matrix| matrix.announce(b.store.origin(), b.birth));
-    b.store.update_matrix(|matrix| matrix.announce(a.store.origin(), a.birth));
+    a.store.update_matrix(|matrix| matrix.announce(b.store.origin(), b.birth, &Claim::all()));
+    b.store.update_matrix(|matrix| matrix.announce(a.store.origin(), a.birth, &Claim::all()));
 }
 
 fn each_stripe(store: &Store, mut act: impl FnMut(&mut Stripe)) {
