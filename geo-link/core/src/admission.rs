@@ -1,42 +1,54 @@
 //! Who may speak for a region: the rule at both ends of a greeting.
 //!
-//! A region goes on under a new incarnation whenever it has less in memory than it had, so what matters is that only
-//! its newest life is listened to. An older one that still runs somewhere, or a process that lost its memory of its
-//! incarnations and took one that is taken already, is told by whom it was superseded; it then goes on beyond that
-//! one, which is the only safe thing it can do. Two processes in one incarnation are told apart by their births.
+//! Who goes on with less in memory than it had does so under a new incarnation, so what matters is that for each slot only
+//! the newest life is listened to: in a region of one node the newest of all, in a cluster who owns the slot by the latest map.
+//! An older one that still runs somewhere, or a process that lost its memory of its incarnations and took one that is taken
+//! already, is told by whom it was superseded; it then goes on beyond that one, which is the only safe thing it can do. Two
+//! processes in one incarnation are told apart by their births.
 //!
-//! Of one process's connections the newest is the link: an older one may be half open for as long as a network cares
-//! to keep it so.
+//! Of one process's connections the newest is its stream: an older one may be half open for as long as a network cares
+//! to keep it so. The streams of all who speak for a region are the link from it.
 
 use std::collections::BTreeMap;
 
 use clock::{Origin, RegionId, Time};
-use node_core::store::Matrix;
+use node_core::store::{Claim, Matrix};
 
 use crate::{
     frame::{Hello, Refusal},
     limits::PROTOCOL_VERSION,
 };
 
-/// Takes note that `origin`, born at `birth`, speaks for `region`.
+/// Takes note that `origin`, born at `birth`, speaks for slots of `region`.
 ///
 /// # Errors
-/// [`Refusal::Superseded`] if a younger life of the region is known, or another process in the same one;
+/// [`Refusal::Superseded`] if others have younger claims on all of them, or it is known as another process;
 /// [`Refusal::Region`] if it is an origin of another region, or the region is none of those that exist. The matrix is
 /// then as it was.
-pub fn announce(matrix: &mut Matrix, region: RegionId, origin: Origin, birth: Time) -> Result<(), Refusal> {
+pub fn announce(
+    matrix: &mut Matrix,
+    region: RegionId,
+    origin: Origin,
+    birth: Time,
+    claim: &Claim,
+) -> Result<(), Refusal> {
     if origin.region() != region {
         return Err(Refusal::Region(format!("id {}, where id {region} is configured", origin.region())));
     }
-    match matrix.live_origin(origin.region()) {
-        Some(live) if live == origin && matrix.birth(live) == birth => Ok(()),
-        Some(live) if !origin.incarnation().is_after(live.incarnation()) => Err(Refusal::Superseded(live)),
-        _ if matrix.announce(origin, birth) => Ok(()),
-        _ => Err(Refusal::Region(format!("id {region}, which is not configured"))),
+    if matrix.is_live(origin) && matrix.birth(origin) != birth {
+        return Err(Refusal::Superseded(origin));
     }
+    if claim.slots.is_empty() || matrix.announce(origin, birth, claim) {
+        return Ok(());
+    }
+    let younger = matrix.speakers(region).find(|(_, slots)| claim.slots.iter().any(|slot| slots.contains(slot)));
+    Err(match younger {
+        Some((younger, _)) => Refusal::Superseded(younger),
+        None => Refusal::Region(format!("id {region}, which is not configured")),
+    })
 }
 
-/// One connection of a link, among all that ever were.
+/// One connection of a stream, among all that ever were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkId {
     /// Who sends.
@@ -52,20 +64,21 @@ impl LinkId {
     }
 }
 
-/// The incoming links of a region.
+/// The incoming streams of a region.
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
-    links: BTreeMap<RegionId, LinkId>,
+    streams: BTreeMap<Origin, LinkId>,
 }
 
 impl Admission {
     /// None yet.
     pub const fn new() -> Self {
-        Self { links: BTreeMap::new() }
+        Self { streams: BTreeMap::new() }
     }
 
     /// Decides whether a sender is let in. `peer` is what its certificate and our configuration say it is. From here
-    /// on it is the link from its region, and the connection that was the link before is to be closed.
+    /// on it is the stream of its origin. The connection that was before is to be closed, and so are those of origins of its
+    /// region that speak no more.
     ///
     /// # Errors
     /// The [`Refusal`] to send. Nothing changed.
@@ -77,27 +90,25 @@ impl Admission {
             return Err(Refusal::Region(format!("{} (id {})", hello.name, hello.region())));
         }
         let id = LinkId { origin: hello.origin, epoch: hello.epoch };
-        let current = self.links.get(&hello.region());
-        if current.is_some_and(|current| current.origin == id.origin && current.epoch >= id.epoch) {
-            // A process in this life that is not the one we know fails here or below, whichever epoch it claims.
-            announce(matrix, peer.1, hello.origin, hello.birth)?;
+        announce(matrix, peer.1, hello.origin, hello.birth, &hello.claim)?;
+        if self.streams.get(&id.origin).is_some_and(|current| current.epoch >= id.epoch) {
             return Err(Refusal::Replaced);
         }
-        announce(matrix, peer.1, hello.origin, hello.birth)?;
-        self.links.insert(hello.region(), id);
+        self.streams.insert(id.origin, id);
+        self.streams.retain(|origin, _| matrix.is_live(*origin) || *origin == id.origin);
         Ok(id)
     }
 
-    /// Whether this connection is still the link from its region.
+    /// Whether this connection is still the stream of its origin.
     pub fn is_current(&self, id: LinkId) -> bool {
-        self.links.get(&id.region()) == Some(&id)
+        self.streams.get(&id.origin) == Some(&id)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use clock::{Incarnation, Origin, RegionId, Time};
-    use node_core::store::Matrix;
+    use node_core::store::{Claim, Matrix};
 
     use super::{Admission, announce};
     use crate::{
@@ -124,6 +135,7 @@ mod tests {
             origin: origin(2, life),
             birth: Time::from_ntp64(birth),
             epoch,
+            claim: Claim::all(),
             complete: true,
             frame_bytes_max: FRAME_BYTES_MAX,
         }
@@ -150,7 +162,7 @@ mod tests {
             let refused = admission.admit(&mut matrix, peer, &hello(3, 31, epoch));
             assert_eq!(refused, Err(Refusal::Superseded(origin(2, 3))));
         }
-        let twin = announce(&mut matrix, region(2), origin(2, 3), Time::from_ntp64(31));
+        let twin = announce(&mut matrix, region(2), origin(2, 3), Time::from_ntp64(31), &Claim::all());
         assert_eq!(twin, Err(Refusal::Superseded(origin(2, 3))));
     }
 
@@ -172,14 +184,14 @@ mod tests {
         assert!(refused(admission.admit(&mut matrix, ("b", region(3)), &hello(0, 1, 1))));
         let old = Hello { version: 0, ..hello(0, 1, 1) };
         assert_eq!(admission.admit(&mut matrix, ("b", region(2)), &old), Err(Refusal::Version(PROTOCOL_VERSION)));
-        assert_eq!(matrix.live_origin(region(2)), None);
+        assert_eq!(matrix.speakers(region(2)).count(), 0);
     }
 
     #[test]
     fn a_region_that_is_not_configured_is_not_announced() {
-        let stranger = announce(&mut matrix(), region(9), origin(9, 0), Time::ZERO);
+        let stranger = announce(&mut matrix(), region(9), origin(9, 0), Time::ZERO, &Claim::all());
         assert!(matches!(stranger, Err(Refusal::Region(_))));
-        let misnumbered = announce(&mut matrix(), region(2), origin(3, 0), Time::ZERO);
+        let misnumbered = announce(&mut matrix(), region(2), origin(3, 0), Time::ZERO, &Claim::all());
         assert!(matches!(misnumbered, Err(Refusal::Region(_))));
     }
 }

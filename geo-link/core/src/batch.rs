@@ -42,6 +42,8 @@ pub struct Envelope {
     pub epoch: u64,
     /// Which batch of this connection it is, from 1.
     pub sequence: u64,
+    /// Which welcome it answers.
+    pub round: u32,
     /// When it was sent, on the sender's clock.
     pub sent: Time,
     /// The range of all stamps in it.
@@ -57,6 +59,7 @@ struct Wire<'a>(
     u16,                                             // origin
     u64,                                             // epoch
     u64,                                             // sequence
+    u32,                                             // round
     u32,                                             // count
     u64,                                             // first
     u64,                                             // last
@@ -118,6 +121,7 @@ impl Packer {
             envelope.origin.bits(),
             envelope.epoch,
             envelope.sequence,
+            envelope.round,
             count as u32,
             range.first.ntp64(),
             range.last.ntp64(),
@@ -182,7 +186,8 @@ impl Unpacker {
     /// [`Malformed`]; nothing larger than `raw_bytes_max` was allocated.
     pub fn unpack(&mut self, payload: &[u8], raw_bytes_max: usize) -> Result<Batch, Malformed> {
         let wire: Wire<'_> = read_payload("batch", payload)?;
-        let Wire(version, origin, epoch, sequence, count, first, last, codec, raw_bytes, hash, sent, row, body) = wire;
+        let Wire(version, origin, epoch, sequence, round, count, first, last, codec, raw_bytes, hash, sent, row, body) =
+            wire;
         let raw_bytes = raw_bytes as usize;
         if version != PROTOCOL_VERSION {
             return Err(Malformed::Payload("batch", format!("version {version}")));
@@ -201,7 +206,8 @@ impl Unpacker {
             return Err(BodyError::Range.into());
         }
         let sent = Time::from_ntp64(sent);
-        let envelope = Envelope { origin: read_origin(origin)?, epoch, sequence, sent, range, seen: row.read()? };
+        let envelope =
+            Envelope { origin: read_origin(origin)?, epoch, sequence, round, sent, range, seen: row.read()? };
         let packed = Packed { count: count as usize, raw_bytes, wire_bytes: payload.len() + FRAME_HEAD_BYTES };
         Ok(Batch { envelope, packed, layout, raw })
     }

@@ -1,5 +1,7 @@
 //! Batches keep what was packed, and any bytes are a batch or an error.
 
+use std::sync::Arc;
+
 use clock::{Incarnation, Origin, RegionId, Stamp, Time};
 use node_core::{
     slot::{Slot, SlotRange},
@@ -83,6 +85,11 @@ fn items() -> impl Strategy<Value = Owned> {
             floor,
             seen
         }),
+        (stamps(), any::<u64>(), slots(), slots()).prop_map(|(stamp, epoch, a, b)| FeedItem::Speaks {
+            origin: stamp.origin,
+            epoch,
+            slots: Arc::new([a, b].into_iter().collect()),
+        }),
         stamps().prop_map(|stamp| FeedItem::Watermark { origin: stamp.origin, time: stamp.time }),
     ];
     prop_oneof![3 => record, 1 => other.prop_map(Owned::Other)]
@@ -93,6 +100,7 @@ fn envelope() -> Envelope {
         origin: Origin::new(RegionId::new(1).unwrap(), Incarnation::FIRST),
         epoch: 3,
         sequence: 9,
+        round: 2,
         sent: Time::from_unix_ms(1_800_000_000_000),
         range: TimeRange::EMPTY,
         seen: Some([(Origin::new(RegionId::MAX, Incarnation::FIRST), Time::MAX)].into_iter().collect()),
@@ -135,7 +143,7 @@ proptest! {
             FeedItem::Record { record, .. } => Some(record.stamp.time),
             FeedItem::Flush { stamp, .. } | FeedItem::SlotEnd { floor: Some(stamp), .. } => Some(stamp.time),
             FeedItem::Watermark { time, .. } => Some(time),
-            FeedItem::SlotBegin { .. } | FeedItem::SlotEnd { .. } => None,
+            FeedItem::SlotBegin { .. } | FeedItem::SlotEnd { .. } | FeedItem::Speaks { .. } => None,
         }).collect();
         if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
             prop_assert_eq!(range, TimeRange { first: *first, last: *last });
@@ -194,7 +202,7 @@ proptest! {
 fn lie(codec: u8, raw_bytes: u32, hash: u64, count: u32, body: &[u8]) -> Vec<u8> {
     let row = crate::row::Row::default();
     let (first, last) = (u64::MAX, 0);
-    let wire = Wire(PROTOCOL_VERSION, 1 << 10, 1, 1, count, first, last, codec, raw_bytes, hash, 0, row, body);
+    let wire = Wire(PROTOCOL_VERSION, 1 << 10, 1, 1, 1, count, first, last, codec, raw_bytes, hash, 0, row, body);
     let mut payload = Vec::new();
     put_payload(&mut payload, &wire);
     payload

@@ -10,7 +10,8 @@
 //! origins = two bytes, little-endian, for each new origin
 //! times   = per stamp, the difference to the stamp before it (zigzag varint, modulo 2^64)
 //! slots   = two bytes, little-endian: one for a slot's begin and end, two for a flush
-//! seens   = per slot's end: count, then origin and time (zigzag difference to the time before it) of each
+//! seens   = per slot's end: count, then origin and time (zigzag difference to the time before it) of each;
+//!           per claim: origin, epoch, count (varints), then the first and last slot of each run
 //! expiries= per value that expires, the difference in ms to the expiry before it (zigzag varint)
 //! lengths = per record the key's length, per value also the value's (varint)
 //! keys, values = the bytes
@@ -25,10 +26,12 @@
 //! [`Layout::items`] then gives items that borrow from the body. Every length is checked; an error in the middle ends
 //! the items. What was applied before it does no harm: records are states, and nothing was marked as seen.
 
+use std::sync::Arc;
+
 use clock::{Origin, Stamp, Time};
 use integer_encoding::VarInt;
 use node_core::{
-    slot::{Slot, SlotRange},
+    slot::{Slot, SlotRange, SlotSet},
     store::{Expiry, FeedItem, Record, Seen, State},
 };
 
@@ -88,11 +91,12 @@ mod kind {
     pub(super) const END: u8 = 7;
     pub(super) const END_WHOLE: u8 = 8;
     pub(super) const WATERMARK: u8 = 9;
+    pub(super) const SPEAKS: u8 = 10;
     /// Set if the item's origin is another than that of the item before.
     pub(super) const NEW_ORIGIN: u8 = 0x80;
 
     pub(super) const fn has_stamp(kind: u8) -> bool {
-        !matches!(kind, BEGIN | BEGIN_WHOLE | END)
+        !matches!(kind, BEGIN | BEGIN_WHOLE | END | SPEAKS)
     }
 }
 
@@ -166,6 +170,10 @@ impl BodyWriter {
                 }
                 self.put_slot(*slot);
                 self.put_seen(seen);
+            }
+            FeedItem::Speaks { origin, epoch, slots } => {
+                self.kinds.push(kind::SPEAKS);
+                self.put_claim(*origin, *epoch, slots);
             }
             FeedItem::Watermark { origin, time } => {
                 self.put_stamped(kind::WATERMARK, Stamp { time: *time, origin: *origin });
@@ -260,6 +268,17 @@ impl BodyWriter {
         }
     }
 
+    fn put_claim(&mut self, origin: Origin, epoch: u64, slots: &SlotSet) {
+        let ranges = slots.ranges();
+        self.seens.extend_from_slice(&origin.bits().to_le_bytes());
+        put_varint(&mut self.seens, epoch);
+        put_varint(&mut self.seens, ranges.len() as u64);
+        for range in ranges {
+            self.seens.extend_from_slice(&range.first.number().to_le_bytes());
+            self.seens.extend_from_slice(&range.last.number().to_le_bytes());
+        }
+    }
+
     const fn columns(&self) -> [&Vec<u8>; COLUMNS] {
         let Self { kinds, origins, times, slots, seens, expiries, lengths, keys, values, .. } = self;
         [kinds, origins, times, slots, seens, expiries, lengths, keys, values]
@@ -308,7 +327,7 @@ impl Layout {
         let mut range = TimeRange::EMPTY;
         for byte in columns.kinds {
             let kind = byte & !kind::NEW_ORIGIN;
-            if kind > kind::WATERMARK {
+            if kind > kind::SPEAKS {
                 return Err(BodyError::Kind(kind));
             }
             if kind::has_stamp(kind) {
@@ -359,6 +378,7 @@ impl<'a> Items<'a> {
                 let floor = if kind == kind::END_WHOLE { Some(self.take_stamp(byte)?) } else { None };
                 Ok(FeedItem::SlotEnd { slot: self.take_slot()?, floor, seen: self.take_seen()? })
             }
+            kind::SPEAKS => self.take_claim(),
             kind::WATERMARK => {
                 let Stamp { time, origin } = self.take_stamp(byte)?;
                 Ok(FeedItem::Watermark { origin, time })
@@ -414,6 +434,19 @@ impl<'a> Items<'a> {
             Ok((origin, Time::from_ntp64(time)))
         };
         (0..count).map(pair).collect()
+    }
+
+    fn take_claim(&mut self) -> Result<FeedItem<'a>, BodyError> {
+        let column = &mut self.columns.seens;
+        let origin = Origin::from_bits(take_u16("seens", column)?).map_err(|_| BodyError::Origin)?;
+        let (epoch, count) = (take_number("seens", column)?, take_length("seens", column)?);
+        let mut slots = SlotSet::new();
+        for _ in 0..count {
+            let (first, last) = (take_u16("seens", column)?, take_u16("seens", column)?);
+            let run = SlotRange::new(first..last.saturating_add(1)).ok_or(BodyError::Slot)?;
+            slots.extend(run.iter());
+        }
+        Ok(FeedItem::Speaks { origin, epoch, slots: Arc::new(slots) })
     }
 
     /// Whether the columns end where the kinds do.
@@ -496,9 +529,13 @@ fn take_difference(name: &'static str, column: &mut &[u8], last: &mut u64) -> Re
 }
 
 fn take_length(name: &'static str, column: &mut &[u8]) -> Result<usize, BodyError> {
+    usize::try_from(take_number(name, column)?).map_err(|_| BodyError::Number(name))
+}
+
+fn take_number(name: &'static str, column: &mut &[u8]) -> Result<u64, BodyError> {
     let (number, length) = u64::decode_var(column).ok_or(BodyError::Number(name))?;
     *column = &column[length..];
-    usize::try_from(number).map_err(|_| BodyError::Number(name))
+    Ok(number)
 }
 
 fn take_u16(name: &'static str, column: &mut &[u8]) -> Result<u16, BodyError> {

@@ -11,8 +11,13 @@
 //!
 //! Batches have a file of their own.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use clock::{Origin, RegionId, Time};
-use node_core::store::{Seen, SeenTable};
+use node_core::{
+    slot::SlotSet,
+    store::{Claim, Seen, SeenTable},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -74,6 +79,9 @@ pub enum Malformed {
     /// A batch of another connection, or of another origin than was greeted.
     #[error("batch of another connection")]
     Epoch,
+    /// A batch that answers a welcome that was not sent.
+    #[error("batch in answer to welcome {0}, which was not sent")]
+    Round(u32),
     /// An acknowledgement of what was never sent.
     #[error("acknowledgement of batch {0}, which was not sent")]
     Acknowledgement(u64),
@@ -98,11 +106,13 @@ pub enum FrameKind {
     Ack = 5,
     /// Either: a clean end.
     Bye = 6,
+    /// Sender: asks for another welcome.
+    Ask = 7,
 }
 
 impl FrameKind {
     fn read(byte: u8) -> Result<Self, Malformed> {
-        [Self::Hello, Self::Welcome, Self::Refuse, Self::Batch, Self::Ack, Self::Bye]
+        [Self::Hello, Self::Welcome, Self::Refuse, Self::Batch, Self::Ack, Self::Bye, Self::Ask]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
             .ok_or(Malformed::Kind(byte))
@@ -122,7 +132,9 @@ pub struct Hello {
     pub birth: Time,
     /// Counts the connections that this process has made on this link. The greatest one is the link.
     pub epoch: u64,
-    /// Whether its region has all that the others had when it started.
+    /// For which slots that origin speaks.
+    pub claim: Claim,
+    /// Whether it has all that the others had when it started.
     pub complete: bool,
     /// The longest frame it takes, in bytes.
     pub frame_bytes_max: usize,
@@ -148,6 +160,8 @@ pub struct Welcome {
     pub birth: Time,
     /// The longest frame it takes, in bytes.
     pub frame_bytes_max: usize,
+    /// Counts the welcomes of this connection, from 1. Batches that answer an earlier one are of no use any more.
+    pub round: u32,
     /// What it wants.
     pub want: Want,
 }
@@ -184,6 +198,8 @@ pub struct Ack {
     pub echo: Option<Echo>,
     /// What the receiver's region has seen in all its slots, now and then.
     pub seen: Option<Seen>,
+    /// Regions that the receiver does not hear itself, and would have relayed.
+    pub deaf: BTreeSet<RegionId>,
 }
 
 /// The receiver's part of an exchange of times.
@@ -219,22 +235,23 @@ pub(crate) fn read_payload<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'
 }
 
 #[derive(Serialize, Deserialize)]
-struct HelloWire<'a>(u16, &'a str, u16, u64, u64, bool, u32);
+struct HelloWire<'a>(u16, &'a str, u16, u64, u64, bool, u32, #[serde(default)] u64, #[serde(default)] SlotSet);
 
 #[derive(Serialize, Deserialize)]
-struct WelcomeWire(u16, u64, u32, u8, Table);
+struct WelcomeWire(u16, u64, u32, u32, u8, Table);
 
 #[derive(Serialize, Deserialize)]
 struct RefuseWire<'a>(u8, u16, &'a str);
 
 #[derive(Serialize, Deserialize)]
-struct AckWire(u64, bool, u64, u64, u64, Row);
+struct AckWire(u64, bool, u64, u64, u64, Row, Vec<u8>);
 
 impl Hello {
     /// Appends the frame.
     pub fn put(&self, out: &mut Vec<u8>) {
-        let Self { version, name, origin, birth, epoch, complete, frame_bytes_max } = self;
-        let wire = HelloWire(*version, name, origin.bits(), birth.ntp64(), *epoch, *complete, cap(*frame_bytes_max));
+        let Self { version, name, origin, birth, epoch, claim, complete, frame_bytes_max } = self;
+        let (origin, birth, cap, slots) = (origin.bits(), birth.ntp64(), cap(*frame_bytes_max), (*claim.slots).clone());
+        let wire = HelloWire(*version, name, origin, birth, *epoch, *complete, cap, claim.epoch, slots);
         put_frame(out, FrameKind::Hello, |out| put_payload(out, &wire));
     }
 
@@ -243,7 +260,8 @@ impl Hello {
     /// # Errors
     /// [`Malformed`].
     pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
-        let HelloWire(version, name, origin, birth, epoch, complete, frame_bytes_max) = read_payload("hello", payload)?;
+        let wire = read_payload("hello", payload)?;
+        let HelloWire(version, name, origin, birth, epoch, complete, frame_bytes_max, claimed_in, slots) = wire;
         if name.len() > NAME_BYTES_MAX {
             return Err(Malformed::Region);
         }
@@ -253,6 +271,7 @@ impl Hello {
             origin: read_origin(origin)?,
             birth: Time::from_ntp64(birth),
             epoch,
+            claim: Claim { epoch: claimed_in, slots: Arc::new(slots) },
             complete,
             frame_bytes_max: frame_bytes_max as usize,
         })
@@ -272,7 +291,8 @@ impl Welcome {
             Want::Resume(table) => (1, Table::of(table)),
             Want::Later => (2, Table::default()),
         };
-        let wire = WelcomeWire(self.origin.bits(), self.birth.ntp64(), cap(self.frame_bytes_max), want, table);
+        let Self { origin, birth, frame_bytes_max, round, .. } = self;
+        let wire = WelcomeWire(origin.bits(), birth.ntp64(), cap(*frame_bytes_max), *round, want, table);
         put_frame(out, FrameKind::Welcome, |out| put_payload(out, &wire));
     }
 
@@ -281,7 +301,7 @@ impl Welcome {
     /// # Errors
     /// [`Malformed`].
     pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
-        let WelcomeWire(origin, birth, frame_bytes_max, want, table) = read_payload("welcome", payload)?;
+        let WelcomeWire(origin, birth, frame_bytes_max, round, want, table) = read_payload("welcome", payload)?;
         let want = match want {
             0 => Want::Clone(table.read()?),
             1 => Want::Resume(table.read()?),
@@ -289,7 +309,7 @@ impl Welcome {
             other => return Err(Malformed::Payload("welcome", format!("{other} is no wish"))),
         };
         let (origin, birth) = (read_origin(origin)?, Time::from_ntp64(birth));
-        Ok(Self { origin, birth, frame_bytes_max: frame_bytes_max as usize, want })
+        Ok(Self { origin, birth, frame_bytes_max: frame_bytes_max as usize, round, want })
     }
 }
 
@@ -330,7 +350,8 @@ impl Ack {
         let [asked, received, answered] =
             self.echo.map_or([0; 3], |echo| [echo.asked, echo.received, echo.answered].map(Time::ntp64));
         let row = self.seen.as_ref().map_or_else(Row::default, Row::of);
-        let wire = AckWire(self.sequence, self.held, asked, received, answered, row);
+        let deaf = self.deaf.iter().map(|region| region.number()).collect();
+        let wire = AckWire(self.sequence, self.held, asked, received, answered, row, deaf);
         put_frame(out, FrameKind::Ack, |out| put_payload(out, &wire));
     }
 
@@ -339,11 +360,18 @@ impl Ack {
     /// # Errors
     /// [`Malformed`].
     pub fn read(payload: &[u8]) -> Result<Self, Malformed> {
-        let AckWire(sequence, held, asked, received, answered, row) = read_payload("acknowledgement", payload)?;
+        let AckWire(sequence, held, asked, received, answered, row, deaf) = read_payload("acknowledgement", payload)?;
         let [asked, received, answered] = [asked, received, answered].map(Time::from_ntp64);
         let echo = (asked != Time::ZERO).then_some(Echo { asked, received, answered });
-        Ok(Self { sequence, held, echo, seen: row.read()? })
+        let deaf =
+            deaf.into_iter().map(|id| RegionId::new(id).map_err(|_| Malformed::Region)).collect::<Result<_, _>>()?;
+        Ok(Self { sequence, held, echo, seen: row.read()?, deaf })
     }
+}
+
+/// Appends a sender's question what is wanted of it now.
+pub(crate) fn put_ask(out: &mut Vec<u8>) {
+    put_frame(out, FrameKind::Ask, |_| ());
 }
 
 /// Appends a farewell.

@@ -1,10 +1,13 @@
 //! Frames keep what was written, however they arrive in pieces, and any bytes are frames or an error.
 
+use std::sync::Arc;
+
 use clock::{Incarnation, Origin, RegionId, Time};
 use node_core::{
     slot::{Slot, SlotRange},
-    store::{Seen, SeenTable},
+    store::{Claim, Seen, SeenTable},
 };
+use proptest::collection::btree_set;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::{Ack, Echo, FrameKind, Hello, Inbox, Malformed, Refusal, Want, Welcome};
@@ -13,6 +16,17 @@ use crate::limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION};
 fn origin() -> impl Strategy<Value = Origin> {
     (1..64_u8, 0..1_024_u16)
         .prop_map(|(region, life)| Origin::new(RegionId::new(region).unwrap(), Incarnation::new(life)))
+}
+
+fn regions() -> impl Strategy<Value = RegionId> {
+    (1..64_u8).prop_map(|region| RegionId::new(region).unwrap())
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    (any::<u64>(), btree_set(0..16_384_u16, 0..40)).prop_map(|(epoch, slots)| Claim {
+        epoch,
+        slots: Arc::new(slots.into_iter().map(|slot| Slot::new(slot).unwrap()).collect()),
+    })
 }
 
 fn time() -> impl Strategy<Value = Time> {
@@ -55,21 +69,34 @@ fn through(bytes: &[u8], kind: FrameKind) -> Vec<u8> {
     payload
 }
 
+/// What version 1 said of itself.
+#[derive(serde::Serialize)]
+struct OldHello(u16, &'static str, u16, u64, u64, bool, u32);
+
+#[test]
+fn a_hello_of_an_older_version_is_understood_well_enough_to_refuse_it() {
+    let mut payload = Vec::new();
+    super::put_payload(&mut payload, &OldHello(1, "a", 1 << 10, 7, 1, true, 99));
+    assert_eq!(Hello::read(&payload).map(|hello| (hello.version, hello.name)), Ok((1, "a".to_owned())));
+}
+
 proptest! {
     #[test]
     fn hellos_survive_the_round_trip(
-        name in "[a-z-]{1,63}", origin in origin(), birth in time(), epoch: u64, complete: bool,
+        name in "[a-z-]{1,63}", origin in origin(), birth in time(), epoch: u64, complete: bool, claim in claim(),
     ) {
         let (version, frame_bytes_max) = (PROTOCOL_VERSION, FRAME_BYTES_MAX);
-        let hello = Hello { version, name, origin, birth, epoch, complete, frame_bytes_max };
+        let hello = Hello { version, name, origin, birth, epoch, claim, complete, frame_bytes_max };
         let mut out = Vec::new();
         hello.put(&mut out);
         prop_assert_eq!(Hello::read(&through(&out, FrameKind::Hello)), Ok(hello));
     }
 
     #[test]
-    fn answers_survive_the_round_trip(sequence: u64, held: bool, echo in echo(), seen in row()) {
-        let ack = Ack { sequence, held, echo, seen };
+    fn answers_survive_the_round_trip(
+        sequence: u64, held: bool, echo in echo(), seen in row(), deaf in btree_set(regions(), 0..9),
+    ) {
+        let ack = Ack { sequence, held, echo, seen, deaf };
         let mut out = Vec::new();
         ack.put(&mut out);
         prop_assert_eq!(Ack::read(&through(&out, FrameKind::Ack)), Ok(ack));
@@ -123,7 +150,7 @@ fn welcomes_survive_the_round_trip() {
     let mut table = SeenTable::new(SlotRange::ALL);
     table.advance(&SlotRange::new(0..5_000).unwrap(), region, Time::from_ntp64(9));
     for want in [Want::Clone(table.clone()), Want::Later, Want::Resume(table.clone())] {
-        let welcome = Welcome { origin: region, birth: Time::from_ntp64(3), frame_bytes_max: 77, want };
+        let welcome = Welcome { origin: region, birth: Time::from_ntp64(3), frame_bytes_max: 77, round: 3, want };
         let mut out = Vec::new();
         welcome.put(&mut out);
         let back = Welcome::read(&through(&out, FrameKind::Welcome)).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use node_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// The version of the protocol that this build speaks. A peer that speaks another is refused.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Room in a frame for what is not key or value: the envelope, and the other columns of a batch's body.
 pub const FRAME_OVERHEAD_MAX: usize = 1024 * 1024;
@@ -27,8 +27,7 @@ pub const FRAME_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + FRAME_OVERH
 /// Policy: the link ends. A region in that state is refilled by whoever dials it with less to say.
 pub const GREETING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The longest frame of those that carry no records and no table, in bytes: what a sender says before it is let in, and
-/// what a receiver says after it was asked for items. An acknowledgement carries one row of times.
+/// The longest frame of what a sender says before it is let in, in bytes: a greeting names runs of slots, 32 KiB at worst.
 ///
 /// Policy: as above.
 pub const SMALL_FRAME_BYTES_MAX: usize = 64 * 1024;

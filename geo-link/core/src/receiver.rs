@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use clock::{Now, Origin, Time, too_far_ahead};
+use clock::{Now, Origin, RegionId, Time, too_far_ahead};
 use node_core::{
     slot::Slot,
     store::{FeedItem, Seen},
@@ -82,7 +82,9 @@ impl ReceiverOptions {
 pub enum ReceiverEvent {
     /// The sender says who it is. The shell answers with [`Receiver::welcome`] or [`Receiver::refuse`].
     Greeted(Hello),
-    /// What the sender's region has seen in all its slots.
+    /// The sender asks what is wanted now. The shell answers with [`Receiver::welcome`].
+    Asked,
+    /// What the sender has seen in all its slots.
     Reported {
         /// The sender.
         origin: Origin,
@@ -134,8 +136,15 @@ pub struct Receiver {
     /// The oldest record of the tail in the batch that is being applied.
     oldest: Option<Time>,
     has_watermark: bool,
-    /// What the sender's region has seen, as last reported.
+    /// What the sender has seen, as last reported.
     sender_saw: Seen,
+    /// The last welcome that was sent; batches that answer an earlier one are let be.
+    round: u32,
+    /// Somebody behind this end holds what was passed on to it.
+    is_held_behind: bool,
+    /// Regions that are to be relayed, and those that were at some time.
+    deaf: BTreeSet<RegionId>,
+    was_deaf: BTreeSet<RegionId>,
     echo: Option<(Time, Time)>,
     row: Option<Seen>,
     answered: Duration,
@@ -185,6 +194,10 @@ impl Receiver {
             oldest: None,
             has_watermark: false,
             sender_saw: Seen::new(),
+            round: 0,
+            is_held_behind: false,
+            deaf: BTreeSet::new(),
+            was_deaf: BTreeSet::new(),
             echo: None,
             row: None,
             answered: now.monotonic,
@@ -215,11 +228,34 @@ impl Receiver {
         &self.sender_saw
     }
 
-    /// Lets the sender in, or says what is wanted of it now.
+    /// Says whether somebody to whom batches were passed on holds one.
+    pub const fn set_held_behind(&mut self, is_held: bool) {
+        self.owes_answer |= is_held != self.is_held_behind;
+        self.is_held_behind = is_held;
+    }
+
+    /// Says which regions the sender is to relay, since they cannot be heard here.
+    pub fn set_deaf(&mut self, deaf: BTreeSet<RegionId>) {
+        if deaf != self.deaf {
+            self.was_deaf.extend(&deaf);
+            self.deaf = deaf;
+            self.owes_answer = true;
+        }
+    }
+
+    /// Lets the sender in, or says what is wanted of it now. What is under way in answer to an earlier welcome will not be
+    /// given out any more.
     pub fn welcome(&mut self, now: Now, want: Want) {
+        self.round += 1;
+        self.scanning.clear();
+        if let Some(batch) = self.pending.take() {
+            self.acknowledge(batch.envelope.sequence);
+            self.unpacker.recycle(batch);
+        }
         self.phase = if matches!(want, Want::Later) { Phase::Waiting } else { Phase::Streaming };
         let Self { options: ReceiverOptions { origin, birth, frame_bytes_max, .. }, .. } = *self;
-        Welcome { origin, birth, frame_bytes_max, want }.put(&mut self.greetings);
+        let round = self.round;
+        Welcome { origin, birth, frame_bytes_max, round, want }.put(&mut self.greetings);
         self.answered = now.monotonic;
     }
 
@@ -255,22 +291,28 @@ impl Receiver {
             }
             FeedItem::SlotBegin { slot, .. } => drop(self.scanning.insert(*slot)),
             FeedItem::SlotEnd { slot, .. } => drop(self.scanning.remove(slot)),
-            FeedItem::Flush { stamp, .. } if !is_trusted && stamp.origin.region() != speaker.region() => {
+            FeedItem::Flush { stamp, .. } if !is_trusted && stamp.origin == self.options.origin => {
                 return Err(Malformed::Authority(stamp.origin));
             }
-            FeedItem::Watermark { origin, .. } if !is_trusted && *origin != speaker => {
+            FeedItem::Speaks { origin, .. } | FeedItem::Watermark { origin, .. }
+                if !is_trusted && *origin != speaker && !self.was_deaf.contains(&origin.region()) =>
+            {
                 return Err(Malformed::Authority(*origin));
             }
             FeedItem::Watermark { .. } => self.has_watermark = true,
-            FeedItem::Flush { .. } => {}
+            FeedItem::Flush { .. } | FeedItem::Speaks { .. } => {}
         }
         Ok(())
     }
 
     /// All items of the batch were applied.
     pub fn applied(&mut self, now: Now, batch: Batch) -> Applied {
-        self.applied = batch.envelope.sequence;
-        self.owes_answer = true;
+        self.acknowledge(batch.envelope.sequence);
+        self.passed_on(now, batch)
+    }
+
+    /// All items of the batch were passed on to others, who have not applied them yet.
+    pub fn passed_on(&mut self, now: Now, batch: Batch) -> Applied {
         let applied = Applied {
             raw_bytes: batch.packed.raw_bytes,
             wire_bytes: batch.packed.wire_bytes,
@@ -279,6 +321,14 @@ impl Receiver {
         };
         self.unpacker.recycle(batch);
         applied
+    }
+
+    /// All batches up to this one were applied.
+    pub fn acknowledge(&mut self, sequence: u64) {
+        if sequence > self.applied {
+            self.applied = sequence;
+            self.owes_answer = true;
+        }
     }
 
     /// Bytes came, perhaps not a whole frame yet.
@@ -301,6 +351,9 @@ impl Receiver {
             }
             FrameKind::Batch if matches!(self.phase, Phase::Waiting | Phase::Streaming) => {
                 self.handle_batch(now, payload)?;
+            }
+            FrameKind::Ask if matches!(self.phase, Phase::Waiting | Phase::Streaming) => {
+                self.events.push_back(ReceiverEvent::Asked);
             }
             FrameKind::Refuse => {
                 let refusal = Refusal::read(payload)?;
@@ -370,7 +423,9 @@ impl Receiver {
             return;
         }
         let echo = self.echo.take().map(|(asked, received)| Echo { asked, received, answered: now.wall });
-        Ack { sequence: self.applied, held: self.is_held(), echo, seen: self.row.take() }.put(out);
+        let deaf = self.deaf.clone();
+        Ack { sequence: self.applied, held: self.is_held() || self.is_held_behind, echo, seen: self.row.take(), deaf }
+            .put(out);
         self.owes_answer = false;
         self.answered = now.monotonic;
     }
@@ -401,7 +456,11 @@ impl Receiver {
         if envelope.sequence != expected {
             return Err(Malformed::Sequence { expected, found: envelope.sequence });
         }
-        if self.phase == Phase::Waiting && batch.packed.count > 0 {
+        let is_late = envelope.round != self.round;
+        if is_late && envelope.round > self.round {
+            return Err(Malformed::Round(envelope.round));
+        }
+        if self.phase == Phase::Waiting && batch.packed.count > 0 && !is_late {
             // Nothing was wanted.
             return Err(Malformed::Kind(FrameKind::Batch as u8));
         }
@@ -410,6 +469,11 @@ impl Receiver {
         if let Some(seen) = &envelope.seen {
             self.sender_saw.join(seen);
             self.events.push_back(ReceiverEvent::Reported { origin: envelope.origin, seen: seen.clone() });
+        }
+        if is_late && self.pending.is_none() {
+            self.acknowledge(expected);
+            self.unpacker.recycle(batch);
+            return Ok(());
         }
         self.pending = Some(batch);
         Ok(())

@@ -1,11 +1,11 @@
 //! The receiving end of a link: whom it lets in, what it holds, what it acknowledges.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 use node_core::{
     slot::{Slot, SlotRange},
-    store::{FeedItem, Record, SeenTable, State},
+    store::{Claim, FeedItem, Record, SeenTable, State},
 };
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
@@ -38,6 +38,7 @@ fn hello() -> Vec<u8> {
         origin: origin(1),
         birth: START.wall,
         epoch: 4,
+        claim: Claim::all(),
         complete: true,
         frame_bytes_max: FRAME_BYTES_MAX,
     };
@@ -45,12 +46,16 @@ fn hello() -> Vec<u8> {
 }
 
 fn batch_of(sequence: u64, items: &[FeedItem<'_>]) -> Vec<u8> {
+    batch_in(1, sequence, items)
+}
+
+fn batch_in(round: u32, sequence: u64, items: &[FeedItem<'_>]) -> Vec<u8> {
     let mut body = BodyWriter::new();
     for item in items {
         body.push(item);
     }
-    let envelope =
-        Envelope { origin: origin(1), epoch: 4, sequence, sent: START.wall, range: TimeRange::EMPTY, seen: None };
+    let (origin, sent, range) = (origin(1), START.wall, TimeRange::EMPTY);
+    let envelope = Envelope { origin, epoch: 4, sequence, round, sent, range, seen: None };
     payload(|out| {
         Packer::new().pack(&envelope, &mut body, out);
     })
@@ -127,8 +132,15 @@ fn a_batch_out_of_turn_or_of_another_connection_is_malformed() {
     let mut receiver = streaming();
     let skipped = receiver.handle_frame(START, FrameKind::Batch, &batch_of(2, &[]));
     assert_eq!(skipped, Err(Malformed::Sequence { expected: 1, found: 2 }));
-    let envelope =
-        |origin, epoch| Envelope { origin, epoch, sequence: 1, sent: START.wall, range: TimeRange::EMPTY, seen: None };
+    let envelope = |origin, epoch| Envelope {
+        origin,
+        epoch,
+        sequence: 1,
+        round: 1,
+        sent: START.wall,
+        range: TimeRange::EMPTY,
+        seen: None,
+    };
     for wrong in [envelope(origin(1), 5), envelope(origin(3), 4)] {
         let payload = payload(|out| {
             Packer::new().pack(&wrong, &mut BodyWriter::new(), out);
@@ -247,18 +259,52 @@ fn it_answers_once_a_second_though_nothing_comes() {
 }
 
 #[test]
-fn only_a_region_itself_knows_its_watermark_and_its_flushes() {
+fn only_an_origin_itself_knows_its_watermark_and_we_our_flushes() {
     let mut receiver = streaming();
-    let other = Stamp { time: START.wall, origin: origin(3) };
-    let flush = FeedItem::Flush { slots: SlotRange::ALL, stamp: other };
-    assert_eq!(receiver.check(&flush), Err(Malformed::Authority(origin(3))));
-    let watermark = FeedItem::Watermark { origin: origin(3), time: START.wall };
-    assert_eq!(receiver.check(&watermark), Err(Malformed::Authority(origin(3))));
+    let flush = |origin| FeedItem::Flush { slots: SlotRange::ALL, stamp: Stamp { time: START.wall, origin } };
+    let watermark = |origin| FeedItem::Watermark { origin, time: START.wall };
+    let speaks =
+        |origin| FeedItem::Speaks { origin, epoch: 1, slots: Arc::new([Slot::of(b"a")].into_iter().collect()) };
     let earlier_life = Origin::new(RegionId::new(1).unwrap(), Incarnation::new(9));
-    let flush = FeedItem::Flush { slots: SlotRange::ALL, stamp: Stamp { time: START.wall, origin: earlier_life } };
-    assert_eq!(receiver.check(&flush), Ok(()));
-    let watermark = FeedItem::Watermark { origin: earlier_life, time: START.wall };
-    assert_eq!(receiver.check(&watermark), Err(Malformed::Authority(earlier_life)));
+    for other in [origin(3), earlier_life] {
+        assert_eq!(receiver.check(&watermark(other)), Err(Malformed::Authority(other)));
+        assert_eq!(receiver.check(&speaks(other)), Err(Malformed::Authority(other)));
+        // It may have ended there, and nobody else have heard it.
+        assert_eq!(receiver.check(&flush(other)), Ok(()));
+    }
+    assert_eq!(receiver.check(&speaks(origin(1))), Ok(()));
+    assert_eq!(receiver.check(&flush(origin(2))), Err(Malformed::Authority(origin(2))));
+}
+
+#[test]
+fn a_region_that_cannot_be_heard_may_be_spoken_of() {
+    let mut receiver = streaming();
+    let watermark = FeedItem::Watermark { origin: origin(3), time: START.wall };
+    receiver.set_deaf([origin(3).region()].into());
+    assert_eq!(answers(&mut receiver, START)[0].deaf, [origin(3).region()].into());
+    assert_eq!(receiver.check(&watermark), Ok(()));
+    receiver.set_deaf([].into());
+    assert_eq!(answers(&mut receiver, START)[0].deaf, [].into());
+    assert_eq!(receiver.check(&watermark), Ok(()), "it may have been on its way");
+}
+
+#[test]
+fn what_answers_an_earlier_welcome_is_let_be() {
+    let mut receiver = streaming();
+    let batch = |round, sequence| batch_in(round, sequence, &[record(START.wall)]);
+    receiver.handle_frame(START, FrameKind::Batch, &batch(1, 1)).unwrap();
+    receiver.handle_frame(START, FrameKind::Ask, &[]).unwrap();
+    assert!(matches!(events(&mut receiver)[..], [ReceiverEvent::Asked]));
+    receiver.welcome(START, Want::Resume(SeenTable::new(SlotRange::ALL)));
+    assert!(receiver.poll_batch(START).is_none());
+    receiver.handle_frame(START, FrameKind::Batch, &batch(1, 2)).unwrap();
+    assert!(receiver.poll_batch(START).is_none());
+    receiver.handle_frame(START, FrameKind::Batch, &batch(2, 3)).unwrap();
+    let batch_of_this = receiver.poll_batch(START).unwrap();
+    receiver.applied(START, batch_of_this);
+    let last = answers(&mut receiver, START).pop().unwrap();
+    assert_eq!(last.sequence, 3);
+    assert_eq!(receiver.handle_frame(START, FrameKind::Batch, &batch(3, 4)), Err(Malformed::Round(3)));
 }
 
 #[test]

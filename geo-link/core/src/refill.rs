@@ -15,10 +15,20 @@
 //! The region is *complete* when the clone is through and every connected link has delivered a watermark since: then
 //! it has all that was anywhere when it started, but for regions that cannot be reached. It stays complete. It serves
 //! clients from the beginning; being incomplete costs misses, and is reported.
+//!
+//! # Clusters
+//! Each primary refills by itself, for the slots that it owns. A link from a cluster is several streams, one from each who
+//! speaks there, and a clone of that region is one from each: it is through when those that have delivered a watermark
+//! speak for all slots that are wanted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use clock::RegionId;
+use clock::{Origin, RegionId};
+use node_core::slot::SlotSet;
 
 use crate::admission::LinkId;
 
@@ -46,12 +56,12 @@ pub enum Wish {
     Later,
 }
 
-/// The refill of one region; one per process.
+/// The refill of one store; one per process.
 #[derive(Clone, Debug)]
 pub struct Refill {
     stage: Stage,
-    /// Links that are up.
-    links: BTreeMap<RegionId, Link>,
+    /// Streams that are up.
+    streams: BTreeMap<Origin, Stream>,
     /// How many regions there are beside this one.
     peers: usize,
     options: RefillOptions,
@@ -64,15 +74,17 @@ pub struct Refill {
 enum Stage {
     /// Nobody was chosen, or whoever was is gone.
     Empty,
-    /// A clone is on its way.
-    Cloning(LinkId),
+    /// A clone of this region is on its way.
+    Cloning(RegionId),
     /// The clone is through.
     Through,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Link {
+#[derive(Clone, Debug)]
+struct Stream {
     id: LinkId,
+    /// For which slots its origin speaks.
+    slots: Arc<SlotSet>,
     is_complete: bool,
     wish: Wish,
     /// A watermark came on it.
@@ -80,106 +92,140 @@ struct Link {
 }
 
 impl Refill {
-    /// Begins empty, with this many peers. Without any the region is complete at once.
+    /// Begins empty, with this many peers. Without any the store is complete at once.
     pub const fn new(peers: usize, options: RefillOptions) -> Self {
         let stage = if peers == 0 { Stage::Through } else { Stage::Empty };
-        Self { stage, links: BTreeMap::new(), peers, options, first_greeting: None, is_complete: peers == 0 }
+        Self { stage, streams: BTreeMap::new(), peers, options, first_greeting: None, is_complete: peers == 0 }
     }
 
-    /// Whether the region has all that the others had.
+    /// Begins with a store that has something of other regions already: nobody need be cloned.
+    pub fn go_on(peers: usize, options: RefillOptions) -> Self {
+        Self { stage: Stage::Through, ..Self::new(peers, options) }
+    }
+
+    /// Whether the store has all that the others had.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
-    /// The link that sends a clone now.
-    pub const fn cloning(&self) -> Option<LinkId> {
-        if let Stage::Cloning(id) = self.stage { Some(id) } else { None }
+    /// The region that is being cloned now.
+    pub const fn cloning(&self) -> Option<RegionId> {
+        if let Stage::Cloning(region) = self.stage { Some(region) } else { None }
     }
 
-    /// A peer has greeted, and takes the place of whatever link its region had. Says what to want of it;
-    /// if that is [`Wish::Later`], [`poll_wish`](Self::poll_wish) will say more.
-    pub fn greeted(&mut self, id: LinkId, is_complete: bool, now: Duration) -> Wish {
-        if let Some(old) = self.links.get(&id.region()).map(|link| link.id) {
+    /// Somebody has greeted who speaks for `slots`, and takes the place of whatever stream its origin had. Says what to want
+    /// of it; if that is [`Wish::Later`], [`poll_wish`](Self::poll_wish) will say more. `wanted` are the slots that are
+    /// to be refilled.
+    pub fn greeted(
+        &mut self,
+        id: LinkId,
+        is_complete: bool,
+        slots: &Arc<SlotSet>,
+        wanted: Option<&SlotSet>,
+        now: Duration,
+    ) -> Wish {
+        if let Some(old) = self.streams.get(&id.origin).map(|stream| stream.id) {
             self.lost(old);
         }
         self.first_greeting.get_or_insert(now);
-        self.links.insert(id.region(), Link { id, is_complete, wish: Wish::Later, is_settled: false });
-        self.choose(now);
+        let stream = Stream { id, slots: slots.clone(), is_complete, wish: Wish::Later, is_settled: false };
+        self.streams.insert(id.origin, stream);
+        self.choose(wanted, now);
         let wish = self.wish_now(id);
-        if let Some(link) = self.links.get_mut(&id.region()) {
-            link.wish = wish;
+        if let Some(stream) = self.streams.get_mut(&id.origin) {
+            stream.wish = wish;
         }
         wish
     }
 
-    /// A link is gone. One that was replaced before is not missed.
+    /// A stream is gone. One that was replaced before is not missed.
     pub fn lost(&mut self, id: LinkId) {
-        if self.links.get(&id.region()).is_some_and(|link| link.id == id) {
-            self.links.remove(&id.region());
-            if self.stage == Stage::Cloning(id) {
-                self.stage = Stage::Empty;
-            }
-            self.check_complete();
+        let Some(stream) = self.streams.get(&id.origin).filter(|stream| stream.id == id) else { return };
+        if self.stage == Stage::Cloning(id.region()) && !stream.is_settled {
+            self.stage = Stage::Empty;
         }
+        self.streams.remove(&id.origin);
+        self.check_complete();
     }
 
-    /// A watermark came: the link has sent all that was wanted of it.
-    pub fn watermark(&mut self, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id.region()).filter(|link| link.id == id) else { return };
-        link.is_settled = true;
-        if self.stage == Stage::Cloning(id) {
+    /// A watermark came: the stream has sent all that was wanted of it.
+    pub fn watermark(&mut self, id: LinkId, wanted: Option<&SlotSet>) {
+        let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
+        stream.is_settled = true;
+        if self.stage == Stage::Cloning(id.region())
+            && self.missing(id.region(), wanted, |stream| stream.is_settled) == 0
+        {
             self.stage = Stage::Through;
         }
         self.check_complete();
     }
 
-    /// What is wanted now of a link that was told [`Wish::Later`], if that has changed.
-    pub fn poll_wish(&mut self, id: LinkId, now: Duration) -> Option<Wish> {
-        self.choose(now);
+    /// What is wanted now of a stream that was told [`Wish::Later`], if that has changed.
+    pub fn poll_wish(&mut self, id: LinkId, wanted: Option<&SlotSet>, now: Duration) -> Option<Wish> {
+        self.choose(wanted, now);
         let wish = self.wish_now(id);
-        let link = self.links.get_mut(&id.region()).filter(|link| link.id == id && link.wish == Wish::Later)?;
-        link.wish = wish;
+        let stream = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id && stream.wish == Wish::Later)?;
+        stream.wish = wish;
         (wish != Wish::Later).then_some(wish)
     }
 
     /// When to ask [`poll_wish`](Self::poll_wish) again if nothing happens before, in monotonic time.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.stage != Stage::Empty || self.links.is_empty() {
+        if self.stage != Stage::Empty || self.streams.is_empty() {
             return None;
         }
         self.first_greeting.map(|first| first + self.options.patience)
     }
 
-    fn choose(&mut self, now: Duration) {
+    fn choose(&mut self, wanted: Option<&SlotSet>, now: Duration) {
         if self.stage != Stage::Empty {
             return;
         }
-        let impatient = self.links.len() >= self.peers || self.poll_timeout().is_some_and(|at| at <= now);
-        let complete = self.links.values().find(|link| link.is_complete);
-        let any = self.links.values().next().filter(|_| impatient);
-        if let Some(link) = complete.or(any) {
-            self.stage = Stage::Cloning(link.id);
+        let regions: BTreeSet<RegionId> = self.streams.keys().map(|origin| origin.region()).collect();
+        let impatient = regions.len() >= self.peers || self.poll_timeout().is_some_and(|at| at <= now);
+        let is_complete = |region: RegionId| {
+            let mut streams = self.streams.values().filter(|stream| stream.id.region() == region);
+            streams.any(|stream| stream.is_complete)
+        };
+        // Of those that have as much to tell the first.
+        let least_missing = |regions: &mut dyn Iterator<Item = RegionId>| {
+            regions.min_by_key(|region| self.missing(*region, wanted, |_| true))
+        };
+        let complete = least_missing(&mut regions.iter().copied().filter(|region| is_complete(*region)));
+        let any = || least_missing(&mut regions.iter().copied()).filter(|_| impatient);
+        if let Some(region) = complete.or_else(any) {
+            self.stage = Stage::Cloning(region);
         }
+    }
+
+    /// For how many of the `wanted` slots of a region no stream that `counts` speaks.
+    fn missing(&self, region: RegionId, wanted: Option<&SlotSet>, counts: impl Fn(&Stream) -> bool) -> usize {
+        let mut missing = wanted.cloned().unwrap_or_else(SlotSet::all);
+        let streams = self.streams.values().filter(|stream| stream.id.region() == region && counts(stream));
+        streams.for_each(|stream| missing.subtract(&stream.slots));
+        missing.len()
     }
 
     fn wish_now(&self, id: LinkId) -> Wish {
         match self.stage {
             Stage::Through => Wish::Resume,
-            Stage::Cloning(chosen) if chosen == id => Wish::Clone,
+            Stage::Cloning(chosen) if chosen == id.region() => Wish::Clone,
             Stage::Cloning(_) | Stage::Empty => Wish::Later,
         }
     }
 
     fn check_complete(&mut self) {
-        self.is_complete |= self.stage == Stage::Through && self.links.values().all(|link| link.is_settled);
+        self.is_complete |= self.stage == Stage::Through && self.streams.values().all(|stream| stream.is_settled);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use clock::{Incarnation, Origin, RegionId};
+
+    use node_core::slot::{SlotRange, SlotSet};
 
     use super::{Refill, RefillOptions, Wish};
     use crate::admission::LinkId;
@@ -188,6 +234,18 @@ mod tests {
 
     fn link(region: u8, epoch: u64) -> LinkId {
         LinkId { origin: Origin::new(RegionId::new(region).unwrap(), Incarnation::FIRST), epoch }
+    }
+
+    fn all() -> Arc<SlotSet> {
+        Arc::new(SlotSet::all())
+    }
+
+    fn slots(numbers: std::ops::Range<u16>) -> Arc<SlotSet> {
+        Arc::new(SlotRange::new(numbers).unwrap().iter().collect())
+    }
+
+    fn primary(life: u16) -> LinkId {
+        LinkId { origin: Origin::new(RegionId::new(2).unwrap(), Incarnation::new(life)), epoch: 1 }
     }
 
     fn refill(peers: usize) -> Refill {
@@ -203,76 +261,105 @@ mod tests {
     #[test]
     fn one_peer_sends_a_clone_and_the_others_what_is_missing_to_it() {
         let mut refill = refill(2);
-        assert_eq!(refill.greeted(link(2, 1), true, NOW), Wish::Clone);
-        assert_eq!(refill.greeted(link(3, 1), true, NOW), Wish::Later);
-        assert_eq!(refill.poll_wish(link(3, 1), NOW), None);
-        refill.watermark(link(2, 1));
+        assert_eq!(refill.greeted(link(2, 1), true, &all(), None, NOW), Wish::Clone);
+        assert_eq!(refill.greeted(link(3, 1), true, &all(), None, NOW), Wish::Later);
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), None);
+        refill.watermark(link(2, 1), None);
         assert!(!refill.is_complete());
-        assert_eq!(refill.poll_wish(link(3, 1), NOW), Some(Wish::Resume));
-        assert_eq!(refill.poll_wish(link(3, 1), NOW), None);
-        refill.watermark(link(3, 1));
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), Some(Wish::Resume));
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), None);
+        refill.watermark(link(3, 1), None);
         assert!(refill.is_complete());
-        assert_eq!(refill.greeted(link(3, 2), true, NOW), Wish::Resume);
+        assert_eq!(refill.greeted(link(3, 2), true, &all(), None, NOW), Wish::Resume);
         assert!(refill.is_complete());
     }
 
     #[test]
     fn a_complete_peer_is_waited_for_but_not_for_ever() {
         let mut refill = refill(2);
-        assert_eq!(refill.greeted(link(2, 1), false, NOW), Wish::Later);
-        assert_eq!(refill.poll_wish(link(2, 1), NOW), None);
+        assert_eq!(refill.greeted(link(2, 1), false, &all(), None, NOW), Wish::Later);
+        assert_eq!(refill.poll_wish(link(2, 1), None, NOW), None);
         let patience = refill.poll_timeout().unwrap();
-        assert_eq!(refill.poll_wish(link(2, 1), patience), Some(Wish::Clone));
+        assert_eq!(refill.poll_wish(link(2, 1), None, patience), Some(Wish::Clone));
         assert_eq!(refill.poll_timeout(), None);
     }
 
     #[test]
     fn a_complete_peer_that_comes_in_time_is_preferred() {
         let mut refill = refill(3);
-        assert_eq!(refill.greeted(link(2, 1), false, NOW), Wish::Later);
-        assert_eq!(refill.greeted(link(3, 1), true, NOW), Wish::Clone);
+        assert_eq!(refill.greeted(link(2, 1), false, &all(), None, NOW), Wish::Later);
+        assert_eq!(refill.greeted(link(3, 1), true, &all(), None, NOW), Wish::Clone);
     }
 
     #[test]
     fn at_a_cold_start_nobody_waits_once_all_have_greeted() {
         let mut refill = refill(2);
-        assert_eq!(refill.greeted(link(3, 1), false, NOW), Wish::Later);
-        assert_eq!(refill.greeted(link(2, 1), false, NOW), Wish::Clone);
-        assert_eq!(refill.poll_wish(link(3, 1), NOW), None);
+        assert_eq!(refill.greeted(link(3, 1), false, &all(), None, NOW), Wish::Later);
+        assert_eq!(refill.greeted(link(2, 1), false, &all(), None, NOW), Wish::Clone);
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), None);
     }
 
     #[test]
     fn when_the_link_of_the_clone_dies_another_is_cloned() {
         let mut refill = refill(2);
-        refill.greeted(link(2, 1), true, NOW);
-        refill.greeted(link(3, 1), true, NOW);
+        refill.greeted(link(2, 1), true, &all(), None, NOW);
+        refill.greeted(link(3, 1), true, &all(), None, NOW);
         refill.lost(link(2, 1));
         assert!(!refill.is_complete());
-        assert_eq!(refill.poll_wish(link(3, 1), NOW), Some(Wish::Clone));
-        assert_eq!(refill.greeted(link(2, 2), true, NOW), Wish::Later);
-        refill.watermark(link(3, 1));
-        assert_eq!(refill.poll_wish(link(2, 2), NOW), Some(Wish::Resume));
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), Some(Wish::Clone));
+        assert_eq!(refill.greeted(link(2, 2), true, &all(), None, NOW), Wish::Later);
+        refill.watermark(link(3, 1), None);
+        assert_eq!(refill.poll_wish(link(2, 2), None, NOW), Some(Wish::Resume));
     }
 
     #[test]
     fn a_replaced_connection_is_not_missed() {
         let mut refill = refill(1);
-        assert_eq!(refill.greeted(link(2, 1), true, NOW), Wish::Clone);
-        assert_eq!(refill.greeted(link(2, 2), true, NOW), Wish::Clone);
+        assert_eq!(refill.greeted(link(2, 1), true, &all(), None, NOW), Wish::Clone);
+        assert_eq!(refill.greeted(link(2, 2), true, &all(), None, NOW), Wish::Clone);
         refill.lost(link(2, 1));
-        refill.watermark(link(2, 1));
+        refill.watermark(link(2, 1), None);
         assert!(!refill.is_complete());
-        refill.watermark(link(2, 2));
+        refill.watermark(link(2, 2), None);
         assert!(refill.is_complete());
     }
 
     #[test]
     fn a_link_that_dies_after_the_clone_holds_nobody_back() {
         let mut refill = refill(2);
-        refill.greeted(link(2, 1), true, NOW);
-        refill.greeted(link(3, 1), true, NOW);
-        refill.watermark(link(2, 1));
+        refill.greeted(link(2, 1), true, &all(), None, NOW);
+        refill.greeted(link(3, 1), true, &all(), None, NOW);
+        refill.watermark(link(2, 1), None);
         refill.lost(link(3, 1));
+        assert!(refill.is_complete());
+    }
+
+    #[test]
+    fn a_cluster_is_cloned_by_all_its_primaries() {
+        let mut refill = refill(2);
+        let wanted = slots(0..200);
+        assert_eq!(refill.greeted(primary(1), true, &slots(0..100), Some(&wanted), NOW), Wish::Clone);
+        assert_eq!(refill.greeted(link(3, 1), true, &all(), Some(&wanted), NOW), Wish::Later);
+        refill.watermark(primary(1), Some(&wanted));
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW), None);
+        assert_eq!(refill.greeted(primary(2), true, &slots(100..300), Some(&wanted), NOW), Wish::Clone);
+        refill.watermark(primary(2), Some(&wanted));
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW), Some(Wish::Resume));
+    }
+
+    #[test]
+    fn who_speaks_for_most_of_what_is_wanted_is_cloned() {
+        let mut refill = refill(2);
+        refill.greeted(primary(1), false, &slots(0..100), None, NOW);
+        assert_eq!(refill.greeted(link(3, 1), false, &all(), None, NOW), Wish::Clone);
+    }
+
+    #[test]
+    fn a_store_that_has_something_clones_nobody() {
+        let mut refill = Refill::go_on(1, RefillOptions::default());
+        assert!(!refill.is_complete());
+        assert_eq!(refill.greeted(link(2, 1), true, &all(), None, NOW), Wish::Resume);
+        refill.watermark(link(2, 1), None);
         assert!(refill.is_complete());
     }
 }

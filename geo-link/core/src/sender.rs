@@ -19,6 +19,12 @@
 //!  +--- back off ---+------------------------+---------------------------+---------------------+
 //! ```
 //!
+//! # Another welcome
+//! What a feed brings is what its consumer had not seen when it said so. Where that is not good enough any more, the consumer
+//! says anew what it wants: because slots have changed hands over there, or because the sender asked, having come to own
+//! slots here ([`ask`](Sender::ask)). The shell makes another feed. Batches say which welcome they answer, so the consumer knows
+//! those that are still on their way from the old one, and lets them be.
+//!
 //! # When a batch leaves
 //! The first write after a pause leaves at once; what follows within `batch_delay` goes together. So a lone write
 //! waits for nothing, and under load there is one batch per delay, or per `batch_bytes` if that fills sooner. When
@@ -29,15 +35,18 @@
 //! When `window_bytes` are out and not acknowledged, the feed is not polled. That is all there is to it: the log names
 //! records and does not hold them, so what is overwritten meanwhile is sent once, and nothing is queued here.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use clock::{Estimate, Exchange, Now, Origin, Skew, Time};
-use node_core::store::{FeedItem, Polled, Seen};
+use clock::{Estimate, Exchange, Now, Origin, RegionId, Skew, Time};
+use node_core::store::{Claim, FeedItem, Polled, Seen};
 
 use crate::{
     batch::{Envelope, Packed, Packer},
     body::{BodyWriter, TimeRange},
-    frame::{Ack, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_bye},
+    frame::{Ack, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_ask, put_bye},
     limits::{BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, GREETING_TIMEOUT, PROTOCOL_VERSION},
 };
 
@@ -50,6 +59,8 @@ pub struct SenderOptions {
     pub origin: Origin,
     /// The time that all those stamps are above.
     pub birth: Time,
+    /// For which slots it speaks, when it next greets.
+    pub claim: Claim,
     /// How often the link says that it is alive, also when nobody writes.
     pub heartbeat: Duration,
     /// How many bytes may be on their way before the peer has applied them.
@@ -75,6 +86,7 @@ impl SenderOptions {
             name: name.to_owned(),
             origin,
             birth,
+            claim: Claim::all(),
             heartbeat: Duration::from_millis(50),
             window_bytes: 32 * 1024 * 1024,
             batch_bytes: 64 * 1024,
@@ -164,6 +176,11 @@ pub struct Sender {
     epoch: u64,
     is_complete: bool,
     peer: Option<Origin>,
+    /// The welcome that is being answered.
+    round: u32,
+    /// Another was asked for.
+    has_asked: bool,
+    deaf: BTreeSet<RegionId>,
     peer_frame_bytes_max: usize,
     body: BodyWriter,
     packer: Packer,
@@ -204,6 +221,9 @@ impl Sender {
             epoch: 0,
             is_complete: false,
             peer: None,
+            round: 0,
+            has_asked: false,
+            deaf: BTreeSet::new(),
             peer_frame_bytes_max: FRAME_BYTES_MAX,
             body: BodyWriter::new(),
             packer: Packer::new(),
@@ -241,6 +261,11 @@ impl Sender {
     /// Who speaks for the peer, once it has.
     pub const fn peer(&self) -> Option<Origin> {
         self.peer
+    }
+
+    /// The regions that the peer does not hear itself, and would have relayed.
+    pub const fn deaf(&self) -> &BTreeSet<RegionId> {
+        &self.deaf
     }
 
     /// The number of the last batch that was sent on this connection; zero before the first.
@@ -282,6 +307,18 @@ impl Sender {
     /// Sets what the next greeting says of this region.
     pub const fn set_complete(&mut self, is_complete: bool) {
         self.is_complete = is_complete;
+    }
+
+    /// Sets what the next greeting claims.
+    pub fn set_claim(&mut self, claim: Claim) {
+        self.options.claim = claim;
+    }
+
+    /// Asks what is wanted now, unless that was asked already: what the peer wants has changed with what we have.
+    pub fn ask(&mut self) {
+        if self.phase == Phase::Streaming && !std::mem::replace(&mut self.has_asked, true) {
+            put_ask(&mut self.greetings);
+        }
     }
 
     /// Sets the row that the next batch carries: what this region has seen in all its slots.
@@ -328,6 +365,7 @@ impl Sender {
             origin: self.options.origin,
             birth: self.options.birth,
             epoch: self.epoch,
+            claim: self.options.claim.clone(),
             complete: self.is_complete,
             frame_bytes_max: self.options.frame_bytes_max,
         };
@@ -358,7 +396,7 @@ impl Sender {
     pub fn handle_frame(&mut self, now: Now, kind: FrameKind, payload: &[u8]) -> Result<(), Malformed> {
         self.heard = now.monotonic;
         match kind {
-            FrameKind::Welcome if self.phase == Phase::Greeting || self.phase == Phase::Waiting => {
+            FrameKind::Welcome if self.phase == Phase::Greeting || self.is_up() => {
                 self.handle_welcome(now, Welcome::read(payload)?);
             }
             FrameKind::Ack if self.is_up() => self.handle_ack(now, Ack::read(payload)?)?,
@@ -422,6 +460,7 @@ impl Sender {
             origin: self.options.origin,
             epoch: self.epoch,
             sequence: self.sequence,
+            round: self.round,
             sent: now.wall,
             range: TimeRange::EMPTY,
             seen: self.row.take(),
@@ -447,7 +486,11 @@ impl Sender {
     }
 
     fn handle_welcome(&mut self, now: Now, welcome: Welcome) {
-        let Welcome { origin, birth, frame_bytes_max, want } = welcome;
+        let Welcome { origin, birth, frame_bytes_max, round, want } = welcome;
+        // What was taken from a feed for another welcome is of no use to this one.
+        self.body = BodyWriter::new();
+        self.is_sealed = false;
+        (self.round, self.has_asked) = (round, false);
         if self.phase == Phase::Greeting {
             self.peer = Some(origin);
             self.peer_frame_bytes_max = frame_bytes_max;
@@ -480,6 +523,7 @@ impl Sender {
             // An exchange that says nothing leaves the estimate as it is.
             let _ = self.skew.record(Exchange { asked, received, answered, returned: now.wall }, now.monotonic);
         }
+        self.deaf = ack.deaf;
         if let (Some(seen), Some(origin)) = (ack.seen, self.peer) {
             self.events.push_back(SenderEvent::Reported { origin, seen });
         }
@@ -508,6 +552,8 @@ impl Sender {
         self.row = None;
         self.fed = None;
         self.is_held = false;
+        self.has_asked = false;
+        self.deaf.clear();
         self.greetings.clear();
     }
 

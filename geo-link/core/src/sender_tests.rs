@@ -1,6 +1,6 @@
 //! The sending end of a link: when it greets, sends, waits and gives up.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 use node_core::{
@@ -38,7 +38,7 @@ fn receive(sender: &mut Sender, now: Now, put: impl FnOnce(&mut Vec<u8>)) -> Res
 }
 
 fn welcome(sender: &mut Sender, now: Now, want: Want) {
-    let welcome = Welcome { origin: origin(2), birth: START.wall, frame_bytes_max: 1 << 28, want };
+    let welcome = Welcome { origin: origin(2), birth: START.wall, frame_bytes_max: 1 << 28, round: 1, want };
     receive(sender, now, |out| welcome.put(out)).unwrap();
 }
 
@@ -201,7 +201,7 @@ fn an_answer_measures_the_peers_clock_and_reports_its_progress() {
     let received = ahead(START.wall.after(40 * MS));
     let seen: Seen = [(origin(1), START.wall)].into_iter().collect();
     let echo = Some(Echo { asked, received, answered: received });
-    let ack = Ack { sequence: 1, held: true, echo, seen: Some(seen.clone()) };
+    let ack = Ack { sequence: 1, held: true, echo, seen: Some(seen.clone()), deaf: BTreeSet::new() };
     receive(&mut sender, START.after(80 * MS), |out| ack.put(out)).unwrap();
     let estimate = sender.estimate().unwrap();
     assert!(estimate.offset.magnitude().abs_diff(300 * MS) < MS && estimate.rtt.abs_diff(80 * MS) < MS);
@@ -231,6 +231,7 @@ fn a_batch_that_the_peer_does_not_take_is_not_sent() {
         origin: origin(2),
         birth: START.wall,
         frame_bytes_max: 1 << 20,
+        round: 1,
         want: Want::Clone(SeenTable::new(SlotRange::ALL)),
     };
     receive(&mut sender, START, |out| welcome.put(out)).unwrap();
@@ -238,6 +239,34 @@ fn a_batch_that_the_peer_does_not_take_is_not_sent() {
     feed(&mut sender, START, &vec![0; 1 << 20]);
     sender.poll_transmit(START, &mut Vec::new());
     assert!(matches!(ended(&mut sender), Some(LinkEnd::TooLarge(_))));
+}
+
+#[test]
+fn it_asks_once_and_answers_another_welcome_with_another_feed() {
+    let mut sender = streaming(START);
+    feed(&mut sender, START, b"of the old feed");
+    sender.ask();
+    sender.ask();
+    let mut out = Vec::new();
+    sender.poll_transmit(START, &mut out);
+    let (kind, _) = frame(|bytes| *bytes = out.clone());
+    assert_eq!(kind, FrameKind::Ask);
+    feed(&mut sender, START, b"of the old feed too");
+    let again = Welcome {
+        origin: origin(2),
+        birth: START.wall,
+        frame_bytes_max: 1 << 28,
+        round: 2,
+        want: Want::Resume(SeenTable::new(SlotRange::ALL)),
+    };
+    receive(&mut sender, START, |out| again.put(out)).unwrap();
+    assert!(matches!(drain_events(&mut sender)[..], [SenderEvent::Wanted(Want::Resume(_))]));
+    out.clear();
+    assert!(sender.poll_transmit(START, &mut out).is_none(), "what was taken from the old feed is gone");
+    feed(&mut sender, START, b"of the new one");
+    sender.poll_transmit(START, &mut out).unwrap();
+    let (_, payload) = frame(|bytes| *bytes = out.clone());
+    assert_eq!(Unpacker::new().unpack(&payload, 1 << 20).unwrap().envelope.round, 2);
 }
 
 #[test]

@@ -309,6 +309,11 @@ impl Feed {
         }
     }
 
+    /// The regions that are carried for a consumer that cannot hear them.
+    pub const fn relayed(&self) -> &BTreeSet<RegionId> {
+        &self.relayed
+    }
+
     /// Whether this node has come to own slots that the feed is not about.
     pub fn lacks_slots(&self, store: &Store) -> bool {
         let (Some(slots), Some(owned)) = (&self.slots, store.owned()) else { return false };

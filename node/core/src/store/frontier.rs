@@ -202,8 +202,6 @@ impl Matrix {
     /// The frontier of the slots `owned` (all, if none are named), of which this node has seen `own_seen`, its own origin's
     /// watermark among it.
     pub fn frontier(&self, own_seen: &Seen, owned: Option<&SlotSet>) -> Time {
-        let everything = SlotSet::all();
-        let owned = owned.unwrap_or(&everything);
         if !self.regions.keys().all(|region| self.is_spoken_for(*region, owned)) {
             return Time::ZERO;
         }
@@ -223,9 +221,9 @@ impl Matrix {
         frontier.unwrap_or(Time::ZERO)
     }
 
-    /// Whether somebody speaks for each of these slots of a region.
-    fn is_spoken_for(&self, region: RegionId, slots: &SlotSet) -> bool {
-        let mut left = slots.clone();
+    /// Whether somebody speaks for each of these slots (all, if none are named) of a region.
+    pub fn is_spoken_for(&self, region: RegionId, slots: Option<&SlotSet>) -> bool {
+        let mut left = slots.cloned().unwrap_or_else(SlotSet::all);
         self.speakers(region).for_each(|(_, spoken_for)| left.subtract(spoken_for));
         left.is_empty()
     }
