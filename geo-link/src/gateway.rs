@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    incoming,
+    accept,
+    dial::Dial,
     limits::{FAREWELL, LAG_INTERVAL},
     options::{GatewayOptions, TlsMaterial},
     outgoing,
     region::Region,
     status::LinksStatus,
-    tls::TlsError,
+    tls::{self, Credentials, TlsError},
 };
 
 /// What the process must act on.
@@ -89,6 +90,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     region: Arc<Region>,
+    credentials: Arc<Credentials>,
     local_addr: SocketAddr,
     shutdown: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -111,15 +113,17 @@ impl Gateway {
         let listener = TcpListener::bind(options.listen).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let region = Arc::new(Region::new(options, store, clock, Box::new(host))?);
+        let credentials = Arc::new(Credentials::new(&options.name, tls::LINK, &options.tls)?);
+        let region = Region::new(&options.name, &options.peers, options.links, store, clock, Box::new(host));
+        let region = Arc::new(region);
         let shutdown = CancellationToken::new();
         let (started, has_started) = mpsc::sync_channel(1);
         let body = {
-            let (region, shutdown) = (region.clone(), shutdown.clone());
-            move || run(region, listener, shutdown, &started)
+            let (region, credentials, shutdown) = (region.clone(), credentials.clone(), shutdown.clone());
+            move || run(region, credentials, listener, shutdown, &started)
         };
         let thread = thread::Builder::new().name("gateway".into()).spawn(body).map_err(StartError::Thread)?;
-        let gateway = Self { region, local_addr, shutdown, thread: Some(thread) };
+        let gateway = Self { region, credentials, local_addr, shutdown, thread: Some(thread) };
         match has_started.recv() {
             Ok(Ok(())) => Ok(gateway),
             Ok(Err(error)) => Err(StartError::Thread(error)),
@@ -157,7 +161,7 @@ impl Gateway {
     /// # Errors
     /// [`TlsError`]; those that were in use still are.
     pub fn reload_tls(&self, material: &TlsMaterial) -> Result<(), TlsError> {
-        self.region.credentials.reload(material)
+        self.credentials.reload(material)
     }
 
     /// Shuts down: links say goodbye, the thread ends.
@@ -184,6 +188,7 @@ impl Drop for Gateway {
 /// The gateway's thread.
 fn run(
     region: Arc<Region>,
+    credentials: Arc<Credentials>,
     listener: TcpListener,
     shutdown: CancellationToken,
     started: &mpsc::SyncSender<io::Result<()>>,
@@ -199,20 +204,26 @@ fn run(
         };
         // The other end waits for this, so it is there.
         let _ = started.send(Ok(()));
-        serve(region, listener, shutdown).await;
+        serve(region, credentials, listener, shutdown).await;
     });
     // A look-up of a name may hang for longer than anybody wants to wait.
     runtime.shutdown_timeout(FAREWELL);
 }
 
 /// Serves all links until `shutdown`.
-async fn serve(region: Arc<Region>, listener: tokio::net::TcpListener, shutdown: CancellationToken) {
+async fn serve(
+    region: Arc<Region>,
+    credentials: Arc<Credentials>,
+    listener: tokio::net::TcpListener,
+    shutdown: CancellationToken,
+) {
     let mut tasks = JoinSet::new();
-    tasks.spawn(incoming::run(region.clone(), listener, shutdown.clone()));
+    tasks.spawn(accept::run(region.clone(), credentials.clone(), listener, shutdown.clone()));
     for peer in &region.peers {
         let (region, peer, shutdown) = (region.clone(), peer.clone(), shutdown.clone());
         let span = tracing::info_span!("link", from = region.name, to = peer.peer.name);
-        tasks.spawn(async move { outgoing::run(&region, &peer, &shutdown).await }.instrument(span));
+        let dial = Dial { peer: peer.peer.clone(), credentials: credentials.clone() };
+        tasks.spawn(async move { outgoing::run(&region, &peer, &dial, &shutdown).await }.instrument(span));
     }
     tasks.spawn(keep_lag(region, shutdown));
     while let Some(ended) = tasks.join_next().await {

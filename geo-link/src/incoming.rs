@@ -1,49 +1,43 @@
-//! Links from peers: accepts, and applies their writes. Mirror image of `outgoing`.
+//! The end of a stream at the store that its records are for: applies them. Mirror image of `outgoing`.
 //!
 //! A thin loop around [`Receiver`]: bytes in, time, events, batches to the store, answers out, sleep. Each connection
 //! has its own task and its own intake. What one sends, be it garbage, ends that one; what one withholds holds up
 //! nobody; and a large batch is applied in turns, between which the others get theirs.
+//!
+//! In a cluster a stream is for the slots that this node owned when it was welcomed. When slots change hands it ends; whoever
+//! splits it by owner begins it anew.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant as StdInstant},
-};
+use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
     Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish,
     limits::SMALL_FRAME_BYTES_MAX,
 };
-use node_core::store::{HeapFull, Intake, Tally};
+use node_core::{
+    slot::SlotSet,
+    store::{Claim, FeedItem, HeapFull, Intake, Tally},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::{JoinSet, yield_now},
-    time::{Instant, sleep_until, timeout},
+    task::yield_now,
+    time::{Instant, sleep_until},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    limits::{FAREWELL, FRAMES_PER_TURN, INCOMING_MAX, ITEMS_PER_TURN, MARK_RECHECK, TURNED_AWAY_LOG_INTERVAL},
-    names,
+    limits::{FAREWELL, FRAMES_PER_TURN, ITEMS_PER_TURN, MARK_RECHECK},
     pipe::Pipe,
     region::{PeerState, Region},
     status::InState,
     tls,
+    turned_away::TurnedAway,
 };
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("no handshake in time")]
-    Timeout,
-    #[error("the peer's certificate names no region that is configured here, but {0:?}")]
-    Stranger(Vec<String>),
     #[error(transparent)]
     Broken(#[from] tls::Broken),
     #[error("{0}")]
@@ -52,6 +46,8 @@ enum Lost {
     Full(#[from] HeapFull),
     #[error("a newer connection has taken the place of this one")]
     Replaced,
+    #[error("slots have changed hands")]
+    Moved,
     #[error("shutting down")]
     Shutdown,
 }
@@ -68,78 +64,18 @@ impl From<Malformed> for Lost {
     }
 }
 
-/// Accepts links until `shutdown`, and then waits for those that it has accepted.
-pub(crate) async fn run(region: Arc<Region>, listener: TcpListener, shutdown: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(INCOMING_MAX));
-    let turned_away = Arc::new(TurnedAway::default());
-    let mut tasks = JoinSet::new();
-    loop {
-        let (stream, addr) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = tasks.join_next() => continue,
-            accepted = accept(&listener, &permits) => accepted,
-        };
-        let (region, shutdown, turned_away) = (region.clone(), shutdown.clone(), turned_away.clone());
-        tasks.spawn(async move {
-            let (stream, _permit) = stream;
-            serve(&region, stream, addr, &shutdown, &turned_away).await;
-        });
-    }
-    while tasks.join_next().await.is_some() {}
-}
-
-type Permitted = (TcpStream, tokio::sync::OwnedSemaphorePermit);
-
-/// The next connection, once there is room for it.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (Permitted, SocketAddr) {
-    loop {
-        let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        match listener.accept().await {
-            Ok((stream, addr)) => return ((stream, permit), addr),
-            Err(error) => {
-                // Out of descriptors, or a client that was gone before it was accepted.
-                tracing::warn!(%error, "cannot accept a link");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Serves one connection until it ends.
-async fn serve(
+/// Serves one connection, whose other end is of one of the regions `names`, until it ends.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     region: &Region,
-    stream: TcpStream,
-    addr: SocketAddr,
+    names: Vec<String>,
+    stream: S,
+    addr: &str,
     shutdown: &CancellationToken,
     turned_away: &TurnedAway,
 ) {
-    let greeted = tokio::select! {
-        () = shutdown.cancelled() => return,
-        greeted = timeout(region.links.timeout, handshake(region, stream)) => greeted.unwrap_or(Err(Lost::Timeout)),
-    };
-    match greeted {
-        Ok((stream, names)) => {
-            let mut link = Link::new(region, names, stream);
-            let lost = link.serve(shutdown).await;
-            link.finish(lost, addr, turned_away).await;
-        }
-        Err(lost) => turned_away.note("tls", addr, &lost),
-    }
-}
-
-/// Both ends show their certificates. Returns the regions that the peer's names.
-async fn handshake(region: &Region, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Vec<String>), Lost> {
-    stream.set_nodelay(true)?;
-    // Our answers to a peer that is gone must fail some time, also while its batches are held and nothing is read.
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(region.links.timeout * 2))?;
-    let stream = TlsAcceptor::from(region.credentials.server()).accept(stream).await?;
-    let names = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::regions_of).unwrap_or_default();
-    if region.peers.iter().any(|peer| names.contains(&peer.peer.name)) {
-        Ok((stream, names))
-    } else {
-        Err(Lost::Stranger(names))
-    }
+    let mut link = Link::new(region, names, stream);
+    let lost = link.serve(shutdown).await;
+    link.finish(lost, addr, turned_away).await;
 }
 
 /// One connection.
@@ -150,6 +86,8 @@ struct Link<'a, S> {
     receiver: Receiver,
     pipe: Pipe<S>,
     intake: Intake,
+    /// The slots that this node owned when the stream was welcomed, if not all.
+    owned: Option<Arc<SlotSet>>,
     /// Which link this is, once it was let in.
     admitted: Option<Admitted<'a>>,
     rowed: Option<Duration>,
@@ -180,13 +118,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         };
         let receiver = Receiver::new(options, region.now());
         let pipe = Pipe::new(stream, SMALL_FRAME_BYTES_MAX);
-        let intake = Intake::default();
         Self {
             region,
             names,
             receiver,
             pipe,
-            intake,
+            intake: Intake::default(),
+            owned: None,
             admitted: None,
             rowed: None,
             shown: None,
@@ -215,6 +153,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         for _ in 0..FRAMES_PER_TURN {
             let now = self.region.now();
             self.handle_events(now)?;
+            if self.has_moved() {
+                return Err(Lost::Moved);
+            }
             self.awaits_mark = self.receiver.ready_until(now).is_some_and(|last| !self.region.host.covers(last));
             if self.awaits_mark {
                 break;
@@ -278,6 +219,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         while let Some(event) = self.receiver.poll_event() {
             match event {
                 ReceiverEvent::Greeted(hello) => self.admit(&hello, now),
+                ReceiverEvent::Asked => self.welcome(now),
                 ReceiverEvent::Reported { origin, seen } => self.region.report(origin, &seen),
                 ReceiverEvent::Held(ahead) => {
                     tracing::warn!(?ahead, "holding a batch: the peer's clock is ahead of ours, or ours is behind");
@@ -302,12 +244,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         match region.admit(peer, hello) {
             Ok((id, replaced)) => {
                 let span = tracing::info_span!("link", from = hello.name, to = region.name);
-                let wish = region.greeted(id, hello.complete, now);
+                let wish = region.greeted(id, hello, now);
                 span.in_scope(|| tracing::info!(origin = %id.origin, ?wish, "link is up"));
                 peer.update_in(|status| status.last_error = None);
                 self.admitted = Some(Admitted { peer, id, replaced, span, wish });
                 self.pipe.inbox.allow(region.links.frame_bytes_max);
-                self.receiver.welcome(now, region.want(wish, now));
+                self.welcome(now);
             }
             Err(refusal) => self.receiver.refuse(refusal),
         }
@@ -319,8 +261,22 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         if let Some(wish) = self.region.poll_wish(link.id, now) {
             link.wish = wish;
             link.span.in_scope(|| tracing::info!(?wish, "asking for what is missing"));
-            self.receiver.welcome(now, self.region.want(wish, now));
+            self.welcome(now);
         }
+    }
+
+    /// Says what is wanted, from here on, of the slots that this node owns.
+    fn welcome(&mut self, now: Now) {
+        let Some(link) = &self.admitted else { return };
+        self.owned = self.region.store.owned();
+        self.intake = self.owned.as_ref().map_or_else(Intake::default, |owned| Intake::of_slots((**owned).clone()));
+        self.receiver.welcome(now, self.region.want(link.wish, now));
+    }
+
+    /// Slots have come or gone since the stream was welcomed.
+    fn has_moved(&self) -> bool {
+        let owned = self.region.store.owned();
+        self.admitted.is_some() && owned.as_ref().map(Arc::as_ptr) != self.owned.as_ref().map(Arc::as_ptr)
     }
 
     /// Applies a batch, in turns.
@@ -332,6 +288,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
             self.intake.take(&self.region.store, &item, self.receiver.sender_saw(), now)?;
+            if let FeedItem::Speaks { origin, epoch, slots } = &item
+                && *origin == id.origin
+            {
+                self.region.claim(*origin, &Claim { epoch: *epoch, slots: slots.clone() });
+            }
             self.items += 1;
             if self.items >= ITEMS_PER_TURN {
                 self.items = 0;
@@ -366,6 +327,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
             self.rowed = Some(now.monotonic);
             self.receiver.set_row(self.region.row(now));
+            self.receiver.set_deaf(self.region.deaf(now));
         }
         self.receiver.poll_transmit(now, self.pipe.out());
     }
@@ -380,18 +342,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             Wish::Clone | Wish::Resume => InState::Streaming,
         };
         if self.shown.replace(state) != Some(state) {
-            link.peer.update_in(|status| (status.up, status.state) = (true, state));
+            link.peer.show(link.id, state);
         }
     }
 
     /// The connection has ended: last words, status, log.
-    async fn finish(mut self, lost: Lost, addr: SocketAddr, turned_away: &TurnedAway) {
+    async fn finish(mut self, lost: Lost, addr: &str, turned_away: &TurnedAway) {
         match (&lost, &self.admitted) {
-            (Lost::Shutdown, _) => self.receiver.say_bye(),
+            (Lost::Shutdown | Lost::Moved, _) => self.receiver.say_bye(),
             (Lost::Replaced, Some(link)) => {
-                let live = self.region.store.matrix().live_origin(link.id.region());
-                let by_another_life = live.filter(|live| *live != link.id.origin).map(Refusal::Superseded);
-                self.receiver.refuse(by_another_life.unwrap_or(Refusal::Replaced));
+                self.receiver.refuse(self.region.why_replaced(link.id));
             }
             _ => {}
         }
@@ -405,18 +365,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             turned_away.count("malformed");
         }
         span.in_scope(|| match lost {
-            Lost::Shutdown | Lost::Replaced | Lost::End(LinkEnd::Bye) => {
+            Lost::Shutdown | Lost::Moved | Lost::Replaced | Lost::End(LinkEnd::Bye) => {
                 tracing::info!(reason = %lost, %addr, "link is closed");
             }
             _ => tracing::warn!(error = %lost, %addr, "link is down"),
         });
         self.region.lost(id);
-        if self.region.is_current(id) {
-            peer.update_in(|status| {
-                (status.up, status.state) = (false, InState::Down);
-                status.last_error = Some(lost.to_string());
-            });
-        }
+        peer.ended(id, lost.to_string(), self.region.now());
     }
 }
 
@@ -427,29 +382,3 @@ fn difference(after: Tally, before: Tally) -> Tally {
         refused: after.refused - before.refused,
     }
 }
-
-/// Connections that never became links: counted all, logged now and then.
-#[derive(Debug, Default)]
-struct TurnedAway {
-    logged: Mutex<Option<StdInstant>>,
-}
-
-impl TurnedAway {
-    fn note(&self, reason: &'static str, addr: SocketAddr, error: &Lost) {
-        self.count(reason);
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|at| at.elapsed() >= TURNED_AWAY_LOG_INTERVAL) {
-            *logged = Some(StdInstant::now());
-            tracing::warn!(%addr, %error, reason, "incoming link is turned away");
-        } else {
-            tracing::debug!(%addr, %error, reason, "incoming link is turned away");
-        }
-    }
-
-    fn count(&self, reason: &'static str) {
-        metrics::counter!(names::LINK_REFUSED_TOTAL, "reason" => reason).increment(1);
-    }
-}
-
-/// The pause after a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! The gateway of a region: the links to and from all others, over mutually authenticated TLS.
 //!
-//! A link A -> B is one connection, dialled by A, on which A's writes flow to B and acknowledgements back; the way back
-//! is another link, dialled by B. What is said on it, and when, is decided by `geo-link-core`; PROTOCOL.md beside this
+//! A link A -> B consists of streams: one connection, dialled by A, from each node that stamps A's writes, on which they flow to
+//! B and acknowledgements back; the way back is another link, dialled by B. What is said on it, and when, is decided by `geo-link-core`; PROTOCOL.md beside this
 //! crate is the protocol as a document. Here are the sockets, TLS, the tasks, the metrics and the status.
 //!
 //! # What holds
@@ -11,9 +11,12 @@
 //! - **Nobody is believed for what it says.** A peer is the region that its certificate names, or is turned away.
 //!
 //! # Where what is
-//! [`Gateway`] (start, status, shutdown); `outgoing` and `incoming` (the loops of the two ends); `pipe` (a socket);
-//! `region` (what links share); `tls`; [`names`] (metrics).
+//! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`; [`Streams`] (in a node
+//! of a cluster); `outgoing` and `incoming` (the loops of a stream's two ends); `pipe` (a socket); `region` (what the ends at
+//! one store share); `tls`; [`names`] (metrics).
 
+mod accept;
+mod dial;
 mod gateway;
 mod incoming;
 pub mod limits;
@@ -24,10 +27,14 @@ mod outgoing;
 mod pipe;
 mod region;
 mod status;
+mod streams;
 pub mod tls;
+mod turned_away;
 
 pub use gateway::{Gateway, GatewayEvent, Host, StartError};
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
+pub use outgoing::Connect;
 pub use pipe::Pipe;
 pub use status::{InState, InStatus, LinksStatus, OutState, OutStatus};
+pub use streams::Streams;
 pub use tls::TlsError;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-/// Incoming connections at a time, those that are still being greeted among them: every region twice.
+/// Incoming connections at a time, those that are still being greeted among them: every region with a few primaries, twice.
 ///
 /// Policy: further ones wait in the listen queue.
-pub const INCOMING_MAX: usize = 126;
+pub const INCOMING_MAX: usize = 512;
 
 /// Bytes that wait to be written to a socket. With more, nothing is taken from the feed: there it can be conflated.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
@@ -33,6 +33,10 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 ///
 /// Measured with two origins: 40 us if there are none, 1 ms if there are some in every slot.
 pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long nothing may arrive from a region before the others are asked to relay it: longer than a connection takes to come
+/// back that was only broken.
+pub const DEAF_AFTER: Duration = Duration::from_secs(2);
 
 /// How often the gauges and the status of a link are brought up to date.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,4 +1,5 @@
-//! The link to a peer: dials, and carries this region's writes for as long as the gateway runs.
+//! The beginning of a stream, at the store whose writes it carries to a peer: dials, and carries them for as long as the store
+//! has one life.
 //!
 //! A thin loop around [`Sender`]: bytes in, time, events, items from the feed, bytes out, sleep. Each peer has its own
 //! task and its own feed, so a peer that is slow or gone costs the others nothing: its feed is not polled, and that
@@ -8,18 +9,14 @@ use std::{io, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want,
-    limits::{GREETING_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
+    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
 };
 use node_core::store::{Feed, Scope};
-use rustls::pki_types::InvalidDnsNameError;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     task::yield_now,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -33,12 +30,10 @@ use crate::{
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    #[error("{0}")]
+    Dial(String),
     #[error("cannot connect in time")]
     Timeout,
-    #[error("the region's name is no DNS label: {0}")]
-    Name(#[from] InvalidDnsNameError),
     #[error(transparent)]
     Broken(#[from] tls::Broken),
     #[error("{0}")]
@@ -59,8 +54,19 @@ impl From<Malformed> for Lost {
     }
 }
 
-/// Keeps the link to `peer` until `shutdown`.
-pub(crate) async fn run(region: &Region, peer: &PeerState, shutdown: &CancellationToken) {
+/// How a peer is reached.
+pub trait Connect {
+    /// What connects to it.
+    type Stream: AsyncRead + AsyncWrite + Unpin;
+    /// Why it cannot be reached.
+    type Error: std::fmt::Display;
+
+    /// Connects. May be dropped at any await.
+    fn connect(&self) -> impl Future<Output = Result<Self::Stream, Self::Error>> + Send;
+}
+
+/// Keeps the stream to `peer` until `shutdown`.
+pub(crate) async fn run(region: &Region, peer: &PeerState, connector: &impl Connect, shutdown: &CancellationToken) {
     let mut sender = Sender::new(sender_options(region));
     let mut is_repeated = false;
     loop {
@@ -75,7 +81,11 @@ pub(crate) async fn run(region: &Region, peer: &PeerState, shutdown: &Cancellati
         sender.dial(region.now());
         let connected = tokio::select! {
             () = shutdown.cancelled() => return,
-            connected = connect(region, peer) => connected,
+            connected = timeout(region.links.timeout, connector.connect()) => match connected {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) => Err(Lost::Dial(error.to_string())),
+                Err(_) => Err(Lost::Timeout),
+            },
         };
         let (lost, was_up) = match connected {
             Ok(stream) => {
@@ -121,16 +131,6 @@ fn sender_options(region: &Region) -> SenderOptions {
     }
 }
 
-async fn connect(region: &Region, peer: &PeerState) -> Result<TlsStream<TcpStream>, Lost> {
-    let name = tls::server_name(&peer.peer.name)?;
-    let attempt = async {
-        let stream = TcpStream::connect(&peer.peer.addr).await.map_err(Lost::Connect)?;
-        stream.set_nodelay(true).map_err(Lost::Connect)?;
-        TlsConnector::from(region.credentials.client()).connect(name, stream).await.map_err(Lost::from)
-    };
-    timeout(region.links.timeout, attempt).await.unwrap_or(Err(Lost::Timeout))
-}
-
 /// One connection.
 struct Link<'a, S> {
     region: &'a Region,
@@ -164,6 +164,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// Serves the connection until it ends, and says why it did.
     async fn serve(&mut self, shutdown: &CancellationToken) -> Lost {
         self.sender.set_complete(self.region.is_complete());
+        self.sender.set_claim(self.region.store.claim());
         self.sender.handle_connected(self.region.now());
         let lost = loop {
             if let Err(lost) = self.work() {
@@ -267,8 +268,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let (store, peer) = (&self.region.store, self.sender.peer());
         let Some(consumer) = peer else { return };
         let scope = Scope::Region(store.origin().region());
-        // No more tables from here on.
-        self.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
         self.feed = match want {
             Want::Clone(seen) => Some(Feed::clone_rest(store, scope, consumer, seen)),
             Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
@@ -283,6 +282,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
+        if feed.lacks_slots(&self.region.store) {
+            // What the peer has seen of them only the peer knows.
+            self.sender.ask();
+        }
+        if feed.relayed() != self.sender.deaf() {
+            tracing::info!(regions = ?self.sender.deaf(), "relaying regions that the peer cannot hear");
+            feed.relay(&self.region.store, self.sender.deaf().clone());
+        }
         if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
             self.orphans_queued = now.monotonic;
             feed.queue_orphans(&self.region.store);

@@ -1,27 +1,29 @@
-//! What all links of a region share: the store, the clock, who is let in, the refill, and what is known of each peer.
+//! What the ends of all streams at one store share: the store, the clock, who is let in, the refill, and what is known of
+//! each peer.
 //!
 //! Everything here is locked for moments and never across an await. Where two locks are held, that of `inbound` was
 //! taken first.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use clock::{Estimate, Now, Origin, OsClock, RegionId, Time};
+use clock::{Estimate, Incarnation, Now, Origin, OsClock, RegionId, Time};
 use geo_link_core::{Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag};
-use node_core::store::{Seen, Store};
+use node_core::store::{Claim, Seen, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     GatewayEvent, Host,
+    limits::DEAF_AFTER,
     metrics::PeerMetrics,
-    options::{GatewayOptions, LinkOptions, Peer},
+    options::{LinkOptions, Peer},
     status::{InState, InStatus, LinksStatus, OutStatus},
-    tls::{self, Credentials, TlsError},
 };
 
 /// See the head of this file.
@@ -30,13 +32,12 @@ pub(crate) struct Region {
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<OsClock>,
     pub(crate) links: LinkOptions,
-    pub(crate) credentials: Credentials,
     pub(crate) peers: Vec<Arc<PeerState>>,
     /// The log has news.
     pub(crate) news: Arc<Notify>,
     /// What is wanted of a link may have changed.
     pub(crate) wishes: Notify,
-    started: Time,
+    started: Now,
     inbound: Mutex<Inbound>,
     row: Mutex<Row>,
     pub(crate) host: Box<dyn Host>,
@@ -62,36 +63,56 @@ pub(crate) struct PeerState {
     r#in: Mutex<InStatus>,
     /// How far the peer's clock is certainly ahead of ours.
     ahead: Mutex<Duration>,
-    /// Ends the incoming connection that is the link now.
-    current: Mutex<CancellationToken>,
+    /// The streams that arrive, by who stamps what they bring.
+    streams: Mutex<Incoming>,
+}
+
+/// The streams that arrive from a peer.
+#[derive(Debug, Default)]
+struct Incoming {
+    /// What ends each, and where it stands.
+    by_origin: BTreeMap<Origin, (LinkId, CancellationToken, InState)>,
+    /// When the last of them ended; nothing if there is one, or none ever was.
+    silent_since: Option<Duration>,
 }
 
 impl Region {
     pub(crate) fn new(
-        options: &GatewayOptions,
+        name: &str,
+        peers: &[Peer],
+        links: LinkOptions,
         store: Arc<Store>,
         clock: Arc<OsClock>,
         host: Box<dyn Host>,
-    ) -> Result<Self, TlsError> {
-        let peers: Vec<_> = options.peers.iter().map(|peer| Arc::new(PeerState::new(&options.name, peer))).collect();
+    ) -> Self {
+        let peers: Vec<_> = peers.iter().map(|peer| Arc::new(PeerState::new(name, peer))).collect();
         let news = Arc::new(Notify::new());
         let wake = news.clone();
         store.on_news(move || wake.notify_waiters());
-        let refill = Refill::new(peers.len(), options.links.refill);
-        Ok(Self {
-            name: options.name.clone(),
-            credentials: Credentials::new(&options.name, tls::LINK, &options.tls)?,
-            links: options.links,
+        let refill = Refill::new(peers.len(), links.refill);
+        Self {
+            name: name.to_owned(),
+            links,
             peers,
             news,
             wishes: Notify::new(),
-            started: clock.now().wall,
+            started: clock.now(),
             inbound: Mutex::new(Inbound { admission: Admission::new(), refill }),
             row: Mutex::new(Row { at: None, seen: Seen::new() }),
             store,
             clock,
             host,
-        })
+        }
+    }
+
+    /// The store has begun another life: what other regions have to say is heard anew. One that has something of them
+    /// already need not be cloned into.
+    pub(crate) fn begin_life(&self) {
+        let (seen, own) = (self.store.seen_table(self.now()), self.store.origin().region());
+        let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
+        let begin = if has_something { Refill::go_on } else { Refill::new };
+        *lock(&self.inbound) =
+            Inbound { admission: Admission::new(), refill: begin(self.peers.len(), self.links.refill) };
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -111,12 +132,21 @@ impl Region {
 
     /// Whether this link sends a clone.
     pub(crate) fn is_cloning(&self, id: LinkId) -> bool {
-        lock(&self.inbound).refill.cloning() == Some(id)
+        lock(&self.inbound).refill.cloning() == Some(id.region())
     }
 
-    /// Takes note of who speaks for a peer.
+    /// Takes note of who answers for a peer. Only the one node of a region speaks for it by its answer; what the primaries of a
+    /// cluster have to say comes with their streams.
     pub(crate) fn announce(&self, peer: &PeerState, origin: Origin, birth: Time) -> Result<(), Refusal> {
-        self.store.update_matrix(|matrix| announce(matrix, peer.peer.id, origin, birth))
+        if origin.incarnation() == Incarnation::UNBORN && origin.region() == peer.peer.id {
+            return Ok(());
+        }
+        self.store.update_matrix(|matrix| announce(matrix, peer.peer.id, origin, birth, &Claim::all()))
+    }
+
+    /// A peer says for which slots one of its origins speaks from now on.
+    pub(crate) fn claim(&self, origin: Origin, claim: &Claim) {
+        self.store.update_matrix(|matrix| matrix.announce(origin, matrix.birth(origin), claim));
     }
 
     /// Takes note of what a peer has seen.
@@ -132,27 +162,49 @@ impl Region {
         }
     }
 
-    /// Lets the sender of an incoming connection in, in the place of whichever connection was the link before; that
-    /// one is told to end. Returns what ends this one.
+    /// Lets the sender of an incoming connection in, in the place of whichever connection was the stream of its origin
+    /// before; that one is told to end, and so are those of origins that speak no more. Returns what ends this one.
     pub(crate) fn admit(&self, peer: &PeerState, hello: &Hello) -> Result<(LinkId, CancellationToken), Refusal> {
         let known = (peer.peer.name.as_str(), peer.peer.id);
         let mut inbound = lock(&self.inbound);
         let id = self.store.update_matrix(|matrix| inbound.admission.admit(matrix, known, hello))?;
         let token = CancellationToken::new();
-        std::mem::replace(&mut *lock(&peer.current), token.clone()).cancel();
+        let matrix = self.store.matrix();
+        let mut streams = lock(&peer.streams);
+        streams.silent_since = None;
+        let former = streams.by_origin.insert(id.origin, (id, token.clone(), InState::Waiting));
+        former.into_iter().for_each(|(_, token, _)| token.cancel());
+        streams.by_origin.retain(|origin, (_, token, _)| {
+            let stays = *origin == id.origin || matrix.is_live(*origin);
+            if !stays {
+                token.cancel();
+            }
+            stays
+        });
         Ok((id, token))
     }
 
+    /// The regions from which nothing has arrived for [`DEAF_AFTER`].
+    pub(crate) fn deaf(&self, now: Now) -> BTreeSet<RegionId> {
+        let is_deaf = |peer: &&Arc<PeerState>| {
+            let streams = lock(&peer.streams);
+            let since = streams.silent_since.unwrap_or(self.started.monotonic);
+            streams.by_origin.is_empty() && now.monotonic >= since + DEAF_AFTER
+        };
+        self.peers.iter().filter(is_deaf).map(|peer| peer.peer.id).collect()
+    }
+
     /// What to want of a link that was let in.
-    pub(crate) fn greeted(&self, id: LinkId, is_complete: bool, now: Now) -> Wish {
-        let wish = lock(&self.inbound).refill.greeted(id, is_complete, now.monotonic);
+    pub(crate) fn greeted(&self, id: LinkId, hello: &Hello, now: Now) -> Wish {
+        let (slots, owned) = (&hello.claim.slots, self.store.owned());
+        let wish = lock(&self.inbound).refill.greeted(id, hello.complete, slots, owned.as_deref(), now.monotonic);
         self.wishes.notify_waiters();
         wish
     }
 
     /// What to want now of a link that is waiting, if that has changed.
     pub(crate) fn poll_wish(&self, id: LinkId, now: Now) -> Option<Wish> {
-        lock(&self.inbound).refill.poll_wish(id, now.monotonic)
+        lock(&self.inbound).refill.poll_wish(id, self.store.owned().as_deref(), now.monotonic)
     }
 
     /// When to ask again, in monotonic time.
@@ -173,7 +225,7 @@ impl Region {
     pub(crate) fn watermark(&self, id: LinkId) {
         let mut inbound = lock(&self.inbound);
         let (was_cloning, was_complete) = (inbound.refill.cloning(), inbound.refill.is_complete());
-        inbound.refill.watermark(id);
+        inbound.refill.watermark(id, self.store.owned().as_deref());
         let (is_cloning, is_complete) = (inbound.refill.cloning(), inbound.refill.is_complete());
         drop(inbound);
         self.refill_changed(was_cloning != is_cloning, is_complete && !was_complete);
@@ -189,9 +241,12 @@ impl Region {
         self.refill_changed(true, is_complete && !was_complete);
     }
 
-    /// Whether this connection is still the link from its region.
-    pub(crate) fn is_current(&self, id: LinkId) -> bool {
-        lock(&self.inbound).admission.is_current(id)
+    /// Why another connection has the place of this one.
+    pub(crate) fn why_replaced(&self, id: LinkId) -> Refusal {
+        let matrix = self.store.matrix();
+        let another = matrix.speakers(id.region()).map(|(origin, _)| origin).find(|origin| *origin != id.origin);
+        let by_another_life = another.filter(|_| !matrix.is_live(id.origin));
+        by_another_life.map_or(Refusal::Replaced, Refusal::Superseded)
     }
 
     /// What this region has seen in all its slots, at most half a heartbeat old.
@@ -208,7 +263,8 @@ impl Region {
     pub(crate) fn lag(&self, from: RegionId, minima: &Seen, now: Now) -> Duration {
         let peer = self.peers.iter().find(|peer| peer.peer.id == from);
         let ahead = peer.map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
-        lag(&self.store.matrix(), minima, from, ahead, self.started, now.wall)
+        let owned = self.store.owned();
+        lag(&self.store.matrix(), owned.as_deref(), minima, from, ahead, self.started.wall, now.wall)
     }
 
     /// Puts lag into its gauges.
@@ -254,7 +310,7 @@ impl PeerState {
             out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addr.clone(), ..OutStatus::default() }),
             r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
             ahead: Mutex::new(Duration::ZERO),
-            current: Mutex::new(CancellationToken::new()),
+            streams: Mutex::default(),
             peer: peer.clone(),
         }
     }
@@ -270,6 +326,44 @@ impl PeerState {
         let mut status = lock(&self.out);
         change(&mut status);
         self.metrics.out.up.set(f64::from(u8::from(status.up)));
+    }
+
+    /// An incoming stream stands there now.
+    pub(crate) fn show(&self, id: LinkId, state: InState) {
+        let mut streams = lock(&self.streams);
+        if let Some((_, _, shown)) = streams.by_origin.get_mut(&id.origin).filter(|(current, ..)| *current == id) {
+            *shown = state;
+        }
+        self.show_all(&streams);
+    }
+
+    /// An incoming stream has ended, and why. Returns whether it was the one of its origin.
+    pub(crate) fn ended(&self, id: LinkId, why: String, now: Now) {
+        let mut streams = lock(&self.streams);
+        if streams.by_origin.get(&id.origin).is_some_and(|(current, ..)| *current == id) {
+            streams.by_origin.remove(&id.origin);
+            if streams.by_origin.is_empty() {
+                streams.silent_since = Some(now.monotonic);
+            }
+            self.show_all(&streams);
+            self.update_in(|status| status.last_error = Some(why));
+        }
+    }
+
+    /// The link is up if one of its streams is, and stands where the hindmost of them does.
+    fn show_all(&self, streams: &Incoming) {
+        let states = || streams.by_origin.values().map(|(.., state)| *state);
+        let rank = |state: &InState| match state {
+            InState::Held => 0,
+            InState::Cloning => 1,
+            InState::Waiting => 2,
+            InState::Streaming => 3,
+            InState::Down => 4,
+        };
+        let state = states().min_by_key(rank).unwrap_or_default();
+        self.update_in(|status| {
+            (status.up, status.state, status.streams) = (state != InState::Down, state, streams.by_origin.len());
+        });
     }
 
     /// Changes what is said of the link from this peer.

@@ -64,6 +64,8 @@ pub struct InStatus {
     pub up: bool,
     /// Where it stands.
     pub state: InState,
+    /// Of how many streams it consists: one from each primary over there.
+    pub streams: usize,
     /// How old what is missing here of the peer's writes may be, in seconds.
     pub lag_seconds: f64,
     /// Records that won, since the process started.

@@ -11,6 +11,7 @@ use geo_link_core::{
     BodyWriter, Envelope, Hello, Packer, TimeRange,
     limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
 };
+use node_core::store::Claim;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -59,6 +60,7 @@ fn hello(origin: Origin, epoch: u64) -> Vec<u8> {
         origin,
         birth: Time::from_ntp64(1),
         epoch,
+        claim: Claim::all(),
         complete: false,
         frame_bytes_max: FRAME_BYTES_MAX,
     };
@@ -69,7 +71,7 @@ fn hello(origin: Origin, epoch: u64) -> Vec<u8> {
 fn batch(origin: Origin, epoch: u64, sequence: u64) -> Vec<u8> {
     let mut out = Vec::new();
     let sent = Time::from_ntp64(1);
-    let envelope = Envelope { origin, epoch, sequence, sent, range: TimeRange::EMPTY, seen: None };
+    let envelope = Envelope { origin, epoch, sequence, round: 1, sent, range: TimeRange::EMPTY, seen: None };
     Packer::new().pack(&envelope, &mut BodyWriter::new(), &mut out);
     out
 }
@@ -82,6 +84,7 @@ fn lie(origin: Origin, epoch: u64, codec: u8, raw_bytes: u32, body: &[u8]) -> Ve
         origin.bits(),
         epoch,
         1_u64,
+        1_u32,
         count,
         range.0,
         range.1,

@@ -383,7 +383,7 @@ fn a_flush_spares_slots_that_are_not_owned_also_where_it_is_replicated() {
         let mut feed = Feed::clone_all(&primary, Scope::Everything, follower.origin());
         let mut intake = Intake::default();
         pump(&mut feed, &primary, &follower, &mut intake, at_ms(2), usize::MAX);
-        primary.set_owned(Some(std::sync::Arc::new([Slot::of(b"{a}")].into_iter().collect())), 1);
+        primary.set_owned([Slot::of(b"{a}")].into_iter().collect(), 1);
         primary.flush(at_ms(3).wall);
         pump(&mut feed, &primary, &follower, &mut intake, at_ms(4), usize::MAX);
         for key in KEYS {

@@ -354,7 +354,7 @@ impl Steward {
             self.latest().resigns_to = None;
         }
         if map.is_founded() {
-            server.store.set_owned(Some(Arc::new(own.unwrap_or_default())));
+            server.store.set_owned(own.unwrap_or_default(), map.epoch().0);
             self.drop_foreign(former, map).await;
         }
         replication.assignments.send_if_modified(|current| {

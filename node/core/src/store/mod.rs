@@ -213,15 +213,20 @@ impl Store {
     }
 
     /// Says which slots are this node's own, and in which epoch of its region's map: those that a flush concerns, that are
-    /// fed to other regions, and whose progress is reported. All, if none are named.
+    /// fed to other regions, and whose progress is reported. Until it is said, all are.
     ///
     /// Say so before [`clear_slots`](Self::clear_slots): of a slot that is not owned nothing is said to anybody.
-    pub fn set_owned(&self, slots: Option<Arc<SlotSet>>, epoch: u64) {
-        *self.owned.lock().unwrap_or_else(PoisonError::into_inner) = Owned { slots, epoch };
-        self.wake_all();
+    pub fn set_owned(&self, slots: SlotSet, epoch: u64) {
+        let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        owned.epoch = epoch;
+        if owned.slots.as_deref() != Some(&slots) {
+            owned.slots = Some(Arc::new(slots));
+            drop(owned);
+            self.wake_all();
+        }
     }
 
-    /// The slots that are this node's own; `None` if all are.
+    /// The slots that are this node's own; `None` if all are. The same ones as long as they have not changed.
     pub fn owned(&self) -> Option<Arc<SlotSet>> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).slots.clone()
     }

@@ -199,7 +199,9 @@ impl<'a> Connection<'a> {
                     self.shared.store.settings().set_frontier(seen.at(origin));
                 }
                 ReceiverEvent::Ended(end) => return Err(end.into()),
-                ReceiverEvent::Reported { .. }
+                // What a node of this region is fed does not depend on what it has come to own.
+                ReceiverEvent::Asked
+                | ReceiverEvent::Reported { .. }
                 | ReceiverEvent::Held(_)
                 | ReceiverEvent::Resumed
                 | ReceiverEvent::Refused(_) => {}

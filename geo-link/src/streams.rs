@@ -1,0 +1,98 @@
+//! The ends of all streams at one node of a cluster, for who has the node's connections.
+//!
+//! A link between clusters is many streams: each primary keeps one to each other region, and takes its part of those that
+//! arrive. Gateways stand between, which is why nothing here dials, listens or knows of certificates: a stream is handed in,
+//! with the name of the region at its other end, by who has made sure of that.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use clock::{Now, OsClock, RegionId};
+use node_core::store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    Host, incoming,
+    options::{LinkOptions, Peer},
+    outgoing::{self, Connect},
+    region::Region,
+    status::LinksStatus,
+    turned_away::TurnedAway,
+};
+
+/// See the head of this file.
+pub struct Streams {
+    region: Arc<Region>,
+    turned_away: TurnedAway,
+}
+
+impl Streams {
+    /// The ends at `store`, in the region of this name, which has these peers.
+    ///
+    /// Install the metrics recorder before, or nothing is measured.
+    pub fn new(
+        region: &str,
+        peers: &[Peer],
+        links: LinkOptions,
+        store: Arc<Store>,
+        clock: Arc<OsClock>,
+        host: impl Host,
+    ) -> Self {
+        let region = Arc::new(Region::new(region, peers, links, store, clock, Box::new(host)));
+        Self { region, turned_away: TurnedAway::default() }
+    }
+
+    /// The store has begun a life as a primary's: what other regions say of themselves is heard anew. Call it while no stream
+    /// is open.
+    pub fn begin_life(&self) {
+        self.region.begin_life();
+    }
+
+    /// The other regions.
+    pub fn peers(&self) -> impl Iterator<Item = RegionId> {
+        self.region.peers.iter().map(|peer| peer.peer.id)
+    }
+
+    /// Carries what the store writes to a peer, in its present life, until `ending`. A region that is no peer is sent nothing.
+    pub async fn send(&self, to: RegionId, connector: &impl Connect, ending: &CancellationToken) {
+        let Some(peer) = self.region.peers.iter().find(|peer| peer.peer.id == to) else { return };
+        let span = tracing::info_span!("link", from = self.region.name, to = peer.peer.name);
+        outgoing::run(&self.region, peer, connector, ending).instrument(span).await;
+    }
+
+    /// Takes in what a peer's stream brings for the slots that this node owns, until it or `ending` ends it. `from` is the
+    /// region at its other end, `through` who passes it on.
+    pub async fn receive<S>(&self, from: &str, stream: S, through: &str, ending: &CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        incoming::serve(&self.region, vec![from.to_owned()], stream, through, ending, &self.turned_away).await;
+    }
+
+    /// Whether the store has all that the other regions had when its life began.
+    pub fn is_complete(&self) -> bool {
+        self.region.is_complete()
+    }
+
+    /// The state of all links, as far as this node's slots are concerned.
+    pub fn status(&self, now: Now) -> LinksStatus {
+        self.region.status(now)
+    }
+
+    /// How old what is missing here of a region's writes may be.
+    pub fn lag(&self, from: RegionId, now: Now) -> Duration {
+        self.region.lag(from, &self.region.store.seen_minima(now), now)
+    }
+
+    /// Brings the gauges up to date, for a scrape.
+    pub fn refresh_metrics(&self, now: Now) {
+        self.region.refresh_lag(now);
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams").field("region", &self.region).finish_non_exhaustive()
+    }
+}
