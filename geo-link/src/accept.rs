@@ -19,6 +19,46 @@ use crate::{
     turned_away::TurnedAway,
 };
 
+/// Who serves the connections that are accepted.
+pub(crate) trait Door: Send + Sync + 'static {
+    /// Whether a region of this name may come in.
+    fn knows(&self, region: &str) -> bool;
+
+    /// How long a handshake may take.
+    fn timeout(&self) -> Duration;
+
+    /// Serves a connection whose certificate names these regions, until it ends.
+    fn serve(
+        &self,
+        names: Vec<String>,
+        stream: TlsStream<TcpStream>,
+        addr: SocketAddr,
+        ending: &CancellationToken,
+        turned_away: &TurnedAway,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+impl Door for Region {
+    fn knows(&self, region: &str) -> bool {
+        self.peers.iter().any(|peer| peer.peer.name == region)
+    }
+
+    fn timeout(&self) -> Duration {
+        self.links.timeout
+    }
+
+    async fn serve(
+        &self,
+        names: Vec<String>,
+        stream: TlsStream<TcpStream>,
+        addr: SocketAddr,
+        ending: &CancellationToken,
+        turned_away: &TurnedAway,
+    ) {
+        incoming::serve(self, names, None, stream, &addr.to_string(), ending, turned_away).await;
+    }
+}
+
 /// Why a connection did not come to be.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
@@ -38,7 +78,7 @@ impl From<io::Error> for Refused {
 
 /// Accepts links until `shutdown`, and then waits for those that it has accepted.
 pub(crate) async fn run(
-    region: Arc<Region>,
+    door: Arc<impl Door>,
     credentials: Arc<Credentials>,
     listener: TcpListener,
     shutdown: CancellationToken,
@@ -52,11 +92,11 @@ pub(crate) async fn run(
             Some(_) = tasks.join_next() => continue,
             accepted = accept(&listener, &permits) => accepted,
         };
-        let (region, credentials) = (region.clone(), credentials.clone());
+        let (door, credentials) = (door.clone(), credentials.clone());
         let (shutdown, turned_away) = (shutdown.clone(), turned_away.clone());
         tasks.spawn(async move {
             let (stream, _permit) = stream;
-            serve(&region, &credentials, stream, addr, &shutdown, &turned_away).await;
+            serve(&*door, &credentials, stream, addr, &shutdown, &turned_away).await;
         });
     }
     while tasks.join_next().await.is_some() {}
@@ -81,7 +121,7 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (Permitted,
 
 /// Serves one connection until it ends.
 async fn serve(
-    region: &Region,
+    door: &impl Door,
     credentials: &Credentials,
     stream: TcpStream,
     addr: SocketAddr,
@@ -90,11 +130,11 @@ async fn serve(
 ) {
     let greeted = tokio::select! {
         () = shutdown.cancelled() => return,
-        greeted = timeout(region.links.timeout, handshake(region, credentials, stream)) => greeted.unwrap_or(Err(Refused::Timeout)),
+        greeted = timeout(door.timeout(), handshake(door, credentials, stream)) => greeted.unwrap_or(Err(Refused::Timeout)),
     };
     match greeted {
         Ok((stream, names)) => {
-            incoming::serve(region, names, stream, &addr.to_string(), shutdown, turned_away).await;
+            door.serve(names, stream, addr, shutdown, turned_away).await;
         }
         Err(why) => turned_away.note("tls", &addr.to_string(), &why),
     }
@@ -102,21 +142,17 @@ async fn serve(
 
 /// Both ends show their certificates. Returns the regions that the peer's names.
 async fn handshake(
-    region: &Region,
+    door: &impl Door,
     credentials: &Credentials,
     stream: TcpStream,
 ) -> Result<(TlsStream<TcpStream>, Vec<String>), Refused> {
     stream.set_nodelay(true)?;
     // Our answers to a peer that is gone must fail some time, also while its batches are held and nothing is read.
     #[cfg(target_os = "linux")]
-    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(region.links.timeout * 2))?;
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(door.timeout() * 2))?;
     let stream = TlsAcceptor::from(credentials.server()).accept(stream).await?;
     let names = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(tls::regions_of).unwrap_or_default();
-    if region.peers.iter().any(|peer| names.contains(&peer.peer.name)) {
-        Ok((stream, names))
-    } else {
-        Err(Refused::Stranger(names))
-    }
+    if names.iter().any(|name| door.knows(name)) { Ok((stream, names)) } else { Err(Refused::Stranger(names)) }
 }
 
 /// The pause after a connection could not be accepted.

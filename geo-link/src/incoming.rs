@@ -4,8 +4,9 @@
 //! has its own task and its own intake. What one sends, be it garbage, ends that one; what one withholds holds up
 //! nobody; and a large batch is applied in turns, between which the others get theirs.
 //!
-//! In a cluster a stream is for the slots that this node owned when it was welcomed. When slots change hands it ends; whoever
-//! splits it by owner begins it anew.
+//! In a cluster a stream is for the slots that this node owned when it was welcomed, among those for which whoever splits it
+//! sends it here: what is said of a slot is worth nothing where its records went to somebody else. When slots change hands
+//! the stream ends, and is begun anew.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -64,16 +65,18 @@ impl From<Malformed> for Lost {
     }
 }
 
-/// Serves one connection, whose other end is of one of the regions `names`, until it ends.
+/// Serves one connection, whose other end is of one of the regions `names`, until it ends. It is for these slots; for all, if
+/// none are named.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     region: &Region,
     names: Vec<String>,
+    slots: Option<SlotSet>,
     stream: S,
     addr: &str,
     shutdown: &CancellationToken,
     turned_away: &TurnedAway,
 ) {
-    let mut link = Link::new(region, names, stream);
+    let mut link = Link::new(region, names, slots, stream);
     let lost = link.serve(shutdown).await;
     link.finish(lost, addr, turned_away).await;
 }
@@ -86,6 +89,8 @@ struct Link<'a, S> {
     receiver: Receiver,
     pipe: Pipe<S>,
     intake: Intake,
+    /// The slots that it is for, if not all.
+    slots: Option<SlotSet>,
     /// The slots that this node owned when the stream was welcomed, if not all.
     owned: Option<Arc<SlotSet>>,
     /// Which link this is, once it was let in.
@@ -108,7 +113,7 @@ struct Admitted<'a> {
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
-    fn new(region: &'a Region, names: Vec<String>, stream: S) -> Self {
+    fn new(region: &'a Region, names: Vec<String>, slots: Option<SlotSet>, stream: S) -> Self {
         let (origin, birth) = region.origin();
         let options = ReceiverOptions {
             max_drift: region.links.max_drift,
@@ -124,6 +129,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             receiver,
             pipe,
             intake: Intake::default(),
+            slots,
             owned: None,
             admitted: None,
             rowed: None,
@@ -269,7 +275,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     fn welcome(&mut self, now: Now) {
         let Some(link) = &self.admitted else { return };
         self.owned = self.region.store.owned();
-        self.intake = self.owned.as_ref().map_or_else(Intake::default, |owned| Intake::of_slots((**owned).clone()));
+        let about = match (&self.owned, &self.slots) {
+            (Some(owned), Some(slots)) => Some(owned.intersection(slots)),
+            (owned, slots) => owned.as_deref().or(slots.as_ref()).cloned(),
+        };
+        self.intake = about.map_or_else(Intake::default, Intake::of_slots);
         self.receiver.welcome(now, self.region.want(link.wish, now));
     }
 

@@ -82,7 +82,7 @@ impl InMetrics {
 }
 
 impl BytesMetrics {
-    fn new(from: &str, to: &str) -> Self {
+    pub(crate) fn new(from: &str, to: &str) -> Self {
         let bytes = |kind: &'static str| counter!(names::LINK_BYTES_TOTAL, "from" => from.to_owned(), "to" => to.to_owned(), "kind" => kind);
         Self { raw: bytes("raw"), wire: bytes("wire") }
     }

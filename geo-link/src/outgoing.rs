@@ -127,6 +127,8 @@ fn sender_options(region: &Region) -> SenderOptions {
         reconnect_max: links.reconnect_max,
         timeout: links.timeout,
         frame_bytes_max: links.frame_bytes_max,
+        // Beyond those of whoever carried this life's writes before.
+        epoch: region.now().wall.unix_ms(),
         ..SenderOptions::new(&region.name, origin, birth)
     }
 }

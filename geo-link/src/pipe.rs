@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         .await;
     }
 
-    fn poll_turn(&mut self, cx: &mut Context<'_>, wants_bytes: bool) -> Poll<io::Result<bool>> {
+    pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>, wants_bytes: bool) -> Poll<io::Result<bool>> {
         let has_written = self.poll_write_out(cx)?;
         let has_read = wants_bytes && self.poll_read_in(cx)?;
         if has_written || has_read { Poll::Ready(Ok(has_read)) } else { Poll::Pending }

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use clock::{Now, OsClock, RegionId};
-use node_core::store::Store;
+use node_core::{slot::SlotSet, store::Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -61,13 +61,14 @@ impl Streams {
         outgoing::run(&self.region, peer, connector, ending).instrument(span).await;
     }
 
-    /// Takes in what a peer's stream brings for the slots that this node owns, until it or `ending` ends it. `from` is the
-    /// region at its other end, `through` who passes it on.
-    pub async fn receive<S>(&self, from: &str, stream: S, through: &str, ending: &CancellationToken)
+    /// Takes in what a peer's stream brings for these slots, as far as this node owns them, until it or `ending` ends it. `from`
+    /// is the region at its other end, `through` who passes it on.
+    pub async fn receive<S>(&self, from: &str, slots: SlotSet, stream: S, through: &str, ending: &CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        incoming::serve(&self.region, vec![from.to_owned()], stream, through, ending, &self.turned_away).await;
+        let names = vec![from.to_owned()];
+        incoming::serve(&self.region, names, Some(slots), stream, through, ending, &self.turned_away).await;
     }
 
     /// Whether the store has all that the other regions had when its life began.

@@ -223,7 +223,7 @@ pub fn regions_of(certificate: &CertificateDer<'_>) -> Vec<String> {
 const SUFFIX: &str = "region.meridian";
 
 /// The protocol of links.
-pub(crate) const LINK: &[u8] = b"meridian-link/1";
+pub const LINK: &[u8] = b"meridian-link/1";
 
 fn dns_name(region: &str) -> String {
     format!("{region}.{SUFFIX}")

@@ -217,6 +217,11 @@ impl Receiver {
         self.hold.is_some_and(|hold| hold.is_reported)
     }
 
+    /// How often what is wanted was said.
+    pub const fn round(&self) -> u32 {
+        self.round
+    }
+
     /// Whether items are wanted and come.
     pub fn is_streaming(&self) -> bool {
         self.phase == Phase::Streaming

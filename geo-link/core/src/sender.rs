@@ -61,6 +61,9 @@ pub struct SenderOptions {
     pub birth: Time,
     /// For which slots it speaks, when it next greets.
     pub claim: Claim,
+    /// What the number of the first connection follows on. Whoever goes on for another sender of the same origin begins
+    /// beyond that one's.
+    pub epoch: u64,
     /// How often the link says that it is alive, also when nobody writes.
     pub heartbeat: Duration,
     /// How many bytes may be on their way before the peer has applied them.
@@ -87,6 +90,7 @@ impl SenderOptions {
             origin,
             birth,
             claim: Claim::all(),
+            epoch: 0,
             heartbeat: Duration::from_millis(50),
             window_bytes: 32 * 1024 * 1024,
             batch_bytes: 64 * 1024,
@@ -214,11 +218,11 @@ impl Sender {
     /// A link that has not been dialled; it may be at once.
     pub fn new(options: SenderOptions) -> Self {
         Self {
+            epoch: options.epoch,
             options,
             phase: Phase::Down,
             at: Duration::ZERO,
             attempts: 0,
-            epoch: 0,
             is_complete: false,
             peer: None,
             round: 0,
@@ -276,6 +280,11 @@ impl Sender {
     /// The number of the last batch that the peer has applied; zero before the first.
     pub fn acknowledged(&self) -> u64 {
         self.in_flight.front().map_or(self.sequence, |oldest| oldest.sequence - 1)
+    }
+
+    /// The number that the last batch has or will have for which something was pushed.
+    pub const fn latest(&self) -> u64 {
+        self.sequence + self.is_sealed as u64
     }
 
     /// How many bytes are on their way.
@@ -438,7 +447,12 @@ impl Sender {
 
     /// Whether the feed is to be polled now, for [`room`](Self::room) bytes.
     pub fn poll_items(&self, now: Now) -> bool {
-        self.phase == Phase::Streaming && !self.is_sealed && self.has_window() && now.monotonic >= self.due
+        self.takes_items() && now.monotonic >= self.due
+    }
+
+    /// Whether items may be pushed, due or not: for who passes on what comes as it comes.
+    pub fn takes_items(&self) -> bool {
+        self.phase == Phase::Streaming && !self.is_sealed && self.has_window()
     }
 
     /// Appends what is to be sent. Returns what the batch came to if there was one.

@@ -362,7 +362,7 @@ impl Write for LogWriter {
     }
 }
 
-fn start_log() {
+pub(crate) fn start_log() {
     static START: OnceLock<()> = OnceLock::new();
     START.get_or_init(|| {
         tracing_subscriber::fmt().with_ansi(false).with_writer(|| LogWriter).init();

@@ -1,0 +1,191 @@
+//! The receiving half of a gateway that is a process of its own: splits what arrives by who owns the slots.
+//!
+//! A stream arrives from one primary of another region, with records of all slots that it owns there. Here those slots are
+//! owned by others. So a stream that was let in has a *branch* to each primary of this region ([`branch`]): a stream of its
+//! own, on which this gateway speaks as the primary over there would, and which ends in the owner's store like any other.
+//!
+//! # What holds
+//! - **Nothing is kept here.** What is wanted of the sender is what the owners say that they want, put together slot by slot.
+//!   A batch is acknowledged when every owner that got a part of it has applied that part. Behind an owner that is slow the
+//!   window fills, and the sender's feed is not polled.
+//! - **No statement without its items.** A watermark is passed to an owner only if everything before it was. Where it was not,
+//!   since a branch broke, slots changed hands, or an owner is not there, nothing more of this *round* is passed to that
+//!   owner; when the owner has said what it wants, the sender is welcomed anew and begins another round with another feed.
+//! - **Who is not there holds up nobody.** Its slots count as seen meanwhile, so the sender does not scan them for nobody.
+//!
+//! The sender is believed for what its certificate says and for nothing else; what it may say of whom is judged by the
+//! owners, whose word is what this region knows.
+
+mod branch;
+mod owners;
+mod stream;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use clock::{Now, Origin, OsClock, RegionId};
+use geo_link_core::{Applied, LinkId};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+pub use self::owners::{Owner, Owners};
+use crate::{
+    accept::{self, Door},
+    metrics::BytesMetrics,
+    options::{LinkOptions, Peer},
+    tls::Credentials,
+    turned_away::TurnedAway,
+};
+
+/// The primaries of this region, as a gateway reaches them.
+pub trait Nodes: Send + Sync + 'static {
+    /// A connection to one.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// Why there is none.
+    type Error: fmt::Display + Send;
+
+    /// Who owns which slots, and each change of that.
+    fn owners(&self) -> watch::Receiver<Arc<Owners>>;
+
+    /// Connects to this owner, for the part that its slots are of a stream that comes from the region `from`.
+    fn connect(&self, owner: Owner, from: String) -> impl Future<Output = Result<Self::Stream, Self::Error>> + Send;
+}
+
+/// What all streams that arrive at a gateway share.
+pub struct Splitter<N> {
+    pub(crate) region: String,
+    pub(crate) id: RegionId,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) links: LinkOptions,
+    pub(crate) clock: Arc<OsClock>,
+    pub(crate) nodes: Arc<N>,
+    metrics: BTreeMap<String, BytesMetrics>,
+    streams: Mutex<BTreeMap<Origin, Entry>>,
+}
+
+/// A stream that was let in.
+struct Entry {
+    id: LinkId,
+    /// Ends it when another takes its place.
+    replaced: CancellationToken,
+    status: SplitStatus,
+}
+
+/// A stream that arrives at a gateway: a part of `/status`, ready to be made JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SplitStatus {
+    /// The region that it comes from.
+    pub from: String,
+    /// Who stamps what it brings.
+    pub origin: String,
+    /// Owners that are passed their part, and owners that there are.
+    pub branches: usize,
+    /// Owners that there are.
+    pub owners: usize,
+    /// How often the sender was told what is wanted.
+    pub rounds: u32,
+    /// An owner holds what it was passed: the sender's clock is ahead.
+    pub held: bool,
+}
+
+impl<N: Nodes> Splitter<N> {
+    /// For the region of this name and number, which has these peers.
+    pub fn new(region: &str, id: RegionId, peers: &[Peer], links: LinkOptions, clock: Arc<OsClock>, nodes: N) -> Self {
+        let metrics = peers.iter().map(|peer| (peer.name.clone(), BytesMetrics::new(&peer.name, region))).collect();
+        let (region, peers, nodes) = (region.to_owned(), peers.to_vec(), Arc::new(nodes));
+        Self { region, id, peers, links, clock, nodes, metrics, streams: Mutex::default() }
+    }
+
+    /// Accepts streams of other regions at `listener` until `ending`.
+    pub async fn run(
+        self: Arc<Self>,
+        credentials: Arc<Credentials>,
+        listener: tokio::net::TcpListener,
+        ending: CancellationToken,
+    ) {
+        accept::run(self, credentials, listener, ending).await;
+    }
+
+    /// The streams that arrive now.
+    pub fn status(&self) -> Vec<SplitStatus> {
+        self.lock().values().map(|entry| entry.status.clone()).collect()
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// A batch from this region was passed on.
+    fn count(&self, from: &str, batch: Applied) {
+        if let Some(metrics) = self.metrics.get(from) {
+            metrics.count(batch.raw_bytes, batch.wire_bytes);
+        }
+    }
+
+    /// Lets a stream in, in the place of the one of the same origin, unless that is younger.
+    fn admit(&self, id: LinkId, status: SplitStatus) -> Option<CancellationToken> {
+        let mut streams = self.lock();
+        if streams.get(&id.origin).is_some_and(|current| current.id.epoch >= id.epoch) {
+            return None;
+        }
+        let replaced = CancellationToken::new();
+        let former = streams.insert(id.origin, Entry { id, replaced: replaced.clone(), status });
+        former.into_iter().for_each(|former| former.replaced.cancel());
+        Some(replaced)
+    }
+
+    fn update(&self, id: LinkId, change: impl FnOnce(&mut SplitStatus)) {
+        if let Some(entry) = self.lock().get_mut(&id.origin).filter(|entry| entry.id == id) {
+            change(&mut entry.status);
+        }
+    }
+
+    fn ended(&self, id: LinkId) {
+        let mut streams = self.lock();
+        if streams.get(&id.origin).is_some_and(|entry| entry.id == id) {
+            streams.remove(&id.origin);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Origin, Entry>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<N: Nodes> Door for Splitter<N> {
+    fn knows(&self, region: &str) -> bool {
+        self.peers.iter().any(|peer| peer.name == region)
+    }
+
+    fn timeout(&self) -> Duration {
+        self.links.timeout
+    }
+
+    async fn serve(
+        &self,
+        names: Vec<String>,
+        stream: TlsStream<TcpStream>,
+        addr: SocketAddr,
+        ending: &CancellationToken,
+        turned_away: &TurnedAway,
+    ) {
+        stream::serve(self, names, stream, addr, ending, turned_away).await;
+    }
+}
+
+impl<N> fmt::Debug for Splitter<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Splitter").field("region", &self.region).finish_non_exhaustive()
+    }
+}
