@@ -38,7 +38,7 @@ pub use node::{
 pub use overrides::{Overrides, PeerArg};
 pub use report::{Problem, Problems, Report};
 use serde::de::DeserializeOwned;
-pub use values::{Host, Listen, Offset, PeerAddress, RegionName, Secret, Size, Threshold};
+pub use values::{Host, Listen, Offset, PeerAddress, PeerAddresses, RegionName, Secret, Size, Threshold};
 
 /// Every key of a node's file at its default, with its unit and why.
 pub const REFERENCE: &str = include_str!("../reference.toml");

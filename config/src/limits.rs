@@ -57,6 +57,8 @@ pub const BATCH_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::fro
 pub const HEARTBEAT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 /// The first pause and the longest one between attempts to connect.
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
+/// Addresses of one peer: more gateways than a region has use for.
+pub const PEER_ADDRESSES: usize = 16;
 /// How far clocks may differ before a link holds.
 pub const MAX_DRIFT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 

@@ -24,7 +24,7 @@ use clock::RegionId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Host, Listen, Offset, PeerAddress, RegionName, Report, Secret, Size, Threshold,
+    Host, Listen, Offset, PeerAddress, PeerAddresses, RegionName, Report, Secret, Size, Threshold,
     values::{duration, region_id},
 };
 
@@ -476,8 +476,8 @@ pub struct Peer {
     /// Its number.
     #[serde(with = "region_id")]
     pub id: RegionId,
-    /// Where its gateway listens.
-    pub addr: PeerAddress,
+    /// Where its gateways listen; any will do.
+    pub addr: PeerAddresses,
 }
 
 /// `[slowlog]`: commands that took long.

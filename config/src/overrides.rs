@@ -237,7 +237,7 @@ impl FromStr for PeerArg {
         let region = region.parse().map_err(|_| InvalidPeer)?;
         let id = region_id::parse(id).map_err(|_| InvalidPeer)?;
         let addr: PeerAddress = addr.parse().map_err(|_| InvalidPeer)?;
-        Ok(Self(Peer { region, id, addr }))
+        Ok(Self(Peer { region, id, addr: addr.into() }))
     }
 }
 
@@ -324,8 +324,11 @@ mod tests {
         let args = ["--peer", "b=2@b:7", "--peer", "c=3@[fd00::1]:7", "--gateway-listen=127.0.0.1:7"];
         let files = ["--gateway-cert=c", "--gateway-key=k", "--gateway-ca=a", "--dir=d"];
         let config = overrides(&[&args[..], &files[..]].concat()).apply(NodeConfig::default()).unwrap();
-        let peers: Vec<_> =
-            config.peers.iter().map(|peer| format!("{}={}@{}", peer.region, peer.id, peer.addr)).collect();
+        let peers: Vec<_> = config
+            .peers
+            .iter()
+            .map(|peer| format!("{}={}@{}", peer.region, peer.id, peer.addr.single().unwrap()))
+            .collect();
         assert_eq!(peers, ["b=2@b:7", "c=3@[fd00::1]:7"]);
     }
 }

@@ -6,7 +6,8 @@
 use std::{collections::HashMap, fmt::Display, hash::Hash, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::{
-    Cluster, Gateway, Limits, Listen, Memory, NodeConfig, Problem, Problems, Size, Tls, limits, values::duration,
+    Cluster, Gateway, Limits, Listen, Memory, NodeConfig, Peer, Problem, Problems, Region, Size, Tls, limits,
+    values::duration,
 };
 
 impl NodeConfig {
@@ -222,24 +223,36 @@ fn check_peers(config: &NodeConfig, problems: &mut Problems) {
             .label("`node.dir` is not set")
             .help("set `dir` in [node], such as dir = \"/var/lib/meridian\": whoever starts anew must not pass for who it was")
     });
-    unique("id", (config.region.id, "this region"), peers.iter().map(|peer| peer.id), problems);
-    unique("region", (&config.region.name, "this region"), peers.iter().map(|peer| &peer.region), problems);
-    let own = match config.gateway.listen {
-        Listen::At(address) => address.to_string(),
-        Listen::Off => String::new(),
-    };
-    unique("addr", (own, "this gateway"), peers.iter().map(|peer| peer.addr.to_string()), problems);
+    for (index, _) in peers.iter().enumerate().filter(|(_, peer)| peer.addr.single().is_none()) {
+        problems.add(
+            Problem::new("a node dials one address of a peer, and here are several")
+                .at(format!("peer.{index}.addr"))
+                .label("one is enough for a gateway inside a node")
+                .help("name one; `meridian gateway` takes several, and tries them in turn"),
+        );
+    }
+    check_distinct(&config.region, peers, config.gateway.listen, problems);
+}
+
+/// Notes peers that cannot all be who and where they are said to be.
+fn check_distinct(own: &Region, peers: &[Peer], listen: Listen, problems: &mut Problems) {
+    unique("id", (own.id, "this region"), peers.iter().map(|peer| peer.id).enumerate(), problems);
+    unique("region", (&own.name, "this region"), peers.iter().map(|peer| &peer.region).enumerate(), problems);
+    let own = listen.address().map(|address| address.to_string()).unwrap_or_default();
+    let addresses = peers.iter().enumerate();
+    let addresses = addresses.flat_map(|(index, peer)| peer.addr.iter().map(move |addr| (index, addr.to_string())));
+    unique("addr", (own, "this gateway"), addresses, problems);
 }
 
 /// Notes every peer whose `key` is that of an earlier peer, or our own.
 fn unique<T: Eq + Hash + Display>(
     key: &str,
     (own, owner): (T, &str),
-    values: impl Iterator<Item = T>,
+    values: impl Iterator<Item = (usize, T)>,
     problems: &mut Problems,
 ) {
     let mut taken = HashMap::from([(own, owner.to_owned())]);
-    for (index, value) in values.enumerate() {
+    for (index, value) in values {
         if let Some(by) = taken.get(&value) {
             problems.add(
                 Problem::new(format!("two regions have the {key} {value}"))
@@ -384,6 +397,19 @@ mod tests {
             "two regions have the id 2",
             "two regions have the addr 127.0.0.1:7",
         ];
+        assert_eq!(problems(text), expected);
+    }
+
+    #[test]
+    fn a_node_dials_one_address_of_a_peer() {
+        let text = "
+            node.dir = \"d\"
+            gateway = { listen = \"127.0.0.1:7\", cert = \"c\", key = \"k\", ca = \"a\" }
+            peer = [
+                { region = \"b\", id = 2, addr = [\"b:1\"] },
+                { region = \"c\", id = 3, addr = [\"c:1\", \"b:1\"] },
+            ]";
+        let expected = ["a node dials one address of a peer, and here are several", "two regions have the addr b:1"];
         assert_eq!(problems(text), expected);
     }
 

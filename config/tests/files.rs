@@ -63,7 +63,7 @@ fn region_files_describe_regions_that_find_one_another() {
         for peer in &region.peers {
             let other = regions.iter().find(|other| other.region.id == peer.id).unwrap();
             assert_eq!(other.region.name, peer.region);
-            assert_eq!(other.gateway.listen.to_string(), peer.addr.to_string());
+            assert_eq!(other.gateway.listen.to_string(), peer.addr.single().unwrap().to_string());
         }
     }
     let listeners = |region: &NodeConfig| [region.node.listen, region.node.admin, region.gateway.listen];

@@ -102,15 +102,14 @@ fn heard(server: &Server, event: GatewayEvent) {
 fn options(config: &NodeConfig) -> anyhow::Result<Option<GatewayOptions>> {
     let (Listen::At(listen), Some(files)) = (config.gateway.listen, config.gateway.files()) else { return Ok(None) };
     let gateway = &config.gateway;
-    let peers = config.peers.iter().map(|peer| Peer {
-        name: peer.region.to_string(),
-        id: peer.id,
-        addr: peer.addr.to_string(),
-    });
+    let peer = |peer: &config::Peer| {
+        let addr = peer.addr.single().context("a node dials one address of a peer")?;
+        Ok(Peer { name: peer.region.to_string(), id: peer.id, addr: addr.to_string() })
+    };
     Ok(Some(GatewayOptions {
         name: config.region.name.to_string(),
         listen,
-        peers: peers.collect(),
+        peers: config.peers.iter().map(peer).collect::<anyhow::Result<_>>()?,
         tls: material(files)?,
         links: LinkOptions {
             heartbeat: gateway.heartbeat,

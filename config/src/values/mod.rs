@@ -6,6 +6,7 @@
 //! what was written; the report shows the line itself, with secrets masked.
 
 mod address;
+mod addresses;
 pub mod duration;
 mod name;
 mod offset;
@@ -17,6 +18,7 @@ mod threshold;
 use std::{fmt, marker::PhantomData, str::FromStr};
 
 pub use address::{Host, InvalidAddress, Listen, PeerAddress};
+pub use addresses::{InvalidAddresses, PeerAddresses};
 pub use duration::InvalidDuration;
 pub use name::{InvalidName, RegionName};
 pub use offset::Offset;

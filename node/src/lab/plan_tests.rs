@@ -32,7 +32,8 @@ fn every_region_dials_every_other_through_the_wan() {
         let config = config(&plan, from);
         let peer = config.peers.iter().find(|peer| peer.region.as_str() == target.name).unwrap();
         assert_eq!(peer.id.number(), target.id);
-        let route = routes.iter().find(|route| route.listen.to_string() == peer.addr.to_string()).unwrap();
+        let route =
+            routes.iter().find(|route| route.listen.to_string() == peer.addr.single().unwrap().to_string()).unwrap();
         assert_eq!((&route.from, &route.to), (&source.name, &target.name));
         assert_eq!(route.target.as_str(), target.nodes[0].gateway.unwrap().to_string());
     }
