@@ -68,9 +68,14 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// The keys at the top.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.root.get_ref().keys().map(|key| key.get_ref().as_ref())
+    /// Whether there is a value at a dotted path of tables.
+    pub(crate) fn contains(&self, path: &str) -> bool {
+        let mut tables = Some(self.root.get_ref());
+        path.split('.').all(|step| {
+            let value = tables.and_then(|table| table.get(step));
+            tables = value.and_then(|value| value.get_ref().as_table());
+            value.is_some()
+        })
     }
 
     /// Where the value at a dotted path stands, or, if it is not in the document, the nearest table around it.

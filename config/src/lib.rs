@@ -1,6 +1,6 @@
 //! Configuration, parsed into types before a socket opens.
 //!
-//! One file describes one node, or an embedded region of one node. Whoever starts the process may leave the file out
+//! One file describes one node, or an embedded region of one node; or a gateway, if that is a process of its own. Whoever starts the process may leave the file out
 //! altogether: every key has a default, and the environment and the flags override what the file says
 //! ([`Overrides`]). What comes out, a [`NodeConfig`], has been checked as a whole, so that nothing behind it needs to
 //! ask again whether a value makes sense.
@@ -15,6 +15,7 @@
 mod check;
 mod document;
 mod fault;
+mod gateway;
 pub mod limits;
 mod node;
 mod overrides;
@@ -31,6 +32,7 @@ use std::{
 
 pub use check::{Checked, Kind, check};
 use document::Document;
+pub use gateway::{Admin, Bus, GatewayConfig, LinkEnd};
 pub use node::{
     Auth, Clock, Cluster, Gateway, LatencyMonitor, Limits, Log, LogFormat, LogLevel, MaxmemoryPolicy, Memory, Node,
     NodeConfig, Peer, Region, Slowlog, Tls, TlsFiles,
@@ -38,14 +40,15 @@ pub use node::{
 pub use overrides::{Overrides, PeerArg};
 pub use report::{Problem, Problems, Report};
 use serde::de::DeserializeOwned;
-pub use values::{Host, Listen, Offset, PeerAddress, PeerAddresses, RegionName, Secret, Size, Threshold};
+pub use values::{GatewayName, Host, Listen, Offset, PeerAddress, PeerAddresses, RegionName, Secret, Size, Threshold};
 
 /// Every key of a node's file at its default, with its unit and why.
 pub const REFERENCE: &str = include_str!("../reference.toml");
 
 /// Reads a file into any type. Unknown keys are refused.
 ///
-/// For a node use [`NodeConfig::load`], which also checks that the values fit one another.
+/// For a node use [`NodeConfig::load`], for a gateway [`GatewayConfig::load`], which also check that the values fit one
+/// another.
 ///
 /// # Errors
 /// A [`Report`] of everything that stands in the way, also of a file that cannot be read.

@@ -325,6 +325,11 @@ impl<'a> TlsFiles<'a> {
     fn new(cert: &'a Option<PathBuf>, key: &'a Option<PathBuf>, ca: &'a Option<PathBuf>) -> Option<Self> {
         Some(Self { cert: cert.as_deref()?, key: key.as_deref()?, ca: ca.as_deref() })
     }
+
+    /// All three: mutual authentication has no halves.
+    pub(crate) fn all(cert: &'a Option<PathBuf>, key: &'a Option<PathBuf>, ca: &'a Option<PathBuf>) -> Option<Self> {
+        Self::new(cert, key, ca).filter(|files| files.ca.is_some())
+    }
 }
 
 /// `[clock]`: how far clocks are trusted.
@@ -382,9 +387,9 @@ impl Cluster {
     /// How far above that of clients the port of the bus lies by convention, as in Redis.
     pub const PORT_OFFSET: u16 = 10_000;
 
-    /// The files, if all three are there: nodes know no half of mutual authentication.
+    /// The files, if all three are there.
     pub fn files(&self) -> Option<TlsFiles<'_>> {
-        TlsFiles::new(&self.cert, &self.key, &self.ca).filter(|files| files.ca.is_some())
+        TlsFiles::all(&self.cert, &self.key, &self.ca)
     }
 
     /// The host by which clients and nodes are told to reach this node, if it is in a cluster.
@@ -444,9 +449,9 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// The files of this end, if all three are there: a link knows no half of mutual authentication.
+    /// The files of this end, if all three are there.
     pub fn files(&self) -> Option<TlsFiles<'_>> {
-        TlsFiles::new(&self.cert, &self.key, &self.ca).filter(|files| files.ca.is_some())
+        TlsFiles::all(&self.cert, &self.key, &self.ca)
     }
 }
 

@@ -3,10 +3,12 @@
 //! Every rule is looked at, whatever the others found, so that one run shows everything. A rule names the key that a
 //! person would change to heed it.
 
+mod gateway;
+
 use std::{collections::HashMap, fmt::Display, hash::Hash, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::{
-    Cluster, Gateway, Limits, Listen, Memory, NodeConfig, Peer, Problem, Problems, Region, Size, Tls, limits,
+    Cluster, Gateway, Host, Limits, Listen, Memory, NodeConfig, Peer, Problem, Problems, Region, Size, Tls, limits,
     values::duration,
 };
 
@@ -44,6 +46,11 @@ fn check_listeners(config: &NodeConfig, problems: &mut Problems) {
             .label("this is off, and so is `tls.listen`")
             .help(format!("turn one of them on, such as listen = \"127.0.0.1:{}\"", crate::Node::PORT))
     });
+    check_clashes(&listeners, problems);
+}
+
+/// Notes listeners that cannot both be bound.
+fn check_clashes(listeners: &[(&str, Listen)], problems: &mut Problems) {
     for (index, (path, listen)) in listeners.iter().enumerate() {
         if let Some((other, _)) = listeners[..index].iter().find(|(_, other)| listen.clashes_with(*other)) {
             problems.add(
@@ -147,29 +154,35 @@ fn check_cluster(config: &NodeConfig, problems: &mut Problems) {
             .label("`node.dir` is not set")
             .help("set `dir` in [node], such as dir = \"/var/lib/meridian\"")
     });
-    let is_reachable = |listen: Listen| listen.address().is_none_or(|address| !address.ip().is_unspecified());
-    problems.require(is_reachable(cluster.listen) || cluster.announce.is_some(), || {
-        Problem::new("other nodes would not know where to reach this one")
-            .at("cluster.listen")
-            .label("this is every address of the machine, and so none to call it by")
-            .help("set `announce` to a name or an address of this machine, such as announce = \"10.0.0.7\"")
-    });
+    check_announced(cluster.listen, cluster.announce.as_ref(), problems);
     problems.require(!cluster.proxy.is_on() || cluster.listen.is_on(), || {
         Problem::new("there is a proxy, but no cluster that it could forward to")
             .at("cluster.proxy")
             .label("`cluster.listen` is off")
             .help("clients of a region of one node connect to `node.listen`")
     });
-    check_cluster_files(cluster, problems);
+    check_bus_files(&cluster.cert, &cluster.key, &cluster.ca, problems);
     check_cluster_times(cluster, problems);
 }
 
-fn check_cluster_files(cluster: &Cluster, problems: &mut Problems) {
-    if cluster.cert.is_some() || cluster.key.is_some() || cluster.ca.is_some() {
+/// Notes if nodes could not be told where a bus is.
+fn check_announced(listen: Listen, announce: Option<&Host>, problems: &mut Problems) {
+    let is_reachable = listen.address().is_none_or(|address| !address.ip().is_unspecified());
+    problems.require(is_reachable || announce.is_some(), || {
+        Problem::new("other nodes would not know where to reach this one")
+            .at("cluster.listen")
+            .label("this is every address of the machine, and so none to call it by")
+            .help("set `announce` to a name or an address of this machine, such as announce = \"10.0.0.7\"")
+    });
+}
+
+/// Notes what is missing of the certificates of a bus, if any of it is there.
+fn check_bus_files(cert: &Option<PathBuf>, key: &Option<PathBuf>, ca: &Option<PathBuf>, problems: &mut Problems) {
+    if cert.is_some() || key.is_some() || ca.is_some() {
         let why = "nodes show certificates to one another, or none do";
-        require_file("cluster.cert", &cluster.cert, why, problems);
-        require_file("cluster.key", &cluster.key, why, problems);
-        require_file("cluster.ca", &cluster.ca, why, problems);
+        require_file("cluster.cert", cert, why, problems);
+        require_file("cluster.key", key, why, problems);
+        require_file("cluster.ca", ca, why, problems);
     }
 }
 
@@ -189,12 +202,17 @@ fn check_cluster_times(cluster: &Cluster, problems: &mut Problems) {
     });
 }
 
+/// Notes what is missing of the certificates of an end of links.
+fn require_link_files(cert: &Option<PathBuf>, key: &Option<PathBuf>, ca: &Option<PathBuf>, problems: &mut Problems) {
+    let why = "both ends of a link show a certificate and check the other's";
+    require_file("gateway.cert", cert, why, problems);
+    require_file("gateway.key", key, why, problems);
+    require_file("gateway.ca", ca, why, problems);
+}
+
 fn check_gateway(gateway: &Gateway, problems: &mut Problems) {
     if gateway.listen.is_on() {
-        let why = "both ends of a link show a certificate and check the other's";
-        require_file("gateway.cert", &gateway.cert, why, problems);
-        require_file("gateway.key", &gateway.key, why, problems);
-        require_file("gateway.ca", &gateway.ca, why, problems);
+        require_link_files(&gateway.cert, &gateway.key, &gateway.ca, problems);
     }
     within_durations("gateway.heartbeat", gateway.heartbeat, &limits::HEARTBEAT, problems);
     within_durations("gateway.batch_delay", gateway.batch_delay, &limits::BATCH_DELAY, problems);

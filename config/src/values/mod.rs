@@ -20,7 +20,7 @@ use std::{fmt, marker::PhantomData, str::FromStr};
 pub use address::{Host, InvalidAddress, Listen, PeerAddress};
 pub use addresses::{InvalidAddresses, PeerAddresses};
 pub use duration::InvalidDuration;
-pub use name::{InvalidName, RegionName};
+pub use name::{GatewayName, InvalidName, RegionName};
 pub use offset::Offset;
 pub use secret::Secret;
 use serde::{Deserializer, de};

@@ -10,7 +10,7 @@ use super::{USAGE, wan};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Files of any kind: nodes, WAN topologies
+    /// Files of any kind: nodes, gateways, WAN topologies
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
