@@ -1,8 +1,9 @@
 //! The gateway of a region: the links to and from all others, over mutually authenticated TLS.
 //!
-//! A link A -> B consists of streams: one connection, dialled by A, from each node that stamps A's writes, on which they flow to
-//! B and acknowledgements back; the way back is another link, dialled by B. What is said on it, and when, is decided by `geo-link-core`; PROTOCOL.md beside this
-//! crate is the protocol as a document. Here are the sockets, TLS, the tasks, the metrics and the status.
+//! A link A -> B consists of streams: one connection, dialled by A, from each node that stamps A's writes, on which they flow
+//! to B and acknowledgements back; the way back is another link, dialled by B. What is said on it, and when, is decided by
+//! `geo-link-core`; PROTOCOL.md beside this crate is the protocol as a document. Here are the sockets, TLS, the tasks, the
+//! metrics and the status.
 //!
 //! # What holds
 //! - **A gateway holds nothing.** Cursors live with the data that they describe. It may die at any moment.
@@ -11,9 +12,9 @@
 //! - **Nobody is believed for what it says.** A peer is the region that its certificate names, or is turned away.
 //!
 //! # Where what is
-//! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`; [`Streams`] (in a node
-//! of a cluster); `outgoing` and `incoming` (the loops of a stream's two ends); `pipe` (a socket); `region` (what the ends at
-//! one store share); `tls`; [`names`] (metrics).
+//! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`. For clusters:
+//! [`Streams`] (in a node), [`relay`] (the way out, in a gateway), [`Splitter`] (the way in). Of all: `outgoing` and `incoming`
+//! (the loops of a stream's two ends), `pipe` (a socket), `region` (what the ends at one store share), `tls`, [`names`] (metrics).
 
 mod accept;
 mod dial;
@@ -26,6 +27,7 @@ mod options;
 mod outgoing;
 mod pipe;
 mod region;
+pub mod relay;
 mod split;
 mod status;
 mod streams;

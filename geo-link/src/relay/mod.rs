@@ -1,0 +1,232 @@
+//! The relay: the sending half of a gateway that is a process of its own.
+//!
+//! # Why
+//! The primaries of a cluster each carry their own writes to each other region: what is sent, and what is conflated, is
+//! decided where the log is. What they lack is a way out: their network may have none, and the region's key is not to lie
+//! on every node. A gateway has both. A primary connects to it, says in its first frame to which region it wants to go
+//! ([`greeting`]), and the gateway connects to one of that region's gateways, under TLS with the region's certificate. From
+//! then on it passes bytes both ways, unchanged. The protocol of links is spoken by the two ends alone.
+//!
+//! # What holds
+//! - **It holds nothing.** A stream has two buffers of [`RELAY_BUFFER_BYTES`](crate::limits::RELAY_BUFFER_BYTES); when they are full the faster side waits.
+//!   Nothing is acknowledged here, so nothing is lost with a gateway but time.
+//! - **The two halves of a stream end together.** When one side has ended, what it had sent is delivered, and the other side
+//!   is closed; it has [`FAREWELL`](crate::limits::FAREWELL) for last words.
+//! - **A stream that is dead is found out.** Links are never silent, at least a heartbeat goes each way. A stream on which
+//!   nothing has moved for [`RELAY_SILENCE_MAX`](crate::limits::RELAY_SILENCE_MAX) has no living ends, and is closed. The ends themselves notice sooner.
+//! - **One stream harms no other.** Each is served by a future of its own; there are at most [`RELAYED_MAX`].
+//!
+//! # Files
+//! `greeting` (what the two ends say first); `reach` (the way to a peer); `carry` (bytes both ways); here is who is let
+//! through, and what is known of it.
+//!
+//! Left out on purpose: a look into what passes. A relay that understood links would have to be upgraded with them.
+
+mod carry;
+pub mod greeting;
+mod reach;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use clock::RegionId;
+use metrics::counter;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::Semaphore,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    carry::{Carried, Ended},
+    greeting::{Verdict, Wanted},
+    reach::Way,
+};
+pub use self::{
+    greeting::RelayRefusal,
+    status::{RelayPeerStatus, RelayStatus, StreamStatus},
+};
+use crate::{
+    TlsMaterial,
+    limits::RELAYED_MAX,
+    names,
+    tls::{Broken, Credentials, LINK, TlsError},
+};
+
+/// How a relay is built.
+#[derive(Clone, Debug)]
+pub struct RelayOptions {
+    /// The name of the region from which it leads.
+    pub region: String,
+    /// The regions to which it leads.
+    pub peers: Vec<RelayPeer>,
+    /// The region's certificate for links.
+    pub tls: TlsMaterial,
+}
+
+/// A region to which a relay leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayPeer {
+    /// Its name, which its certificate must bear.
+    pub name: String,
+    /// Its number.
+    pub id: RegionId,
+    /// Where its gateways are dialled, `HOST:PORT` each, at least one. Looked up at every attempt.
+    pub addrs: Vec<String>,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Relay {
+    credentials: Credentials,
+    ways: Vec<Way>,
+    room: Semaphore,
+    next: AtomicU64,
+    streams: Mutex<BTreeMap<u64, Arc<Stream>>>,
+}
+
+/// A stream that is being carried.
+#[derive(Debug)]
+struct Stream {
+    from: String,
+    to: String,
+    address: String,
+    since: Instant,
+    carried: Carried,
+}
+
+impl Relay {
+    /// A relay that carries nothing yet. Install the metrics recorder before, or nothing is measured.
+    ///
+    /// # Errors
+    /// [`TlsError`]: the certificates are of no use.
+    pub fn new(options: &RelayOptions) -> Result<Self, TlsError> {
+        Ok(Self {
+            credentials: Credentials::new(&options.region, LINK, &options.tls)?,
+            ways: options.peers.iter().map(Way::new).collect(),
+            room: Semaphore::new(RELAYED_MAX),
+            next: AtomicU64::new(0),
+            streams: Mutex::default(),
+        })
+    }
+
+    /// Takes other certificates, for connections made from now on. Streams that are open stay open.
+    ///
+    /// # Errors
+    /// [`TlsError`]; those that were in use still are.
+    pub fn reload_tls(&self, material: &TlsMaterial) -> Result<(), TlsError> {
+        self.credentials.reload(material)
+    }
+
+    /// Serves a primary that has connected and whose first frame this is, until its stream ends or `shutdown` comes.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        first: &[u8],
+        mut primary: S,
+        shutdown: &CancellationToken,
+    ) {
+        let Err(refusal) = self.admit(first, &mut primary, shutdown).await else { return };
+        counter!(names::RELAY_REFUSED_TOTAL, "reason" => refusal.reason()).increment(1);
+        tracing::debug!(%refusal, "a primary is not let through");
+        // Who does not listen to that does not hear it.
+        let _ = greeting::answer(&mut primary, &Verdict::Refused(refusal)).await;
+    }
+
+    /// What is being carried, and how its ways are.
+    pub fn status(&self) -> RelayStatus {
+        RelayStatus {
+            peers: self.ways.iter().map(Way::status).collect(),
+            streams: self.streams().values().map(|stream| stream.status()).collect(),
+        }
+    }
+
+    /// Lets a primary through, and carries its stream to the end; an error if that does not begin.
+    async fn admit<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        first: &[u8],
+        primary: &mut S,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayRefusal> {
+        let wanted = Wanted::read(first)?;
+        let way = self.ways.iter().find(|way| way.peer.id == wanted.to).ok_or(RelayRefusal::UnknownRegion)?;
+        let _room = self.room.try_acquire().map_err(|_| RelayRefusal::Full)?;
+        let (peer, address) = tokio::select! {
+            reached = way.reach(&self.credentials) => reached?,
+            // It has nothing to say before it is answered, unless it has gone.
+            said = primary.read_u8() => return said.map_or(Ok(()), |_| Err(RelayRefusal::Malformed)),
+            () = shutdown.cancelled() => return Err(RelayRefusal::Stopping),
+        };
+        if greeting::answer(primary, &Verdict::Connected).await.is_err() {
+            return Ok(());
+        }
+        let stream = Arc::new(Stream {
+            from: wanted.from,
+            to: way.peer.name.clone(),
+            address,
+            since: Instant::now(),
+            carried: Carried::new(&way.metrics),
+        });
+        let _open = self.open(stream.clone(), way);
+        tracing::info!(from = stream.from, to = stream.to, address = stream.address, "a stream is open");
+        let ended = tokio::select! {
+            ended = carry::carry(primary, peer, &stream.carried, shutdown) => ended,
+            never = way.until_well(&stream.carried) => match never {},
+        };
+        tracing::info!(from = stream.from, to = stream.to, reason = %ended, "a stream has ended");
+        if let Ended::Broken(error @ (Broken::Certificate(_) | Broken::Tls(_))) = ended
+            && stream.carried.in_bytes() == 0
+        {
+            // With TLS 1.3 who dials learns only now that its certificate is refused.
+            way.failed(&format!("{}: {error}", stream.address));
+        }
+        Ok(())
+    }
+
+    /// Notes that a stream is open, for as long as what is returned lives.
+    fn open<'a>(&'a self, stream: Arc<Stream>, way: &'a Way) -> Open<'a> {
+        let number = self.next.fetch_add(1, Relaxed);
+        way.opened();
+        self.streams().insert(number, stream);
+        Open { relay: self, way, number }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Stream>>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream {
+    fn status(&self) -> StreamStatus {
+        StreamStatus {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            addr: self.address.clone(),
+            seconds: self.since.elapsed().as_secs_f64(),
+            out_bytes: self.carried.out_bytes(),
+            in_bytes: self.carried.in_bytes(),
+        }
+    }
+}
+
+/// A stream in the table.
+struct Open<'a> {
+    relay: &'a Relay,
+    way: &'a Way,
+    number: u64,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.relay.streams().remove(&self.number);
+        self.way.closed();
+    }
+}
