@@ -1,5 +1,7 @@
 //! The bounds of a node's core, each with its policy. What an operator may change is in the configuration instead.
 
+use std::time::Duration;
+
 /// Longest key, in bytes; Redis's own bound. Longer ones are refused with an error.
 pub const KEY_BYTES_MAX: usize = 512 * 1024 * 1024;
 
@@ -59,3 +61,23 @@ pub const GOSSIP_ASKS: u8 = 2;
 
 /// How often a node passes on a piece of news: enough for some thousand nodes, each telling two others at a time.
 pub const GOSSIP_REPEATS: u8 = 10;
+
+/// Gateways that a node knows. One more is refused until another is forgotten; a region has use for a few.
+pub const GATEWAYS_MAX: usize = 64;
+
+/// Longest name and longest address of a gateway, in bytes: a host name and a port. A longer one is refused.
+pub const GATEWAY_TEXT_BYTES_MAX: usize = 272;
+
+/// Regions that a gateway leads to: all that there can be beside its own. One that names more is refused.
+pub const GATEWAY_PEERS_MAX: usize = 62;
+
+/// After how long without a word a gateway is forgotten: several of its calls, one of which may be lost. Until then streams
+/// that go by it may wait in vain.
+pub const GATEWAY_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a gateway is the last choice after no connection came about by it. Then it is tried again.
+pub const GATEWAY_ASIDE: Duration = Duration::from_secs(5);
+
+/// How long a better gateway must have been there before streams that are well move to it. One that comes and goes drags
+/// none along.
+pub const GATEWAY_SETTLED: Duration = Duration::from_secs(5);

@@ -28,6 +28,7 @@
 //! through the map, does the leader act.
 
 mod command;
+pub mod gateways;
 pub mod gossip;
 mod governor;
 mod id;
