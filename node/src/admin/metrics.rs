@@ -1,11 +1,11 @@
-//! `/metrics`: the node's own numbers, and the rendering of all.
+//! `/metrics`: the recorder of the process, and a node's own numbers.
 //!
 //! The data path counts in plain integers of each worker and stripe; they are added up and published when somebody
 //! asks, so a scrape costs some microseconds and a command nothing. Links publish theirs as they go, through the same
 //! recorder, which must therefore be installed before they start.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -89,27 +89,25 @@ pub(crate) fn install() -> anyhow::Result<PrometheusHandle> {
     Ok(handle)
 }
 
-/// Everything, as Prometheus reads it.
-pub(crate) fn render(server: &Arc<Server>, handle: &PrometheusHandle, now: Now) -> String {
-    publish(server, now);
+/// Brings the gauges of a node up to date.
+pub(super) fn publish(server: &Server, now: Now) {
+    publish_own(server, now);
     if let Some(status) = ClusterStatus::of(server, now) {
         status.publish();
     }
     server.links.refresh_metrics(now);
-    handle.render()
 }
 
-fn publish(server: &Server, now: Now) {
+fn publish_own(server: &Server, now: Now) {
     let (store, settings) = (&server.store, server.store.settings());
     let (census, counters, totals) = (store.census(), store.counters(), server.stats.since_start());
-    gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    publish_process();
     gauge!(names::COMPLETE).set(f64::from(u8::from(server.links.is_complete())));
     gauge!(names::KEYS).set(census.values as f64);
     gauge!(names::TOMBSTONES).set(census.tombstones as f64);
     gauge!(names::TOMBSTONE_BYTES).set(settings.tombstone_bytes() as f64);
     gauge!(names::MEMORY_USED_BYTES).set(settings.used_bytes() as f64);
     gauge!(names::MEMORY_MAX_BYTES).set(settings.max_memory() as f64);
-    gauge!(names::MEMORY_RESIDENT_BYTES).set(process::resident_bytes() as f64);
     gauge!(names::FRONTIER_AGE_SECONDS).set(now.wall.since(settings.frontier()).as_secs_f64());
     gauge!(names::CLOCK_ANCHOR_OFFSET_SECONDS).set(server.clock.offset().nanos() as f64 / 1e9);
     gauge!(names::CLIENTS).set(server.clients.connected() as f64);
@@ -127,6 +125,12 @@ fn publish(server: &Server, now: Now) {
     counter!(names::EXPIRED_TOTAL).absolute(counters.expired);
     counter!(names::FORGOTTEN_EARLY_TOTAL).absolute(counters.forgotten_early);
     counter!(names::CONFLICTS_TOTAL).absolute(counters.conflicts);
+}
+
+/// Brings those gauges up to date that every process has.
+pub(crate) fn publish_process() {
+    gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(names::MEMORY_RESIDENT_BYTES).set(process::resident_bytes() as f64);
 }
 
 fn describe() {

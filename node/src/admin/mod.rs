@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /health/live` | 200 as long as the process runs |
-//! | `GET /health/ready` | 200 while clients are served, also while the region is still being refilled; else 503 |
+//! | `GET /health/ready` | 200 while the process does its part; else 503 |
 //! | `GET /status` | JSON |
 //!
-//! It starts before anything else is ready and ends last, so that a node that starts or stops can be watched doing so.
+//! A node does its part while clients are served, also while the region is still being refilled.
+//!
+//! It starts before anything else is ready and ends last, so that a process that starts or stops can be watched doing so.
+//! Nodes and gateways have the same one, and differ in what they say ([`Subject`]).
 
 mod cluster;
 pub(crate) mod metrics;
@@ -23,18 +26,35 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::{net, time};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{metrics::install as install_recorder, status::Status};
-use crate::server::Server;
+
+/// A process that can be looked at.
+pub(crate) trait Subject: Send + Sync + 'static {
+    /// Brings its gauges up to date.
+    fn publish(&self);
+
+    /// What `/health/ready` says beside that it is; or why it is not.
+    fn readiness(&self) -> Result<Value, &'static str>;
+
+    /// What `/status` says.
+    fn status(&self) -> impl Serialize;
+}
 
 /// What the handlers look at.
-#[derive(Clone)]
-struct Admin {
-    server: Arc<Server>,
+struct Admin<S> {
+    subject: Arc<S>,
     recorder: PrometheusHandle,
+}
+
+impl<S> Clone for Admin<S> {
+    fn clone(&self) -> Self {
+        Self { subject: self.subject.clone(), recorder: self.recorder.clone() }
+    }
 }
 
 /// Serves until `closing` is cancelled.
@@ -42,14 +62,14 @@ struct Admin {
 /// # Errors
 /// If the socket cannot be used.
 pub(crate) async fn run(
-    server: Arc<Server>,
+    subject: Arc<impl Subject>,
     recorder: PrometheusHandle,
     listener: TcpListener,
     closing: CancellationToken,
 ) -> io::Result<()> {
     let listener = net::TcpListener::from_std(listener)?;
     let upkeep = upkeep(recorder.clone());
-    let serving = axum::serve(listener, router(Admin { server, recorder }));
+    let serving = axum::serve(listener, router(Admin { subject, recorder }));
     tokio::select! {
         outcome = serving.into_future() => outcome,
         () = upkeep => Ok(()),
@@ -57,32 +77,30 @@ pub(crate) async fn run(
     }
 }
 
-fn router(admin: Admin) -> Router {
+fn router<S: Subject>(admin: Admin<S>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics::<S>))
         .route("/health/live", get(|| async { "alive\n" }))
-        .route("/health/ready", get(ready))
-        .route("/status", get(status))
+        .route("/health/ready", get(ready::<S>))
+        .route("/status", get(status::<S>))
         .fallback(unknown)
         .with_state(admin)
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let text = metrics::render(&admin.server, &admin.recorder, admin.server.clock.now());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+async fn metrics<S: Subject>(State(admin): State<Admin<S>>) -> impl IntoResponse {
+    admin.subject.publish();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.recorder.render())
 }
 
-async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    if admin.server.is_ready() {
-        return (StatusCode::OK, Json(json!({ "ready": true, "complete": admin.server.links.is_complete() })));
+async fn ready<S: Subject>(State(admin): State<Admin<S>>) -> impl IntoResponse {
+    match admin.subject.readiness() {
+        Ok(said) => (StatusCode::OK, Json(said)),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reason": reason }))),
     }
-    let stopping = admin.server.stopping.is_cancelled();
-    let reason = if stopping { "the node is stopping" } else { "the node is starting" };
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reason": reason })))
 }
 
-async fn status(State(admin): State<Admin>) -> impl IntoResponse {
-    Json(Status::of(&admin.server, admin.server.clock.now()))
+async fn status<S: Subject>(State(admin): State<Admin<S>>) -> impl IntoResponse {
+    Json(admin.subject.status()).into_response()
 }
 
 async fn unknown() -> impl IntoResponse {

@@ -3,8 +3,9 @@
 use clock::Now;
 use geo_link::LinksStatus;
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::cluster::ClusterStatus;
+use super::{Subject, cluster::ClusterStatus, metrics};
 use crate::server::Server;
 
 /// What a node says of itself.
@@ -35,6 +36,24 @@ struct Region {
     id: u8,
     /// Region and incarnation, as they stand in stamps.
     origin: String,
+}
+
+impl Subject for Server {
+    fn publish(&self) {
+        metrics::publish(self, self.clock.now());
+    }
+
+    fn readiness(&self) -> Result<Value, &'static str> {
+        if self.is_ready() {
+            return Ok(json!({ "ready": true, "complete": self.links.is_complete() }));
+        }
+        let stopping = self.stopping.is_cancelled();
+        Err(if stopping { "the node is stopping" } else { "the node is starting" })
+    }
+
+    fn status(&self) -> impl Serialize {
+        Status::of(self, self.clock.now())
+    }
 }
 
 impl Status {
