@@ -7,6 +7,7 @@ pub mod cli;
 mod clients;
 mod cluster;
 mod command;
+mod gateway;
 mod housekeeping;
 mod lab;
 mod latency;

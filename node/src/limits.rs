@@ -183,3 +183,18 @@ pub const UPSTREAMS_MAX: usize = 32;
 
 /// Nodes that a worker's proxy keeps connections to. At the bound those that nobody uses are closed.
 pub const UPSTREAM_TARGETS_MAX: usize = 256;
+
+/// How often whoever has a stream through a gateway looks whether it should still be there: a tenth of the time after which a
+/// gateway is forgotten.
+pub const GATEWAY_RECHECK: Duration = Duration::from_millis(100);
+
+/// How often a gateway tells each node of its region that it is there. Three may be lost before it is forgotten.
+pub const ATTACH_INTERVAL: Duration = Duration::from_millis(250);
+
+const _: () = assert!(ATTACH_INTERVAL.as_millis() * 4 <= node_core::limits::GATEWAY_SILENCE_MAX.as_millis());
+
+/// How long a gateway waits for a node's answer to that. Then it says it again.
+pub const ATTACH_PATIENCE: Duration = Duration::from_millis(500);
+
+/// After how long without an answer of any node in the map a gateway calls the seeds that it was configured with.
+pub const SEEDS_AFTER: Duration = Duration::from_secs(1);

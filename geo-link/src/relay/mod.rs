@@ -62,6 +62,9 @@ use crate::{
     tls::{Broken, Credentials, LINK, TlsError},
 };
 
+/// The protocol that a relay's connections to other regions name in the handshake: that of links, which is spoken on them.
+pub const PROTOCOL: &[u8] = LINK;
+
 /// How a relay is built.
 #[derive(Clone, Debug)]
 pub struct RelayOptions {
@@ -111,7 +114,7 @@ impl Relay {
     /// [`TlsError`]: the certificates are of no use.
     pub fn new(options: &RelayOptions) -> Result<Self, TlsError> {
         Ok(Self {
-            credentials: Credentials::new(&options.region, LINK, &options.tls)?,
+            credentials: Credentials::new(&options.region, PROTOCOL, &options.tls)?,
             ways: options.peers.iter().map(Way::new).collect(),
             room: Semaphore::new(RELAYED_MAX),
             next: AtomicU64::new(0),

@@ -9,7 +9,10 @@ use node_core::cluster::Role;
 use serde::Serialize;
 
 use super::metrics::names;
-use crate::{cluster::Cluster, server::Server};
+use crate::{
+    cluster::{Cluster, gateways::GatewayStatus},
+    server::Server,
+};
 
 /// What a node says of its part in the cluster.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +35,8 @@ pub(crate) struct ClusterStatus {
     replicas: Vec<ReplicaStatus>,
     /// Nodes that do not answer this one.
     suspected: Vec<String>,
+    /// Gateways that are attached to this node.
+    gateways: Vec<GatewayStatus>,
 }
 
 /// What a primary says of a replica.
@@ -67,6 +72,7 @@ impl ClusterStatus {
             synced: cluster.replication().is_some_and(|shared| shared.progress.holding().is_some()),
             replicas: replicas(cluster, now),
             suspected: suspected.map(|id| id.to_string()).collect(),
+            gateways: cluster.gateways().map(|gateways| gateways.status()).unwrap_or_default(),
         })
     }
 
@@ -79,6 +85,7 @@ impl ClusterStatus {
         gauge!(names::CLUSTER_SLOTS).set(self.slots as f64);
         gauge!(names::CLUSTER_LEASE_SECONDS).set(self.lease_seconds);
         gauge!(names::CLUSTER_SUSPECTED).set(self.suspected.len() as f64);
+        gauge!(names::CLUSTER_GATEWAYS).set(self.gateways.len() as f64);
         for replica in &self.replicas {
             gauge!(names::REPLICA_UP, "replica" => replica.node.clone()).set(is(replica.online));
             gauge!(names::REPLICA_LAG_SECONDS, "replica" => replica.node.clone()).set(replica.lag_seconds);

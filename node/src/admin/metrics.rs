@@ -28,6 +28,8 @@ pub(crate) mod names {
     pub(crate) const CLIENT_BYTES_TOTAL: &str = "meridian_client_bytes_total";
     pub(crate) const CLOCK_ANCHOR_OFFSET_SECONDS: &str = "meridian_clock_anchor_offset_seconds";
     pub(crate) const CLUSTER_EPOCH: &str = "meridian_cluster_epoch";
+    /// At a node.
+    pub(crate) const CLUSTER_GATEWAYS: &str = "meridian_cluster_gateways";
     pub(crate) const CLUSTER_LEASE_SECONDS: &str = "meridian_cluster_lease_seconds";
     pub(crate) const CLUSTER_PRIMARY: &str = "meridian_cluster_primary";
     pub(crate) const CLUSTER_SLOTS: &str = "meridian_cluster_slots";
@@ -42,6 +44,9 @@ pub(crate) mod names {
     pub(crate) const EXPIRED_TOTAL: &str = "meridian_expired_total";
     pub(crate) const FORGOTTEN_EARLY_TOTAL: &str = "meridian_forgotten_early_total";
     pub(crate) const FRONTIER_AGE_SECONDS: &str = "meridian_frontier_age_seconds";
+    /// At a gateway.
+    pub(crate) const GATEWAY_NODES: &str = "meridian_gateway_nodes";
+    pub(crate) const GATEWAY_NODES_ATTACHED: &str = "meridian_gateway_nodes_attached";
     pub(crate) const HITS_TOTAL: &str = "meridian_hits_total";
     pub(crate) const KEYS: &str = "meridian_keys";
     pub(crate) const MEMORY_MAX_BYTES: &str = "meridian_memory_max_bytes";
@@ -141,11 +146,21 @@ fn describe() {
         "connections of other nodes that were turned away or ended for what they sent"
     );
     describe_gauge!(names::CLUSTER_EPOCH, "how often the cluster's map has changed, as this node knows it");
+    describe_gauge!(names::CLUSTER_GATEWAYS, "gateways of the region that are attached to this node");
     describe_gauge!(names::CLUSTER_LEASE_SECONDS, "how long this node may take writes without hearing from the leader");
     describe_gauge!(names::CLUSTER_PRIMARY, "1 of the primary of a shard");
     describe_gauge!(names::CLUSTER_SLOTS, "slots of this node's shard");
     describe_gauge!(names::CLUSTER_SUSPECTED, "nodes that do not answer this one");
     describe_gauge!(names::CLUSTER_SYNCED, "1 once a replica has all that its primary had when it began to follow");
+    describe_gauge!(names::GATEWAY_NODES, "nodes of its region that a gateway calls");
+    describe_gauge!(names::GATEWAY_NODES_ATTACHED, "nodes that know the gateway");
+    describe_gauge!(geo_link::names::RELAY_STREAMS, "streams of primaries that are relayed to a region");
+    describe_counter!(geo_link::names::RELAY_BYTES_TOTAL, "bytes relayed to and from a region");
+    describe_counter!(
+        geo_link::names::RELAY_DIAL_FAILURES_TOTAL,
+        "gateways of a region that were dialled and not reached"
+    );
+    describe_counter!(geo_link::names::RELAY_REFUSED_TOTAL, "primaries that were not let through");
     describe_gauge!(names::REPLICA_LAG_SECONDS, "how old what a replica lacks of its primary's writes may be");
     describe_gauge!(names::REPLICA_UP, "1 of a replica that its primary feeds");
     describe_histogram!(names::SLOTS_HELD_SECONDS, "for how long requests waited while slots changed hands");

@@ -2,6 +2,7 @@
 
 mod check;
 pub(crate) mod cluster;
+mod gateway;
 mod node;
 mod wan;
 
@@ -30,6 +31,11 @@ struct Arguments {
 enum Command {
     /// Run a node: a region of its own, or one that is linked to others
     Node(Box<config::Overrides>),
+    /// Run a gateway of a region that is a cluster
+    ///
+    /// It joins the nodes of its region to the gateways of other regions, and holds nothing: run several, of which any carries on
+    /// when another dies.
+    Gateway(gateway::GatewayArgs),
     /// Simulate the WAN between regions on one machine
     Wan(wan::WanArgs),
     /// Run whole regions on this machine, and show how they keep up with one another
@@ -68,6 +74,7 @@ fn run(command: Command, until_stdin_closes: bool) -> anyhow::Result<ExitCode> {
     }
     match command {
         Command::Node(overrides) => node::run(&overrides),
+        Command::Gateway(args) => gateway::run(&args),
         Command::Wan(args) => wan::run(&args),
         Command::Lab(args) => lab::run(*args),
         Command::Cluster(command) => cluster::run(command),

@@ -1,9 +1,11 @@
-//! What nodes, and operators, ask of a node on the control channel.
+//! What nodes, gateways and operators ask of a node on the control channel.
 //!
 //! Everything is a call with one answer. A node that cannot answer because another must says which; who asked goes there.
 
 use node_core::cluster::{ClusterMap, Founder, MapCommand, NodeId, Refused, Report, Run, Standing};
 use serde::{Deserialize, Serialize};
+
+use super::gateways::Attach;
 
 /// A request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub(crate) enum Request {
         /// Its run.
         run: Run,
     },
+    /// Of a gateway: let me in, and tell me what I do not know of the map.
+    Attach(Attach),
     /// Of an operator: who are you?
     Introduce,
     /// Of an operator: what does the map look like to you?
@@ -42,6 +46,8 @@ pub(crate) enum Response {
     Done,
     /// What the leader says to a report.
     Standing(Standing),
+    /// The gateway is let in; the map, if it has an older one.
+    Attached(Option<Box<ClusterMap>>),
     /// Who the node is.
     Introduction(Introduction),
     /// The map, as the node has it.

@@ -7,11 +7,13 @@
 //! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, moves slots
 //! government   the leader's loop: reports in, answers and commands out
 //! replication  feeds to replicas and from the primary
+//! gateways     the gateways of the region, and the way through them to other regions
 //! ```
 //! What commands need of all this is in [`Cluster`], which is read without a lock.
 
 pub(crate) mod bus;
 pub(crate) mod control;
+pub(crate) mod gateways;
 mod gossip;
 mod government;
 mod hand_over;
@@ -43,6 +45,7 @@ use node_core::{
 use tokio::{sync::Notify, time::timeout};
 
 pub(crate) use self::{
+    gateways::Gateways,
     observed::Observed,
     replication::{Follower, Shared},
 };
@@ -79,6 +82,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Running {
     replication: Arc<Shared>,
+    gateways: Arc<Gateways>,
     /// Wakes who asks the primary to hand over.
     failover: Arc<Notify>,
 }
@@ -244,13 +248,18 @@ impl Cluster {
     }
 
     /// Says what runs. Only the first call counts.
-    pub(crate) fn attach(&self, replication: Arc<Shared>, failover: Arc<Notify>) {
-        let _ = self.running.set(Running { replication, failover });
+    pub(crate) fn attach(&self, replication: Arc<Shared>, gateways: Arc<Gateways>, failover: Arc<Notify>) {
+        let _ = self.running.set(Running { replication, gateways, failover });
     }
 
     /// What replication shares, once it runs.
     pub(crate) fn replication(&self) -> Option<Arc<Shared>> {
         self.running.get().map(|running| running.replication.clone())
+    }
+
+    /// The gateways of the region, once they can attach.
+    pub(crate) fn gateways(&self) -> Option<Arc<Gateways>> {
+        self.running.get().map(|running| running.gateways.clone())
     }
 
     /// Makes this replica the primary of its shard.

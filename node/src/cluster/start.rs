@@ -35,6 +35,7 @@ use super::{
     Cluster,
     bus::{self, Arrival, Bus, Handlers, Malformed},
     control::Request,
+    gateways::Gateways,
     gossip::{Gossiping, Suspects},
     government::Government,
     raft::ControlPlane,
@@ -136,6 +137,8 @@ async fn assemble(
     let (packets, arrived) = mpsc::channel(GOSSIP_WAITING);
     let (reports, reported) = steward::reports();
     let suspects = Arc::new(Suspects::default());
+    let (region, clock) = (server.config.region.id, server.clock.clone());
+    let gateways = Arc::new(Gateways::new(founder.id, region, bus.clone(), clock));
     let gossiping = Gossiping {
         gossip: Gossip::new(founder.id, founder.run, gossip_options(config), rand::random()),
         bus: bus.clone(),
@@ -156,9 +159,10 @@ async fn assemble(
         suspects,
         replication: feeds.clone(),
         shared: replication.shared(),
+        gateways: gateways.clone(),
         reports,
     }));
-    cluster.attach(replication.shared(), steward.wishes_to_lead());
+    cluster.attach(replication.shared(), gateways, steward.wishes_to_lead());
     Ok(Assembly { bus, credentials, plane, steward, government, gossiping, packets, replication, feeds })
 }
 

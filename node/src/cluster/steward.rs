@@ -34,6 +34,7 @@ use super::{
     Cluster,
     bus::{Bus, Channel},
     control::{Introduction, Request, Response},
+    gateways::Gateways,
     gossip::Suspects,
     government::Reported,
     moves::{arriving, leaving},
@@ -55,6 +56,7 @@ pub(crate) struct Parts {
     pub(crate) suspects: Arc<Suspects>,
     pub(crate) replication: Handle,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) gateways: Arc<Gateways>,
     pub(crate) reports: mpsc::Sender<Reported>,
 }
 
@@ -429,6 +431,7 @@ impl Steward {
                 self.latest().handed_over = Some((from, run));
                 Response::Done
             }
+            Request::Attach(attach) => self.parts.gateways.attach(attach, &self.map()),
             Request::Introduce => Response::Introduction(self.introduce()),
             Request::Map => Response::Map(Box::new(ClusterMap::clone(&self.map()))),
             Request::Change(command) => self.change(command).await,

@@ -1,0 +1,271 @@
+//! `meridian gateway`: the process that joins a region which is a cluster to the other regions.
+//!
+//! It holds nothing: no record, no cursor, no part in what its region agrees on. It may die at any moment, and any other of its
+//! region carries on. What it does has two halves:
+//! - *Sending*: primaries connect to it over the bus and are relayed to the gateways of other regions ([`geo_link::relay`]).
+//!   Which primary comes to which gateway the primaries decide, each for itself (`node_core::cluster::gateways`).
+//! - *Receiving* what other regions send is not there yet.
+//!
+//! ```text
+//! attaching   says to every node of the region, several times a second, that this gateway is there; follows the map
+//! status      what it says of itself over HTTP
+//! ```
+//!
+//! # Threads
+//! One for what must answer in time (the bus, attaching, HTTP), and one that relays, which TLS may keep busy.
+//!
+//! # The order of the end
+//! 1. `stopping` is cancelled: no node is called any more, nothing is accepted, /health/ready says 503, and each stream is
+//!    closed at both ends. Primaries find the others within a call.
+//! 2. The thread that relays ends, then the bus closes what it dialled.
+//! 3. The admin server answered until here; it goes last.
+
+mod attaching;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::{self, SocketAddr},
+    sync::Arc,
+    thread,
+};
+
+use anyhow::Context as _;
+use config::{GatewayConfig, Listen};
+use geo_link::relay::{Relay, RelayOptions, RelayPeer};
+use node_core::cluster::{Addresses as Announced, gateways::Attachment};
+use tokio::{
+    runtime::Builder,
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::{
+    bytes::Bytes,
+    sync::{CancellationToken, DropGuard},
+};
+
+use self::{attaching::Attaching, status::Looks};
+use crate::{
+    admin,
+    cluster::bus::{self, Arrival, Bus, Handlers, Malformed},
+    limits::FEEDS_WAITING,
+    links, logging,
+    node::StopSignals,
+    process,
+    server::acceptor,
+};
+
+/// A gateway that runs.
+pub(crate) struct Gateway {
+    addresses: Addresses,
+    stopping: CancellationToken,
+    tasks: JoinSet<()>,
+    bus: Bus,
+    relaying: oneshot::Receiver<()>,
+    admin: Option<(JoinHandle<()>, CancellationToken)>,
+    /// Whoever drops a gateway instead of stopping it leaves nothing behind either.
+    _stopped_in_the_end: DropGuard,
+}
+
+/// Where a gateway listens; ports that were left to the system are known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    /// Nodes of the region.
+    pub(crate) bus: SocketAddr,
+    /// Metrics, health and status.
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+/// Starts a gateway, waits until it is told to stop, and stops it.
+///
+/// # Errors
+/// Whatever keeps it from starting, or breaks it.
+pub(crate) fn run(config: &GatewayConfig) -> anyhow::Result<()> {
+    logging::install(&config.log);
+    process::raise_file_limit();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // From the first moment on, so that a signal that comes while the gateway starts ends it in order as well.
+        let signals = StopSignals::install()?;
+        let gateway = Gateway::start(config)?;
+        let (region, name) = (&config.region.name, &config.gateway.name);
+        tracing::info!(%region, %name, addresses = ?gateway.addresses(), "gateway is up");
+        tokio::select! {
+            () = signals.told() => {}
+            // A part that cannot go on.
+            () = gateway.stopping.cancelled() => {}
+        }
+        tracing::info!("stopping");
+        gateway.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+impl Gateway {
+    /// Assembles a gateway from what is configured and starts it, on the runtime that this is called in.
+    ///
+    /// # Errors
+    /// Whatever stands in the way: an address in use, certificates, threads.
+    pub(crate) fn start(config: &GatewayConfig) -> anyhow::Result<Self> {
+        let region = config.region.name.as_str();
+        let recorder = admin::install_recorder()?;
+        let credentials = config.cluster.files().map(|files| bus::credentials_of(region, files));
+        let credentials = credentials.transpose().context("cannot use the certificates of the bus")?;
+        let relay = Arc::new(Relay::new(&relay_options(config)?).context("cannot use the certificates of links")?);
+        let listener = bind(config.cluster.listen)?.context("no address for nodes to connect to")?;
+        let admin = bind(config.admin.listen)?;
+        let addresses = Addresses {
+            bus: listener.local_addr()?,
+            admin: admin.as_ref().map(net::TcpListener::local_addr).transpose()?,
+        };
+        let (stopping, bus) = (CancellationToken::new(), Bus::new(credentials.clone()));
+        let (attaching, view) = Attaching::new(attachment(config, addresses.bus), &config.cluster.seeds, bus.clone());
+        let looks = Arc::new(Looks::new(config, addresses, stopping.clone(), view, relay.clone()));
+        let (arrivals, arrived) = mpsc::channel(FEEDS_WAITING);
+        let relaying = start_relaying(relay, arrived, stopping.clone())?;
+        let mut tasks = JoinSet::new();
+        let (until, broken) = (stopping.clone(), stopping.clone());
+        tasks.spawn(async move {
+            if let Err(error) = bus::listen(listener, credentials, Arc::new(Door { arrivals }), until).await {
+                tracing::error!(%error, "cannot listen to nodes");
+                broken.cancel();
+            }
+        });
+        tasks.spawn(attaching.run(stopping.clone()));
+        let admin = admin.map(|listener| {
+            let (closing, looks, broken) = (CancellationToken::new(), looks, stopping.clone());
+            let until = closing.clone();
+            let serving = tokio::spawn(async move {
+                if let Err(error) = admin::run(looks, recorder, listener, until).await {
+                    tracing::error!(%error, "cannot serve metrics and status");
+                    broken.cancel();
+                }
+            });
+            (serving, closing)
+        });
+        let _stopped_in_the_end = stopping.clone().drop_guard();
+        if config.gateway.listen.is_on() {
+            tracing::warn!("links of other regions are not taken in yet: this gateway only sends");
+        }
+        Ok(Self { addresses, stopping, tasks, bus, relaying, admin, _stopped_in_the_end })
+    }
+
+    /// Where it listens.
+    pub(crate) const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Stops it, in the order that stands at the head of this file, and waits for the end.
+    pub(crate) async fn stop(mut self) {
+        self.stopping.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the gateway panicked");
+            }
+        }
+        // An error means that the thread has panicked, which was said.
+        _ = self.relaying.await;
+        self.bus.shutdown().await;
+        if let Some((serving, closing)) = self.admin {
+            closing.cancel();
+            _ = serving.await;
+        }
+    }
+}
+
+fn bind(listen: Listen) -> anyhow::Result<Option<net::TcpListener>> {
+    let Listen::At(listen) = listen else { return Ok(None) };
+    Ok(Some(acceptor::bind(listen).with_context(|| format!("cannot listen at {listen}"))?))
+}
+
+/// What this gateway says of itself to nodes, which reach its bus here.
+fn attachment(config: &GatewayConfig, bus: SocketAddr) -> Attachment {
+    let announced = config.cluster.announce.as_ref();
+    let host = announced.map_or_else(|| bus.ip().to_string(), ToString::to_string);
+    Attachment {
+        region: config.region.id,
+        name: config.gateway.name.to_string(),
+        instance: rand::random(),
+        address: Announced { host, port: 0, tls_port: 0, bus_port: bus.port() }.bus(),
+        peers: config.peers.iter().map(|peer| peer.id).collect(),
+    }
+}
+
+fn relay_options(config: &GatewayConfig) -> anyhow::Result<RelayOptions> {
+    let peer = |peer: &config::Peer| RelayPeer {
+        name: peer.region.to_string(),
+        id: peer.id,
+        addrs: peer.addr.iter().map(ToString::to_string).collect(),
+    };
+    let files = config.gateway.files().context("the certificates of links are not named")?;
+    let region = config.region.name.to_string();
+    Ok(RelayOptions { region, peers: config.peers.iter().map(peer).collect(), tls: links::material(files)? })
+}
+
+/// Relays what arrives, on a thread of its own, until `stopping`. What is returned is told of its end.
+fn start_relaying(
+    relay: Arc<Relay>,
+    arrivals: mpsc::Receiver<Arrival>,
+    stopping: CancellationToken,
+) -> anyhow::Result<oneshot::Receiver<()>> {
+    let (ended, has_ended) = oneshot::channel();
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    let body = move || {
+        runtime.block_on(relay_all(relay, arrivals, stopping));
+        // A look-up of a name may hang for longer than anybody wants to wait.
+        runtime.shutdown_timeout(geo_link::limits::FAREWELL);
+        // Nobody may wait for it.
+        let _ = ended.send(());
+    };
+    thread::Builder::new().name("relay".to_owned()).spawn(body).context("cannot start a thread")?;
+    Ok(has_ended)
+}
+
+async fn relay_all(relay: Arc<Relay>, mut arrivals: mpsc::Receiver<Arrival>, stopping: CancellationToken) {
+    // Bounded by the relay, which refuses at once what is too much.
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => break,
+            arrival = arrivals.recv() => {
+                let Some(Arrival { first, stream, .. }) = arrival else { break };
+                let (relay, until) = (relay.clone(), stopping.clone());
+                streams.spawn(async move { relay.serve(&first, stream, &until).await });
+            }
+            Some(ended) = streams.join_next() => tell(ended),
+        }
+    }
+    while let Some(ended) = streams.join_next().await {
+        tell(ended);
+    }
+}
+
+fn tell(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a stream panicked");
+    }
+}
+
+/// A gateway's end of the bus: it takes streams, and is asked nothing.
+struct Door {
+    arrivals: mpsc::Sender<Arrival>,
+}
+
+impl Handlers for Door {
+    async fn raft(&self, _request: Bytes) -> Result<Vec<u8>, Malformed> {
+        Err(Malformed)
+    }
+
+    async fn control(&self, _request: Bytes) -> Result<Vec<u8>, Malformed> {
+        Err(Malformed)
+    }
+
+    fn gossip(&self, _from: SocketAddr, _message: Bytes) {}
+
+    fn feed(&self, arrival: Arrival) {
+        // One that does not fit is closed, and its primary takes another gateway.
+        let _ = self.arrivals.try_send(arrival);
+    }
+}
