@@ -472,7 +472,7 @@ impl Default for Gateway {
     }
 }
 
-/// `[[peer]]`: another region. Nothing in it has a default.
+/// `[[peer]]`: another region.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
@@ -481,7 +481,8 @@ pub struct Peer {
     /// Its number.
     #[serde(with = "region_id")]
     pub id: RegionId,
-    /// Where its gateways listen; any will do.
+    /// Where its gateways listen; any will do. A node of a cluster dials none, and need not know.
+    #[serde(default, skip_serializing_if = "PeerAddresses::is_empty")]
     pub addr: PeerAddresses,
 }
 

@@ -228,8 +228,14 @@ fn check_gateway(gateway: &Gateway, problems: &mut Problems) {
 }
 
 fn check_peers(config: &NodeConfig, problems: &mut Problems) {
-    let peers = &config.peers;
-    problems.require(peers.is_empty() || config.gateway.listen.is_on(), || {
+    let (peers, is_clustered) = (&config.peers, config.cluster.listen.is_on());
+    problems.require(!is_clustered || !config.gateway.listen.is_on(), || {
+        Problem::new("a node of a cluster has no gateway inside")
+            .at("gateway.listen")
+            .label("`cluster.listen` is on")
+            .help("leave `listen` out, and run `meridian gateway` for the region: its nodes find it by themselves")
+    });
+    problems.require(peers.is_empty() || is_clustered || config.gateway.listen.is_on(), || {
         Problem::new("there are peers, but no gateway that their links could arrive at")
             .at("peer.0")
             .label("`gateway.listen` is off")
@@ -241,15 +247,22 @@ fn check_peers(config: &NodeConfig, problems: &mut Problems) {
             .label("`node.dir` is not set")
             .help("set `dir` in [node], such as dir = \"/var/lib/meridian\": whoever starts anew must not pass for who it was")
     });
-    for (index, _) in peers.iter().enumerate().filter(|(_, peer)| peer.addr.single().is_none()) {
-        problems.add(
-            Problem::new("a node dials one address of a peer, and here are several")
-                .at(format!("peer.{index}.addr"))
-                .label("one is enough for a gateway inside a node")
-                .help("name one; `meridian gateway` takes several, and tries them in turn"),
-        );
+    if !is_clustered {
+        require_addresses(peers, problems);
     }
     check_distinct(&config.region, peers, config.gateway.listen, problems);
+}
+
+/// Notes peers that nobody could reach.
+fn require_addresses(peers: &[Peer], problems: &mut Problems) {
+    for (index, peer) in peers.iter().enumerate().filter(|(_, peer)| peer.addr.is_empty()) {
+        problems.add(
+            Problem::new(format!("it is not said where the gateways of {} are", peer.region))
+                .at(format!("peer.{index}"))
+                .label("`addr` is missing")
+                .help("name host and port of one or more, such as addr = \"gateway.eu-west.example:7203\""),
+        );
+    }
 }
 
 /// Notes peers that cannot all be who and where they are said to be.

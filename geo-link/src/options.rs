@@ -27,8 +27,8 @@ pub struct Peer {
     pub name: String,
     /// Its number.
     pub id: RegionId,
-    /// Where its gateway is dialled: `HOST:PORT`, looked up at every attempt.
-    pub addr: String,
+    /// Where its gateways are dialled: `HOST:PORT`, looked up at every attempt; any will do. None, where others dial.
+    pub addrs: Vec<String>,
 }
 
 /// How links behave. The defaults are those of the configuration.

@@ -105,11 +105,11 @@ pub(crate) async fn run(region: &Region, peer: &PeerState, connector: &impl Conn
         });
         // Once per outage: a peer that stays away is no news, and one that leaves in good order is nobody's fault.
         if matches!(lost, Lost::End(LinkEnd::Bye)) {
-            tracing::info!(reason = %lost, addr = peer.peer.addr, "link is closed");
+            tracing::info!(reason = %lost, addr = peer.peer.addrs.join(", "), "link is closed");
         } else if was_up || !is_repeated {
-            tracing::warn!(error = %lost, addr = peer.peer.addr, "link is down");
+            tracing::warn!(error = %lost, addr = peer.peer.addrs.join(", "), "link is down");
         } else {
-            tracing::debug!(error = %lost, addr = peer.peer.addr, "link is still down");
+            tracing::debug!(error = %lost, addr = peer.peer.addrs.join(", "), "link is still down");
         }
         is_repeated = true;
     }

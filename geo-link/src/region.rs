@@ -307,7 +307,7 @@ impl PeerState {
         metrics.r#in.held.set(0.0);
         Self {
             metrics,
-            out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addr.clone(), ..OutStatus::default() }),
+            out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addrs.join(", "), ..OutStatus::default() }),
             r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
             ahead: Mutex::new(Duration::ZERO),
             streams: Mutex::default(),

@@ -204,7 +204,7 @@ impl Cluster {
 }
 
 fn peer(name: &str) -> Peer {
-    Peer { name: name.to_owned(), id: id(name), addr: String::new() }
+    Peer { name: name.to_owned(), id: id(name), addrs: Vec::new() }
 }
 
 fn credentials(name: &str, material: &TlsMaterial) -> Credentials {

@@ -198,3 +198,8 @@ pub const ATTACH_PATIENCE: Duration = Duration::from_millis(500);
 
 /// After how long without an answer of any node in the map a gateway calls the seeds that it was configured with.
 pub const SEEDS_AFTER: Duration = Duration::from_secs(1);
+
+/// Streams of other regions that arrive at a primary at a time: from every region with some primaries, each twice.
+///
+/// Policy: one more is closed; its gateway tries again.
+pub(crate) const STREAMS_IN_MAX: usize = 1_024;

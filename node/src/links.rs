@@ -1,6 +1,8 @@
-//! The gateway embedded in a node: the configuration as `geo-link` wants it, and what comes back from there.
+//! A node's ends of its region's links: the configuration as `geo-link` wants it, and what comes back from there.
 //!
-//! A node without peers and without a gateway's address has no links, and has nothing to wait for: it is complete.
+//! The one node of a region has its gateway inside. A node of a cluster has the ends of its streams, which replication opens
+//! and closes as the node comes to be primary and ceases to be it; gateways are processes of their own. A node without peers
+//! and without a gateway's address has no links, and has nothing to wait for: it is complete.
 
 use std::{
     fs,
@@ -12,52 +14,80 @@ use std::{
 use anyhow::Context as _;
 use clock::{Now, Origin, Time};
 use config::{Listen, NodeConfig, TlsFiles};
-use geo_link::{Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, TlsMaterial};
+use geo_link::{Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, Streams, TlsMaterial};
 
 use crate::server::Server;
 
 /// The links of a node's region, if it has any.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    gateway: RwLock<Option<Gateway>>,
+    ends: RwLock<Option<Ends>>,
     superseded: OnceLock<Origin>,
 }
 
+/// A node's ends of links.
+#[derive(Debug)]
+enum Ends {
+    /// All of them.
+    Embedded(Gateway),
+    /// Those of its own slots.
+    Streams(Arc<Streams>),
+}
+
 impl Links {
-    /// Starts the gateway, if one is configured. Returns where it listens.
+    /// Starts the gateway, or what takes its place in a cluster, if there are peers. Returns where it listens.
     ///
     /// # Errors
     /// Whatever stands in the way: the address, the certificates, the thread.
     pub(crate) fn start(server: &Arc<Server>) -> anyhow::Result<Option<SocketAddr>> {
-        let Some(options) = options(&server.config)? else { return Ok(None) };
-        let gateway =
-            Gateway::start(&options, server.store.clone(), server.clock.clone(), Process(Arc::downgrade(server)))?;
-        let address = gateway.local_addr();
-        *server.links.gateway.write().unwrap_or_else(PoisonError::into_inner) = Some(gateway);
-        Ok(Some(address))
+        let (config, process) = (&server.config, Process(Arc::downgrade(server)));
+        let (ends, address) = if config.cluster.listen.is_on() {
+            if config.peers.is_empty() {
+                return Ok(None);
+            }
+            let (region, peers) = (config.region.name.as_str(), peers(config));
+            let (store, clock) = (server.store.clone(), server.clock.clone());
+            let streams = Streams::new(region, &peers, link_options(config), store, clock, process);
+            (Ends::Streams(Arc::new(streams)), None)
+        } else {
+            let Some(options) = options(config)? else { return Ok(None) };
+            let gateway = Gateway::start(&options, server.store.clone(), server.clock.clone(), process)?;
+            let address = gateway.local_addr();
+            (Ends::Embedded(gateway), Some(address))
+        };
+        *server.links.ends.write().unwrap_or_else(PoisonError::into_inner) = Some(ends);
+        Ok(address)
     }
 
-    /// Ends all links, and waits for the end.
+    /// Ends all links of an embedded gateway, and waits for the end.
     pub(crate) fn stop(&self) {
-        let gateway = self.gateway.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(gateway) = gateway {
+        let ends = self.ends.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Ends::Embedded(gateway)) = ends {
             gateway.shutdown();
         }
     }
 
-    /// Whether the region has all that the others had when it started.
+    /// The ends of streams, if this is a node of a cluster that has peers.
+    pub(crate) fn streams(&self) -> Option<Arc<Streams>> {
+        match &*self.ends.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(Ends::Streams(streams)) => Some(streams.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether this node has all that the other regions had when it started.
     pub(crate) fn is_complete(&self) -> bool {
-        self.with(Gateway::is_complete).unwrap_or(true)
+        self.with(Gateway::is_complete, Streams::is_complete).unwrap_or(true)
     }
 
     /// The state of all links.
     pub(crate) fn status(&self, now: Now) -> LinksStatus {
-        self.with(|gateway| gateway.status(now)).unwrap_or_default()
+        self.with(|gateway| gateway.status(now), |streams| streams.status(now)).unwrap_or_default()
     }
 
     /// Brings the links' gauges up to date.
     pub(crate) fn refresh_metrics(&self, now: Now) {
-        self.with(|gateway| gateway.refresh_metrics(now));
+        self.with(|gateway| gateway.refresh_metrics(now), |streams| streams.refresh_metrics(now));
     }
 
     /// The younger life of this region that a peer knows of, if one does: this process must end.
@@ -65,8 +95,12 @@ impl Links {
         self.superseded.get().copied()
     }
 
-    fn with<T>(&self, look: impl FnOnce(&Gateway) -> T) -> Option<T> {
-        self.gateway.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+    fn with<T>(&self, embedded: impl FnOnce(&Gateway) -> T, streams: impl FnOnce(&Streams) -> T) -> Option<T> {
+        match &*self.ends.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(Ends::Embedded(gateway)) => Some(embedded(gateway)),
+            Some(Ends::Streams(ends)) => Some(streams(ends)),
+            None => None,
+        }
     }
 }
 
@@ -89,6 +123,11 @@ impl Host for Process {
 fn heard(server: &Server, event: GatewayEvent) {
     match event {
         GatewayEvent::Complete => tracing::info!("this region has all that the others had when it started"),
+        GatewayEvent::Superseded { by } if server.config.cluster.listen.is_on() => {
+            // Who speaks for a slot says the map; one that was replaced hears so from its own region.
+            let own = server.store.origin();
+            tracing::warn!(%own, %by, "a peer knows a younger primary of these slots");
+        }
         GatewayEvent::Superseded { by } => {
             let own = server.store.origin();
             tracing::error!(%own, %by, "a peer knows a younger life of this region: was its state directory lost? stopping; the next start takes a younger one");
@@ -98,30 +137,35 @@ fn heard(server: &Server, event: GatewayEvent) {
     }
 }
 
-/// What the configuration says of links; `None` if the node has none.
+/// What the configuration says of an embedded gateway; `None` if the node has none.
 fn options(config: &NodeConfig) -> anyhow::Result<Option<GatewayOptions>> {
     let (Listen::At(listen), Some(files)) = (config.gateway.listen, config.gateway.files()) else { return Ok(None) };
+    let (name, tls) = (config.region.name.to_string(), material(files)?);
+    Ok(Some(GatewayOptions { name, listen, peers: peers(config), tls, links: link_options(config) }))
+}
+
+fn peers(config: &NodeConfig) -> Vec<Peer> {
+    config.peers.iter().map(peer).collect()
+}
+
+/// A peer of the configuration.
+pub(crate) fn peer(peer: &config::Peer) -> Peer {
+    let addrs = peer.addr.iter().map(ToString::to_string).collect();
+    Peer { name: peer.region.to_string(), id: peer.id, addrs }
+}
+
+fn link_options(config: &NodeConfig) -> LinkOptions {
     let gateway = &config.gateway;
-    let peer = |peer: &config::Peer| {
-        let addr = peer.addr.single().context("a node dials one address of a peer")?;
-        Ok(Peer { name: peer.region.to_string(), id: peer.id, addr: addr.to_string() })
-    };
-    Ok(Some(GatewayOptions {
-        name: config.region.name.to_string(),
-        listen,
-        peers: config.peers.iter().map(peer).collect::<anyhow::Result<_>>()?,
-        tls: material(files)?,
-        links: LinkOptions {
-            heartbeat: gateway.heartbeat,
-            window_bytes: gateway.window.as_usize(),
-            batch_bytes: gateway.batch.as_usize(),
-            batch_delay: gateway.batch_delay,
-            reconnect_min: gateway.reconnect_min,
-            reconnect_max: gateway.reconnect_max,
-            max_drift: config.clock.max_drift,
-            ..LinkOptions::default()
-        },
-    }))
+    LinkOptions {
+        heartbeat: gateway.heartbeat,
+        window_bytes: gateway.window.as_usize(),
+        batch_bytes: gateway.batch.as_usize(),
+        batch_delay: gateway.batch_delay,
+        reconnect_min: gateway.reconnect_min,
+        reconnect_max: gateway.reconnect_max,
+        max_drift: config.clock.max_drift,
+        ..LinkOptions::default()
+    }
 }
 
 /// The contents of the files.

@@ -213,9 +213,6 @@ impl Membership {
     /// The membership that is configured, if one is; the socket listens, and nobody is answered yet.
     fn of(config: &NodeConfig, dir: Option<&StateDir>) -> anyhow::Result<Option<Self>> {
         let (Listen::At(listen), Some(dir)) = (config.cluster.listen, dir) else { return Ok(None) };
-        if config.gateway.listen.is_on() || !config.peers.is_empty() {
-            bail!("a node of a cluster cannot be linked to other regions yet: leave [gateway] and [[peer]] out");
-        }
         let (id, run) = (dir.node_id(|| Id::from_bytes(rand::random()))?, dir.next_run()?);
         let socket = acceptor::bind(listen).with_context(|| format!("cannot listen at {listen}"))?;
         Ok(Some(Self { id, run, socket }))

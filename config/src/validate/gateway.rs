@@ -1,6 +1,6 @@
 //! What types alone cannot say of a gateway's file.
 
-use super::{check_announced, check_bus_files, check_clashes, check_distinct, require_link_files};
+use super::{check_announced, check_bus_files, check_clashes, check_distinct, require_addresses, require_link_files};
 use crate::{GatewayConfig, Problem, Problems};
 
 impl GatewayConfig {
@@ -30,6 +30,7 @@ impl GatewayConfig {
                 .label("no `[[peer]]` is named")
                 .help("name each other region in a table [[peer]], with `region`, `id` and `addr`")
         });
+        require_addresses(peers, problems);
         check_distinct(region, peers, gateway.listen, problems);
     }
 }

@@ -10,10 +10,10 @@ use serde::{
 use super::{PeerAddress, Text};
 use crate::limits::PEER_ADDRESSES;
 
-/// One address to dial, or several of which any will do. Never empty, and never one of them twice.
+/// One address to dial, or several of which any will do, and never one of them twice. None at all is what is not written.
 ///
 /// Written `"gateway.eu-west.example:7203"` or `["a.eu-west.example:7203", "b.eu-west.example:7203"]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PeerAddresses(Vec<PeerAddress>);
 
 impl PeerAddresses {
@@ -32,6 +32,11 @@ impl PeerAddresses {
             return Err(InvalidAddresses::Repeated);
         }
         Ok(Self(addresses))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Each of them, in the order in which they are written.

@@ -37,7 +37,6 @@ use std::{
     },
 };
 
-use clock::RegionId;
 use metrics::counter;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -56,7 +55,7 @@ pub use self::{
     status::{RelayPeerStatus, RelayStatus, StreamStatus},
 };
 use crate::{
-    TlsMaterial,
+    Peer, TlsMaterial,
     limits::RELAYED_MAX,
     names,
     tls::{Broken, Credentials, LINK, TlsError},
@@ -71,20 +70,9 @@ pub struct RelayOptions {
     /// The name of the region from which it leads.
     pub region: String,
     /// The regions to which it leads.
-    pub peers: Vec<RelayPeer>,
+    pub peers: Vec<Peer>,
     /// The region's certificate for links.
     pub tls: TlsMaterial,
-}
-
-/// A region to which a relay leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RelayPeer {
-    /// Its name, which its certificate must bear.
-    pub name: String,
-    /// Its number.
-    pub id: RegionId,
-    /// Where its gateways are dialled, `HOST:PORT` each, at least one. Looked up at every attempt.
-    pub addrs: Vec<String>,
 }
 
 /// See the head of this file.

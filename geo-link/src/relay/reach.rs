@@ -16,10 +16,12 @@ use rustls::pki_types::InvalidDnsNameError;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{RelayPeer, RelayPeerStatus, RelayRefusal, carry::Carried};
+use super::{RelayPeerStatus, RelayRefusal, carry::Carried};
 use crate::{
+    dial::turns,
     limits::{RELAY_DIAL_MAX, RELAY_REACH_MAX, RELAY_REASON_CHARS_MAX},
     names,
+    options::Peer,
     region::entropy,
     tls::{self, Broken, Credentials},
 };
@@ -27,7 +29,7 @@ use crate::{
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Way {
-    pub(super) peer: RelayPeer,
+    pub(super) peer: Peer,
     pub(super) metrics: WayMetrics,
     open: AtomicUsize,
     failures: AtomicU64,
@@ -56,7 +58,7 @@ enum DialError {
 }
 
 impl Way {
-    pub(super) fn new(peer: &RelayPeer) -> Self {
+    pub(super) fn new(peer: &Peer) -> Self {
         Self {
             peer: peer.clone(),
             metrics: WayMetrics::new(&peer.name),
@@ -143,13 +145,6 @@ impl Way {
             last_error: self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
-}
-
-/// Each address once, from a random one on.
-fn turns(addresses: &[String], entropy: u64) -> impl Iterator<Item = &str> {
-    let first = entropy.checked_rem(addresses.len() as u64).unwrap_or_default() as usize;
-    let (before, after) = addresses.split_at(first);
-    after.iter().chain(before).map(String::as_str)
 }
 
 impl WayMetrics {

@@ -14,13 +14,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Relay, RelayOptions, RelayPeer, RelayRefusal,
+    Relay, RelayOptions, RelayRefusal,
     carry::{Carried, Ended, carry},
     greeting::{self, Wanted},
     reach::WayMetrics,
 };
 use crate::{
-    TlsMaterial,
+    Peer, TlsMaterial,
     limits::{RELAY_BUFFER_BYTES, WANTED_BYTES_MAX},
     tls::{Credentials, LINK},
 };
@@ -225,7 +225,7 @@ struct Running {
 impl Running {
     fn start(tls: &TlsMaterial, addresses: &[&str]) -> Self {
         let addrs = addresses.iter().map(|address| (*address).to_owned()).collect();
-        let peer = RelayPeer { name: "eu-west".to_owned(), id: RegionId::new(2).unwrap(), addrs };
+        let peer = Peer { name: "eu-west".to_owned(), id: RegionId::new(2).unwrap(), addrs };
         let options = RelayOptions { region: "us-east".to_owned(), peers: vec![peer], tls: tls.clone() };
         let relay = Arc::new(Relay::new(&options).unwrap());
         Self { relay, serving: std::sync::Mutex::default(), shutdown: CancellationToken::new() }

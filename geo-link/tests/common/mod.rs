@@ -239,7 +239,7 @@ impl Lab {
         let peer = |other: &&'static str| Peer {
             name: (*other).to_owned(),
             id: self.id(other),
-            addr: self.cable(name, other).addr.to_string(),
+            addrs: vec![self.cable(name, other).addr.to_string()],
         };
         let options = GatewayOptions {
             name: name.to_owned(),

@@ -55,7 +55,6 @@ pub(crate) struct Gateways {
 }
 
 /// A connection to another region.
-#[cfg_attr(not(test), expect(dead_code, reason = "the streams of primaries follow"))]
 pub(crate) struct Through {
     /// The gateway that it goes by.
     pub(crate) gateway: Attachment,
@@ -163,9 +162,9 @@ impl Gateways {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the streams of primaries follow"))]
 impl Gateways {
     /// The gateway by which a stream to this region is to go now, if one leads there.
+    #[cfg(test)]
     pub(crate) fn choose(&self, region: RegionId) -> Option<Attachment> {
         self.known().ranked(self.now(), region).first().map(|gateway| (*gateway).clone())
     }

@@ -47,7 +47,7 @@ use tokio::{sync::Notify, time::timeout};
 pub(crate) use self::{
     gateways::Gateways,
     observed::Observed,
-    replication::{Follower, Shared},
+    replication::{Entrance, Follower, Shared},
 };
 
 use crate::limits::HOLD_MAX;

@@ -39,7 +39,7 @@ use super::{
     gossip::{Gossiping, Suspects},
     government::Government,
     raft::ControlPlane,
-    replication::{Handle, Replication},
+    replication::{Handle, Links, Replication},
     steward::{self, Parts, Steward},
 };
 use crate::{
@@ -133,12 +133,12 @@ async fn assemble(
     let bus = Bus::new(credentials.clone());
     let plane = Arc::new(ControlPlane::start(dir, founder.id, bus.clone()).await?);
     let (store, clock, mark) = (server.store.clone(), server.clock.clone(), server.mark.clone());
-    let (replication, feeds) = Replication::new(founder.id, store, clock, mark, bus.clone());
+    let gateways = Arc::new(Gateways::new(founder.id, server.config.region.id, bus.clone(), clock.clone()));
+    let links = server.links.streams().map(|streams| Links::new(streams, gateways.clone()));
+    let (replication, feeds) = Replication::new(founder.id, store, clock, mark, bus.clone(), links);
     let (packets, arrived) = mpsc::channel(GOSSIP_WAITING);
     let (reports, reported) = steward::reports();
     let suspects = Arc::new(Suspects::default());
-    let (region, clock) = (server.config.region.id, server.clock.clone());
-    let gateways = Arc::new(Gateways::new(founder.id, region, bus.clone(), clock));
     let gossiping = Gossiping {
         gossip: Gossip::new(founder.id, founder.run, gossip_options(config), rand::random()),
         bus: bus.clone(),

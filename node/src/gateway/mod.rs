@@ -4,23 +4,25 @@
 //! region carries on. What it does has two halves:
 //! - *Sending*: primaries connect to it over the bus and are relayed to the gateways of other regions ([`geo_link::relay`]).
 //!   Which primary comes to which gateway the primaries decide, each for itself (`node_core::cluster::gateways`).
-//! - *Receiving* what other regions send is not there yet.
+//! - *Receiving*: streams of other regions arrive, and each primary of the region is passed its part ([`geo_link::Splitter`]).
 //!
 //! ```text
 //! attaching   says to every node of the region, several times a second, that this gateway is there; follows the map
+//! reach       the primaries, by the map
 //! status      what it says of itself over HTTP
 //! ```
 //!
 //! # Threads
-//! One for what must answer in time (the bus, attaching, HTTP), and one that relays, which TLS may keep busy.
+//! One for what must answer in time (the bus, attaching, HTTP), and one for all streams, which TLS may keep busy.
 //!
 //! # The order of the end
 //! 1. `stopping` is cancelled: no node is called any more, nothing is accepted, /health/ready says 503, and each stream is
 //!    closed at both ends. Primaries find the others within a call.
-//! 2. The thread that relays ends, then the bus closes what it dialled.
+//! 2. The thread of the streams ends, then the bus closes what it dialled.
 //! 3. The admin server answered until here; it goes last.
 
 mod attaching;
+mod reach;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -32,12 +34,17 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clock::{Offset, OsClock};
 use config::{GatewayConfig, Listen};
-use geo_link::relay::{Relay, RelayOptions, RelayPeer};
+use geo_link::{
+    LinkOptions, Peer, Splitter, TlsMaterial,
+    relay::{Relay, RelayOptions},
+    tls::{self, Credentials},
+};
 use node_core::cluster::{Addresses as Announced, gateways::Attachment};
 use tokio::{
     runtime::Builder,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::{
@@ -45,7 +52,7 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
 };
 
-use self::{attaching::Attaching, status::Looks};
+use self::{attaching::Attaching, reach::Reach, status::Looks};
 use crate::{
     admin,
     cluster::bus::{self, Arrival, Bus, Handlers, Malformed},
@@ -73,6 +80,8 @@ pub(crate) struct Gateway {
 pub(crate) struct Addresses {
     /// Nodes of the region.
     pub(crate) bus: SocketAddr,
+    /// Links of other regions.
+    pub(crate) links: Option<SocketAddr>,
     /// Metrics, health and status.
     pub(crate) admin: Option<SocketAddr>,
 }
@@ -113,19 +122,32 @@ impl Gateway {
         let recorder = admin::install_recorder()?;
         let credentials = config.cluster.files().map(|files| bus::credentials_of(region, files));
         let credentials = credentials.transpose().context("cannot use the certificates of the bus")?;
-        let relay = Arc::new(Relay::new(&relay_options(config)?).context("cannot use the certificates of links")?);
+        let material = material(config)?;
+        let options = RelayOptions { region: region.to_owned(), peers: peers(config), tls: material.clone() };
+        let relay = Arc::new(Relay::new(&options).context("cannot use the certificates of links")?);
+        let links = Credentials::new(region, tls::LINK, &material).context("cannot use the certificates of links")?;
+        let door = bind(config.gateway.listen)?;
         let listener = bind(config.cluster.listen)?.context("no address for nodes to connect to")?;
         let admin = bind(config.admin.listen)?;
         let addresses = Addresses {
             bus: listener.local_addr()?,
+            links: door.as_ref().map(net::TcpListener::local_addr).transpose()?,
             admin: admin.as_ref().map(net::TcpListener::local_addr).transpose()?,
         };
         let (stopping, bus) = (CancellationToken::new(), Bus::new(credentials.clone()));
         let (attaching, view) = Attaching::new(attachment(config, addresses.bus), &config.cluster.seeds, bus.clone());
-        let looks = Arc::new(Looks::new(config, addresses, stopping.clone(), view, relay.clone()));
-        let (arrivals, arrived) = mpsc::channel(FEEDS_WAITING);
-        let relaying = start_relaying(relay, arrived, stopping.clone())?;
+        let (owners, owned) = watch::channel(Arc::default());
         let mut tasks = JoinSet::new();
+        tasks.spawn(reach::follow(view.maps.clone(), owners, stopping.clone()));
+        let reach = Reach::new(&config.gateway.name.to_string(), bus.clone(), owned);
+        let clock = Arc::new(OsClock::with_offset(Offset::ZERO));
+        let splitter = Splitter::new(region, config.region.id, &peers(config), LinkOptions::default(), clock, reach);
+        let splitter = Arc::new(splitter);
+        let looks = Looks::new(config, addresses, stopping.clone(), view, relay.clone(), splitter.clone());
+        let looks = Arc::new(looks);
+        let (arrivals, arrived) = mpsc::channel(FEEDS_WAITING);
+        let receiving = door.map(|door| Receiving { splitter, credentials: Arc::new(links), door });
+        let relaying = start_streams(relay, arrived, receiving, stopping.clone())?;
         let (until, broken) = (stopping.clone(), stopping.clone());
         tasks.spawn(async move {
             if let Err(error) = bus::listen(listener, credentials, Arc::new(Door { arrivals }), until).await {
@@ -146,9 +168,6 @@ impl Gateway {
             (serving, closing)
         });
         let _stopped_in_the_end = stopping.clone().drop_guard();
-        if config.gateway.listen.is_on() {
-            tracing::warn!("links of other regions are not taken in yet: this gateway only sends");
-        }
         Ok(Self { addresses, stopping, tasks, bus, relaying, admin, _stopped_in_the_end })
     }
 
@@ -193,34 +212,53 @@ fn attachment(config: &GatewayConfig, bus: SocketAddr) -> Attachment {
     }
 }
 
-fn relay_options(config: &GatewayConfig) -> anyhow::Result<RelayOptions> {
-    let peer = |peer: &config::Peer| RelayPeer {
-        name: peer.region.to_string(),
-        id: peer.id,
-        addrs: peer.addr.iter().map(ToString::to_string).collect(),
-    };
-    let files = config.gateway.files().context("the certificates of links are not named")?;
-    let region = config.region.name.to_string();
-    Ok(RelayOptions { region, peers: config.peers.iter().map(peer).collect(), tls: links::material(files)? })
+fn peers(config: &GatewayConfig) -> Vec<Peer> {
+    config.peers.iter().map(links::peer).collect()
 }
 
-/// Relays what arrives, on a thread of its own, until `stopping`. What is returned is told of its end.
-fn start_relaying(
+fn material(config: &GatewayConfig) -> anyhow::Result<TlsMaterial> {
+    links::material(config.gateway.files().context("the certificates of links are not named")?)
+}
+
+/// The half of a gateway at which links of other regions arrive.
+struct Receiving {
+    splitter: Arc<Splitter<Reach>>,
+    credentials: Arc<Credentials>,
+    door: net::TcpListener,
+}
+
+/// Relays what nodes send and takes in what other regions do, on a thread of its own, until `stopping`. What is returned is
+/// told of its end.
+fn start_streams(
     relay: Arc<Relay>,
     arrivals: mpsc::Receiver<Arrival>,
+    receiving: Option<Receiving>,
     stopping: CancellationToken,
 ) -> anyhow::Result<oneshot::Receiver<()>> {
     let (ended, has_ended) = oneshot::channel();
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     let body = move || {
-        runtime.block_on(relay_all(relay, arrivals, stopping));
+        runtime.block_on(async {
+            tokio::join!(relay_all(relay, arrivals, stopping.clone()), receive_all(receiving, stopping));
+        });
         // A look-up of a name may hang for longer than anybody wants to wait.
         runtime.shutdown_timeout(geo_link::limits::FAREWELL);
         // Nobody may wait for it.
         let _ = ended.send(());
     };
-    thread::Builder::new().name("relay".to_owned()).spawn(body).context("cannot start a thread")?;
+    thread::Builder::new().name("streams".to_owned()).spawn(body).context("cannot start a thread")?;
     Ok(has_ended)
+}
+
+async fn receive_all(receiving: Option<Receiving>, stopping: CancellationToken) {
+    let Some(Receiving { splitter, credentials, door }) = receiving else { return };
+    match tokio::net::TcpListener::from_std(door) {
+        Ok(door) => splitter.run(credentials, door, stopping).await,
+        Err(error) => {
+            tracing::error!(%error, "cannot take in links");
+            stopping.cancel();
+        }
+    }
 }
 
 async fn relay_all(relay: Arc<Relay>, mut arrivals: mpsc::Receiver<Arrival>, stopping: CancellationToken) {

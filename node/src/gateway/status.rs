@@ -3,13 +3,16 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use config::GatewayConfig;
-use geo_link::relay::{Relay, RelayStatus};
+use geo_link::{
+    SplitStatus, Splitter,
+    relay::{Relay, RelayStatus},
+};
 use metrics::gauge;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Addresses, attaching::View};
+use super::{Addresses, attaching::View, reach::Reach};
 use crate::admin::{
     Subject,
     metrics::{names, publish_process},
@@ -24,6 +27,7 @@ pub(super) struct Looks {
     stopping: CancellationToken,
     view: View,
     relay: Arc<Relay>,
+    splitter: Arc<Splitter<Reach>>,
 }
 
 /// `/status` of a gateway.
@@ -39,6 +43,8 @@ pub(super) struct GatewayStatus {
     pub(super) nodes: Vec<NodeStatus>,
     /// The sending half of links.
     pub(super) relay: RelayStatus,
+    /// The receiving half of links: the streams that arrive, one from each primary of other regions.
+    pub(super) arriving: Vec<SplitStatus>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +58,8 @@ struct Own {
     name: String,
     /// Where it listens to nodes.
     bus: SocketAddr,
+    /// Where it listens to other regions, if it does.
+    links: Option<SocketAddr>,
 }
 
 /// A node that a gateway calls.
@@ -72,14 +80,16 @@ impl Looks {
         stopping: CancellationToken,
         view: View,
         relay: Arc<Relay>,
+        splitter: Arc<Splitter<Reach>>,
     ) -> Self {
         Self {
             region: Region { name: config.region.name.to_string(), id: config.region.id.number() },
-            gateway: Own { name: config.gateway.name.to_string(), bus: addresses.bus },
+            gateway: Own { name: config.gateway.name.to_string(), bus: addresses.bus, links: addresses.links },
             started: Instant::now(),
             stopping,
             view,
             relay,
+            splitter,
         }
     }
 
@@ -98,6 +108,7 @@ impl Looks {
             epoch: self.view.maps.borrow().epoch().0,
             nodes: self.view.nodes().into_iter().map(node).collect(),
             relay: self.relay.status(),
+            arriving: self.splitter.status(),
         }
     }
 }

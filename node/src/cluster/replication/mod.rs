@@ -12,6 +12,8 @@
 //! - [`Purpose::Move`]: a primary feeds another shard's the slots that move there. It owns them until the map says
 //!   otherwise; the mover (`moves`, beside this) asks for that when the target has caught up.
 //!
+//! A primary has streams to and from other regions as well (`streams`, beside this), as long as it is that.
+//!
 //! # Lives
 //! What this node is to be is an [`Assignment`], worked out by the steward from the map. [`Replication`] carries it out in
 //! an order that never leaves two at it: the connections of the former one end, the store begins its new life, the new
@@ -25,6 +27,7 @@ mod followers;
 mod progress;
 mod sink;
 mod source;
+mod streams;
 
 use std::{
     collections::BTreeMap,
@@ -49,9 +52,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::{
     followers::{Follower, Followers},
     progress::Progress,
+    streams::{Entrance, Links},
 };
 use super::{
-    bus::{Arrival, Bus},
+    bus::{Arrival, Bus, BusStream},
     moves::Cargo,
 };
 use crate::{limits::FEEDS_WAITING, mark::Mark};
@@ -141,6 +145,8 @@ pub(crate) struct Shared {
     news: Arc<Notify>,
     /// A replica may be fed now that could not before.
     returned: Notify,
+    /// The ends of links, if there are other regions, and the way there.
+    links: Option<Links>,
     /// Slots in which something was returned, until the primary has sent them whole.
     unsure: Mutex<SlotSet>,
 }
@@ -207,7 +213,14 @@ pub(crate) struct Replication {
 
 impl Replication {
     /// Idle.
-    pub(crate) fn new(me: NodeId, store: Arc<Store>, clock: Arc<OsClock>, mark: Arc<Mark>, bus: Bus) -> (Self, Handle) {
+    pub(crate) fn new(
+        me: NodeId,
+        store: Arc<Store>,
+        clock: Arc<OsClock>,
+        mark: Arc<Mark>,
+        bus: Bus,
+        links: Option<Links>,
+    ) -> (Self, Handle) {
         let news = Arc::new(Notify::new());
         let wake = news.clone();
         store.on_news(move || wake.notify_waiters());
@@ -222,6 +235,7 @@ impl Replication {
             progress: Progress::default(),
             news,
             returned: Notify::new(),
+            links,
             unsure: Mutex::default(),
         });
         let (assigned, assignments) = watch::channel(Assignment::Idle);
@@ -303,6 +317,9 @@ impl Replication {
                 shared.mark.until_covers(start).await;
                 shared.store.begin_life(life.origin, life.birth, start);
                 shared.progress.serves(life.origin.incarnation());
+                if let Some(links) = &shared.links {
+                    links.begin_life(&self.ending, &mut self.connections);
+                }
                 tracing::info!(origin = %life.origin, "this node is the primary of its shard");
             }
             Assignment::Replica { life, primary, address } => {
@@ -343,6 +360,9 @@ impl Replication {
 
     fn accept(&mut self, Arrival { from, stream, first }: Arrival) {
         let Ok(opening) = rmp_serde::from_slice::<Opening>(&first) else {
+            if let Ok(entrance) = rmp_serde::from_slice::<Entrance>(&first) {
+                return self.let_in(entrance, stream);
+            }
             tracing::warn!(%from, "a connection for a feed does not say what it is for");
             return;
         };
@@ -352,6 +372,15 @@ impl Replication {
         };
         let (shared, ending) = (self.shared.clone(), self.ending.clone());
         self.connections.spawn(async move { sink::run(&shared, stream, expected, &ending).await });
+    }
+
+    /// A gateway brings a stream of another region, which is for the primary.
+    fn let_in(&mut self, entrance: Entrance, stream: BusStream) {
+        let is_primary = matches!(self.current, Assignment::Primary { .. });
+        match &self.shared.links {
+            Some(links) if is_primary => links.let_in(entrance, stream, &self.ending, &mut self.connections),
+            _ => tracing::debug!(from = entrance.region, "a stream of another region finds no primary here"),
+        }
     }
 
     async fn end_all(&mut self) {
