@@ -43,6 +43,17 @@ impl PeerMetrics {
     pub(crate) fn new(own: &str, peer: &str) -> Self {
         Self { out: OutMetrics::new(own, peer), r#in: InMetrics::new(peer, own) }
     }
+
+    /// No link is up yet.
+    pub(crate) fn begin(&self) {
+        [&self.out.up, &self.r#in.up, &self.r#in.held].into_iter().for_each(|gauge| gauge.set(0.0));
+    }
+
+    /// Nothing is to be said of links here; "not a number" is neither up nor down, and no lag.
+    pub(crate) fn say_nothing(&self) {
+        let gauges = [&self.out.up, &self.r#in.up, &self.r#in.held, &self.r#in.lag];
+        gauges.into_iter().for_each(|gauge| gauge.set(f64::NAN));
+    }
 }
 
 impl OutMetrics {

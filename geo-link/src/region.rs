@@ -8,7 +8,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,8 @@ pub(crate) struct Region {
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<OsClock>,
     pub(crate) links: LinkOptions,
+    /// Streams begin and end here. They do not at a replica, and nothing is said of them there.
+    is_end: AtomicBool,
     pub(crate) peers: Vec<Arc<PeerState>>,
     /// The log has news.
     pub(crate) news: Arc<Notify>,
@@ -93,6 +98,7 @@ impl Region {
         Self {
             name: name.to_owned(),
             links,
+            is_end: AtomicBool::new(true),
             peers,
             news,
             wishes: Notify::new(),
@@ -105,9 +111,17 @@ impl Region {
         }
     }
 
+    /// No stream begins or ends here any more, or none yet: gauges say nothing, not that links are down.
+    pub(crate) fn end_life(&self) {
+        self.is_end.store(false, Relaxed);
+        self.peers.iter().for_each(|peer| peer.metrics.say_nothing());
+    }
+
     /// The store has begun another life: what other regions have to say is heard anew. One that has something of them
     /// already need not be cloned into.
     pub(crate) fn begin_life(&self) {
+        self.is_end.store(true, Relaxed);
+        self.peers.iter().for_each(|peer| peer.metrics.begin());
         let (seen, own) = (self.store.seen_table(self.now()), self.store.origin().region());
         let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
         let begin = if has_something { Refill::go_on } else { Refill::new };
@@ -269,6 +283,9 @@ impl Region {
 
     /// Puts lag into its gauges.
     pub(crate) fn refresh_lag(&self, now: Now) {
+        if !self.is_end.load(Relaxed) {
+            return;
+        }
         let minima = self.store.seen_minima(now);
         for peer in &self.peers {
             peer.metrics.r#in.lag.set(self.lag(peer.peer.id, &minima, now).as_secs_f64());
@@ -277,6 +294,9 @@ impl Region {
 
     /// The state of all links.
     pub(crate) fn status(&self, now: Now) -> LinksStatus {
+        if !self.is_end.load(Relaxed) {
+            return LinksStatus::default();
+        }
         let minima = self.store.seen_minima(now);
         let inbound = |peer: &Arc<PeerState>| {
             let lag_seconds = self.lag(peer.peer.id, &minima, now).as_secs_f64();
@@ -302,9 +322,7 @@ impl Region {
 impl PeerState {
     fn new(own: &str, peer: &Peer) -> Self {
         let metrics = PeerMetrics::new(own, &peer.name);
-        metrics.out.up.set(0.0);
-        metrics.r#in.up.set(0.0);
-        metrics.r#in.held.set(0.0);
+        metrics.begin();
         Self {
             metrics,
             out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addrs.join(", "), ..OutStatus::default() }),

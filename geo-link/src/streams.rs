@@ -40,6 +40,7 @@ impl Streams {
         host: impl Host,
     ) -> Self {
         let region = Arc::new(Region::new(region, peers, links, store, clock, Box::new(host)));
+        region.end_life();
         Self { region, turned_away: TurnedAway::default() }
     }
 
@@ -47,6 +48,11 @@ impl Streams {
     /// is open.
     pub fn begin_life(&self) {
         self.region.begin_life();
+    }
+
+    /// The store's life as a primary's has ended. Call it when no stream is open any more.
+    pub fn end_life(&self) {
+        self.region.end_life();
     }
 
     /// The other regions.

@@ -392,6 +392,7 @@ impl Replication {
         self.sources.clear();
         self.shared.followers.clear();
         self.shared.movers.clear();
+        self.shared.links.iter().for_each(Links::end_life);
         self.shared.progress.idle();
     }
 }

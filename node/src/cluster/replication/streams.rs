@@ -67,6 +67,11 @@ impl Links {
         }
     }
 
+    /// The life is over, and with it all streams.
+    pub(super) fn end_life(&self) {
+        self.streams.end_life();
+    }
+
     /// Takes in what a gateway brings, until it or `ending` ends it. One more than there may be is closed.
     pub(super) fn let_in(
         &self,
