@@ -79,8 +79,8 @@ pub const ERROR_KINDS: usize = 128;
 /// Longest name of a client, of its library and of the library's version, in bytes; a longer one is refused.
 pub const CLIENT_NAME_BYTES: usize = 1_024;
 
-/// After how long a request for a slot that is held is answered with ASK or TRYAGAIN instead of waiting on. As long as a
-/// hand-over may refuse writes at all; what holds a slot needs a tenth of it.
+/// After how long a request for a slot that is held is answered with TRYAGAIN instead of waiting on. As long as a
+/// hand-over may refuse writes at all; a move holds slots for a tenth of it.
 pub const HOLD_MAX: Duration = Duration::from_millis(100);
 
 /// How often whoever waits for turns to pass looks again at once, before it goes to sleep in between. Most turns end
@@ -139,8 +139,36 @@ pub const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// How long a primary that has resigned waits for its successor. Then it takes the resignation back.
 pub const SUCCESSION_MAX: Duration = Duration::from_secs(2);
 
+/// How long a move holds its slots, at most, until they are given: what the target lacks must have arrived by then. Else
+/// requests go on here, and the mover tries again. It leaves the message that gives them some of the 10 ms for which writes may
+/// wait.
+pub const HOLD_BUDGET: Duration = Duration::from_millis(7);
+
+/// How far the target may be behind for slots to be held at all: what it lacked a moment ago has arrived within this.
+pub const REHEARSAL_MAX: Duration = Duration::from_millis(3);
+
+/// The pause after a hold, or a rehearsal of it, that took too long; it doubles from the first to the second. What disturbs
+/// both, another process on the same core for instance, is over by then or lasts.
+pub const MOVE_REST: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(160));
+
+/// How often slots are held, or that is rehearsed, while they are prepared. Then that is undone, so that they can be stopped.
+pub const MOVE_TRIES: usize = 24;
+
 /// How long the mover rests after slots could not be handed over.
 pub const MOVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a target may take to answer that it takes slots, until it is told again.
+pub const GIVE_MAX: Duration = Duration::from_millis(200);
+
+/// How long a mover waits until it tells the target again, if that could not be told.
+pub const GIVE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a target that has taken slots waits until its replicas have what it took. Then it has that confirmed without
+/// them: a replica that is away must not keep slots from ever being confirmed.
+pub const REPLICAS_MAX: Duration = Duration::from_millis(500);
+
+/// How long a node waits to see in the map what it has had confirmed, until it says so again.
+pub const CONFIRMED_MAX: Duration = Duration::from_millis(50);
 
 /// How long gossip sleeps if it has nothing to do.
 pub const GOSSIP_IDLE: Duration = Duration::from_secs(1);

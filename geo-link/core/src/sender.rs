@@ -398,6 +398,15 @@ impl Sender {
         self.due = self.due.min(now.monotonic.max(earliest));
     }
 
+    /// Somebody waits for what has been written until now: the next batch is due at once, also if it says no more than that
+    /// there is nothing.
+    pub fn hurry(&mut self, now: Now) {
+        if self.phase == Phase::Streaming {
+            self.has_news = true;
+            self.due = self.due.min(now.monotonic);
+        }
+    }
+
     /// A frame came.
     ///
     /// # Errors

@@ -106,6 +106,20 @@ fn first_write_after_a_pause_leaves_at_once_and_the_next_after_the_delay() {
 }
 
 #[test]
+fn who_waits_for_what_was_written_waits_for_no_delay() {
+    let mut sender = streaming(START);
+    sender.fed(START, Polled::Drained);
+    sender.poll_transmit(START, &mut Vec::new());
+    let soon = START.after(MS / 4);
+    assert!(!sender.poll_items(soon));
+    sender.hurry(soon);
+    assert!(sender.poll_items(soon) && !sender.wants_news());
+    sender.fed(soon, Polled::Drained);
+    assert!(sent(&mut sender, soon).is_some(), "also if there is nothing to say");
+    assert!(!sender.poll_items(soon.after(MS)));
+}
+
+#[test]
 fn silence_is_broken_by_a_heartbeat() {
     let mut sender = streaming(START);
     sender.fed(START, Polled::Drained);

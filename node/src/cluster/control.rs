@@ -2,7 +2,9 @@
 //!
 //! Everything is a call with one answer. A node that cannot answer because another must says which; who asked goes there.
 
-use node_core::cluster::{ClusterMap, Founder, MapCommand, NodeId, Refused, Report, Run, Standing};
+use node_core::cluster::{
+    Answer, ClusterMap, Epoch, Founder, MapCommand, NodeId, Offer, Refused, Report, Run, Standing,
+};
 use serde::{Deserialize, Serialize};
 
 use super::gateways::Attach;
@@ -26,6 +28,13 @@ pub(crate) enum Request {
     },
     /// Of a gateway: let me in, and tell me what I do not know of the map.
     Attach(Attach),
+    /// Of a mover to its target: wait until you know of the slots that were prepared at this epoch.
+    Prepared {
+        /// The epoch.
+        at: Epoch,
+    },
+    /// Of a mover to its target: these slots are yours.
+    Give(Offer),
     /// Of an operator: who are you?
     Introduce,
     /// Of an operator: what does the map look like to you?
@@ -48,6 +57,8 @@ pub(crate) enum Response {
     Standing(Standing),
     /// The gateway is let in; the map, if it has an older one.
     Attached(Option<Box<ClusterMap>>),
+    /// What has become of slots that were given.
+    Given(Answer),
     /// Who the node is.
     Introduction(Introduction),
     /// The map, as the node has it.

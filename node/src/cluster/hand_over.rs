@@ -3,17 +3,18 @@
 //! A primary that is asked to hand over holds the requests of its slots, waits until nobody writes, lets its replica catch
 //! up, tells it so, lets go of the lease, and resigns in its next report. Clients wait meanwhile; the next map sends them on.
 //! If that map does not come in time, the primary takes the resignation back and goes on, under a new lease.
+//!
+//! A primary that has taken slots which the map does not give it yet does not hand over, nor does it take any while it does:
+//! those slots would go back to where they came from, without what was written to them since.
 
 use std::sync::Arc;
 
-use node_core::{
-    cluster::{ClusterMap, NodeId, Run},
-    slot::SlotSet,
-};
+use node_core::cluster::{ClusterMap, NodeId, Run};
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Hold,
     bus::Channel,
     control::{Request, Response},
     steward::{NotDone, Parts, Steward, done},
@@ -72,10 +73,12 @@ impl Steward {
         if self.latest().resigns_to.is_some() {
             return Err(NotDone::Busy);
         }
-        let slots = map.slots(id);
-        self.parts.cluster.hold(&slots);
+        if !self.parts.cluster.custody(|custody, _| custody.resigns()) {
+            return Err(NotDone::Busy);
+        }
+        let hold = self.hold(&map.slots(id));
         let outcome = self.resign(&map, to, (heir.run, heir.addresses.bus())).await;
-        self.take_back(&slots);
+        self.stay(hold);
         outcome
     }
 
@@ -100,13 +103,14 @@ impl Steward {
     }
 
     /// After a hand-over, whatever it came to: a resignation that was not acted on counts no more.
-    fn take_back(&self, slots: &SlotSet) {
+    fn stay(&self, hold: Hold) {
         let has_resigned = self.latest().resigns_to.take().is_some();
         if has_resigned {
             // The leader may have acted on it after it had granted what was asked for before.
             self.give_up_lease();
         }
-        self.parts.cluster.let_go(slots);
+        self.parts.cluster.custody(|custody, _| custody.stays());
+        self.let_go(hold);
         self.hurry.notify_one();
     }
 }

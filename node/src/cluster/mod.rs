@@ -4,7 +4,7 @@
 //! bus          every connection between nodes: TLS, channels, frames
 //! raft         the map's replicated log: openraft over redb
 //! gossip       who answers, and who does not
-//! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, moves slots
+//! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, gives and takes slots
 //! government   the leader's loop: reports in, answers and commands out
 //! replication  feeds to replicas and from the primary
 //! gateways     the gateways of the region, and the way through them to other regions
@@ -17,18 +17,20 @@ pub(crate) mod gateways;
 mod gossip;
 mod government;
 mod hand_over;
+mod holds;
 mod moves;
 mod observed;
 mod raft;
 mod replication;
 pub(crate) mod start;
 mod steward;
+mod takes;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicBool, AtomicU64,
             Ordering::{self, Relaxed},
@@ -39,17 +41,19 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use node_core::{
-    cluster::{ClusterMap, NodeId, Routing, Run},
+    cluster::{ClusterMap, Custody, NodeId, Routing, Run},
     slot::SlotSet,
 };
 use tokio::{sync::Notify, time::timeout};
 
 pub(crate) use self::{
     gateways::Gateways,
+    holds::Hold,
     observed::Observed,
     replication::{Entrance, Follower, Shared},
 };
 
+use self::holds::Holds;
 use crate::limits::HOLD_MAX;
 
 /// What the threads of a node know of the cluster that it is in.
@@ -63,8 +67,10 @@ pub(crate) struct Cluster {
     map: ArcSwap<ClusterMap>,
     /// What follows from the map and from what is held.
     routing: ArcSwap<Routing>,
-    /// Slots that are held. Locked by whoever changes map or routing, so that one always follows from the other.
-    held: Mutex<SlotSet>,
+    /// Slots that are held. Locked by whoever changes map, custody or routing, so that one always follows from the others.
+    held: Mutex<Holds>,
+    /// Slots that were given or taken. Locked after `held`.
+    custody: Arc<Mutex<Custody>>,
     /// Told of each new routing.
     rerouted: Notify,
     /// Until when this node may take writes, in nanoseconds of its monotonic time.
@@ -122,6 +128,7 @@ impl Cluster {
             routing: ArcSwap::from_pointee(Routing::new(&map, me)),
             map: ArcSwap::from_pointee(map),
             held: Mutex::default(),
+            custody: Arc::new(Mutex::new(Custody::new(me, run))),
             rerouted: Notify::new(),
             lease_until: AtomicU64::new(0),
             enough_replicas: AtomicBool::new(true),
@@ -149,13 +156,14 @@ impl Cluster {
     ///
     /// [`Server::until_turns_passed`]: crate::server::Server::until_turns_passed
     pub(crate) fn set_map(&self, map: Arc<ClusterMap>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock_held();
         let former = self.map.load();
         if map.epoch() < former.epoch() {
             return;
         }
         let ended = former.moves().filter(|(slot, _)| map.target(*slot).is_none());
-        ended.for_each(|(slot, _)| _ = held.remove(slot));
+        held.forget(&ended.map(|(slot, _)| slot).collect());
+        self.lock_custody().follow(&former, &map);
         self.observations.keep(&map);
         self.map.store(map);
         self.reroute(&held);
@@ -165,29 +173,65 @@ impl Cluster {
     ///
     /// Whoever holds lets go in the end, whatever that came to. Requests wait no longer than
     /// [`HOLD_MAX`]; then clients are told that the slot is in transit.
-    pub(crate) fn hold(&self, slots: &SlotSet) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.extend(slots.iter());
+    pub(crate) fn hold(&self, slots: &SlotSet) -> Hold {
+        let mut held = self.lock_held();
+        let hold = held.begin(slots.clone());
+        self.reroute(&held);
+        hold
+    }
+
+    /// Ends what [`hold`](Self::hold) began. What somebody else holds as well stays held.
+    pub(crate) fn let_go(&self, hold: Hold) {
+        let mut held = self.lock_held();
+        held.end(hold);
         self.reroute(&held);
     }
 
-    /// Ends what [`hold`](Self::hold) began.
-    pub(crate) fn let_go(&self, slots: &SlotSet) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.iter().for_each(|slot| _ = held.remove(slot));
+    /// Gives or takes slots, and routes clients by that at once. What is held meanwhile, if anything, is let go.
+    pub(crate) fn change_hands<T>(
+        &self,
+        hold: Option<Hold>,
+        change: impl FnOnce(&mut Custody, &Arc<ClusterMap>) -> T,
+    ) -> T {
+        let mut held = self.lock_held();
+        hold.into_iter().for_each(|hold| held.end(hold));
+        let changed = change(&mut self.lock_custody(), &self.map.load());
         self.reroute(&held);
+        changed
     }
 
-    fn reroute(&self, held: &SlotSet) {
-        self.routing.store(Arc::new(Routing::holding(&self.map.load(), self.me, held)));
+    /// Looks at what was given and taken, or changes what clients are not routed by.
+    pub(crate) fn custody<T>(&self, look: impl FnOnce(&mut Custody, &ClusterMap) -> T) -> T {
+        // Else the map could be an older one than the custody has followed.
+        let _held = self.lock_held();
+        look(&mut self.lock_custody(), &self.map.load())
+    }
+
+    /// What feeds share of it.
+    pub(crate) fn share_custody(&self) -> Arc<Mutex<Custody>> {
+        self.custody.clone()
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, Holds> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_custody(&self) -> MutexGuard<'_, Custody> {
+        self.custody.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reroute(&self, held: &Holds) {
+        let routing = Routing::holding(&self.map.load(), self.me, &held.all(), Some(&self.lock_custody()));
+        self.routing.store(Arc::new(routing));
         self.rerouted.notify_waiters();
     }
 
-    /// Waits until something about the slots that are held has changed, [`HOLD_MAX`] at most. At once if none is.
+    /// Waits until something about the slots that requests may wait for has changed, [`HOLD_MAX`] at most. At once if there are
+    /// none.
     pub(crate) async fn until_rerouted(&self) {
         // Made first: it notices what happens from here on.
         let rerouted = self.rerouted.notified();
-        if self.routing.load().holds() {
+        if self.routing.load().waits() {
             let _ = timeout(HOLD_MAX, rerouted).await;
         }
     }

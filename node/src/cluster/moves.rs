@@ -1,29 +1,46 @@
-//! Moves: how slots change hands while they are written to.
+//! Moves: how slots leave this node while they are written to.
 //!
 //! The map says which slots move where; replication feeds them to the primary that takes them, for as long as that takes. The
 //! mover waits until the target has caught up, and then makes the change of hands as short as it can be:
-//! 1. Requests for the slots are held, and those under way are waited for: nobody writes to them now.
-//! 2. The target acknowledges what was written last. That is a round trip.
-//! 3. The map changes. Whoever waits is sent to the new owner, and what is left here of the slots is dropped.
+//! 1. It is *rehearsed*: does the target have within a few milliseconds what was written just now? If not, nobody needs to wait
+//!    to find out.
+//! 2. The map says that the slots are *prepared*, and the target knows it. That takes disk syncs, but nobody waits for them.
+//! 3. Requests for the slots are held, and those under way are waited for: nobody writes to them now.
+//! 4. The target acknowledges what was written last. That is a round trip.
+//! 5. The slots are given: one message. With its answer, clients are sent to the target, which serves. The map follows
+//!    (`takes`, beside this), and what is left here of the slots is dropped.
 //!
-//! Until the third step this node owns the slots, whatever happens to anybody; from then on the other does, and has
-//! everything. If any step fails the requests go on here, and the mover tries again.
+//! # Who owns them
+//! Until the fifth step this node, whatever happens to anybody; what can happen then is the matter of [`Custody`].
+//!
+//! # How long writes wait
+//! For no longer than [`HOLD_BUDGET`] until the message is sent: if the target does not have everything by then, requests go on
+//! here, and the mover tries again after a rest. It does so [`MOVE_TRIES`] times; then it has undone what was prepared, so that an
+//! operator may stop the move, says so, and begins anew. A bound of this kind holds as far as the threads of both nodes
+//! get to run: nobody can let go of a hold while the machine gives the time to others.
+//!
+//! [`Custody`]: node_core::cluster::Custody
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use metrics::histogram;
 use node_core::{
-    cluster::{ClusterMap, Epoch, MapCommand, Moving, NodeId, ShardId},
+    cluster::{Answer, ClusterMap, Epoch, Keeping, MapCommand, Moving, NodeId, Offer, ShardId},
     slot::SlotSet,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::steward::{NotDone, Steward};
+use super::{
+    Hold,
+    bus::Channel,
+    control::{Request, Response},
+    steward::{NotDone, Steward},
+};
 use crate::{
     admin::metrics::names,
-    limits::{CHANGE_MAX, HAND_OVER_MAX, MOVE_PAUSE},
+    limits::{CHANGE_MAX, GIVE_MAX, GIVE_PAUSE, HOLD_BUDGET, MOVE_PAUSE, MOVE_REST, MOVE_TRIES, REHEARSAL_MAX},
 };
 
 /// Slots that move together: from one shard to another, since the same change of the map.
@@ -45,11 +62,12 @@ pub(super) fn arriving(map: &ClusterMap, at: ShardId) -> BTreeMap<NodeId, Cargo>
     cargoes(map, |owner, to| (to == at).then_some(owner))
 }
 
-/// The moves that have to do with a shard, by the primary at the other end.
+/// The moves that have to do with a shard, by the primary at the other end. What is in doubt is fed by nobody: its target may
+/// have it already.
 fn cargoes(map: &ClusterMap, other_end: impl Fn(ShardId, ShardId) -> Option<ShardId>) -> BTreeMap<NodeId, Cargo> {
     let mut cargoes: BTreeMap<NodeId, Cargo> = BTreeMap::new();
     for (slot, to) in map.moves() {
-        let Some(Moving { since, .. }) = map.moving(slot) else { continue };
+        let Some(Moving { since, .. }) = map.moving(slot).filter(|moving| !moving.is_in_doubt()) else { continue };
         let other = map.owner(slot).and_then(|owner| other_end(owner, to)).and_then(|other| map.shard(other));
         let Some(primary) = other.map(|shard| shard.primary) else { continue };
         let cargo = cargoes.entry(primary).or_insert_with(|| Cargo { slots: SlotSet::new(), since });
@@ -91,46 +109,175 @@ impl Steward {
         if shard.primary != self.me() || self.serving() != Some(shard.incarnation) {
             return None;
         }
-        leaving(&map, id).into_iter().find(|(target, _)| self.movers().is_online(*target))
+        // What has changed hands already moves until the map says that it has.
+        let is_here = |cargo: &Cargo| {
+            let first = cargo.slots.iter().next();
+            first.is_some_and(|slot| self.parts.cluster.custody(|custody, _| custody.keeping(slot)) != Keeping::Gone)
+        };
+        let mut leaving = leaving(&map, id).into_iter();
+        leaving.find(|(target, cargo)| self.movers().is_online(*target) && is_here(cargo))
     }
 
     async fn move_to(&self, target: NodeId, cargo: &Cargo) {
-        let slots = &cargo.slots;
         let began = self.now();
-        self.hold(slots);
-        let outcome = self.change_hands(target, cargo).await;
-        self.let_go(slots);
-        let held = self.now().saturating_sub(began);
-        histogram!(names::SLOTS_HELD_SECONDS).record(held.as_secs_f64());
-        match outcome {
-            Ok(()) => tracing::info!(%target, slots = slots.len(), ?held, "slots have moved"),
+        match self.change_hands(target, cargo).await {
+            Ok(held) => {
+                let took = self.now().saturating_sub(began);
+                tracing::info!(%target, slots = cargo.slots.len(), ?held, ?took, "slots have moved");
+            }
             Err(error) => {
-                tracing::warn!(%error, %target, slots = slots.len(), ?held, "slots could not be handed over yet");
+                tracing::warn!(%error, %target, slots = cargo.slots.len(), "slots could not be handed over yet");
                 sleep(MOVE_PAUSE).await;
             }
         }
     }
 
-    async fn change_hands(&self, target: NodeId, cargo: &Cargo) -> Result<(), NotDone> {
-        let map = self.map();
-        let began = self.now();
-        let moment = self.until_nobody_writes().await;
-        let quiet = self.now();
-        timeout(HAND_OVER_MAX, self.movers().until_as_of(target, moment)).await.map_err(|_| NotDone::NotCaughtUp)?;
-        let command = moved(&map, self.me(), target, cargo).ok_or(NotDone::NotPrimary)?;
-        let caught_up = self.now();
-        self.agree_on(&command, CHANGE_MAX).await?;
-        let agreed = self.now();
-        let has_moved = || cargo.slots.iter().next().is_none_or(|slot| self.map().target(slot).is_none());
-        timeout(CHANGE_MAX, self.until_map(has_moved)).await.map_err(|_| NotDone::NotAgreed)?;
-        let spent = [quiet - began, caught_up - quiet, agreed - caught_up, self.now() - agreed];
-        tracing::debug!(?spent, "turns ended, target caught up, agreed on, map followed");
+    /// Hands over what moves to a target, and returns for how long requests were held.
+    async fn change_hands(&self, target: NodeId, cargo: &Cargo) -> Result<Duration, NotDone> {
+        let first = cargo.slots.iter().next().ok_or(NotDone::NotPrimary)?;
+        let prepared = || self.map().moving(first).and_then(|moving| moving.prepared);
+        if prepared().is_none() {
+            self.rehearse_often(target).await?;
+            let command = prepare(&self.map(), self.me(), target, cargo).ok_or(NotDone::NotPrimary)?;
+            self.agree_on(&command, CHANGE_MAX).await?;
+            timeout(CHANGE_MAX, self.until_map(|| prepared().is_some())).await.map_err(|_| NotDone::NotAgreed)?;
+        }
+        let at = prepared().ok_or(NotDone::NotPrimary)?;
+        if self.parts.cluster.custody(|custody, _| custody.has_given(at)) {
+            // An attempt before this one was not answered.
+            self.give(target, at, None).await?;
+            return Ok(Duration::ZERO);
+        }
+        let handed = self.hand(target, &cargo.slots, at).await;
+        if handed.is_err() && self.parts.cluster.custody(|custody, _| custody.withdraw(at)) {
+            self.settled.notify_one();
+            _ = timeout(CHANGE_MAX, self.until_map(|| prepared() != Some(at))).await;
+        }
+        handed
+    }
+
+    /// Waits until the target keeps up well enough that slots can be held.
+    async fn rehearse_often(&self, target: NodeId) -> Result<(), NotDone> {
+        for rest in rests() {
+            if self.rehearse(target).await {
+                return Ok(());
+            }
+            sleep(rest).await;
+        }
+        Err(NotDone::NotCaughtUp)
+    }
+
+    /// Whether the target has within a moment what was written just now.
+    async fn rehearse(&self, target: NodeId) -> bool {
+        timeout(REHEARSAL_MAX, self.movers().until_as_of(target, self.now())).await.is_ok()
+    }
+
+    /// Hands over what is prepared, at a moment at which that is quick.
+    async fn hand(&self, target: NodeId, slots: &SlotSet, at: Epoch) -> Result<Duration, NotDone> {
+        self.tell(target, &Request::Prepared { at }, CHANGE_MAX).await?;
+        for rest in rests() {
+            if self.rehearse(target).await {
+                let began = self.now();
+                let hold = self.hold(slots);
+                if let Some(hold) = self.catch_up(target, began, hold).await {
+                    let given = self.give(target, at, Some(hold)).await;
+                    let held = self.note_held(began);
+                    return given.map(|()| held);
+                }
+            }
+            sleep(rest).await;
+        }
+        Err(NotDone::NotCaughtUp)
+    }
+
+    /// Waits until the target has all that was written to slots that are held, and goes on holding them. If that takes too
+    /// long, they are let go.
+    async fn catch_up(&self, target: NodeId, began: Duration, hold: Hold) -> Option<Hold> {
+        let catching_up = async {
+            let moment = self.until_nobody_writes().await;
+            self.movers().until_as_of(target, moment).await;
+            moment
+        };
+        let caught_up = timeout(HOLD_BUDGET, catching_up).await;
+        let now = self.now();
+        if let Ok(moment) = caught_up
+            && now.saturating_sub(began) <= HOLD_BUDGET
+        {
+            let spent = [moment - began, now - moment];
+            tracing::debug!(?spent, "turns ended, target caught up");
+            return Some(hold);
+        }
+        self.let_go(hold);
+        let held = self.note_held(began);
+        tracing::debug!(?held, "the target does not catch up soon enough, so requests go on here");
+        None
+    }
+
+    fn note_held(&self, began: Duration) -> Duration {
+        let held = self.now().saturating_sub(began);
+        histogram!(names::SLOTS_HELD_SECONDS).record(held.as_secs_f64());
+        held
+    }
+
+    /// Gives what is prepared, and says so to the target until it has answered, or the map has. Until then the slots are held,
+    /// if not by `hold`.
+    async fn give(&self, target: NodeId, at: Epoch, mut hold: Option<Hold>) -> Result<(), NotDone> {
+        let given = self.parts.cluster.custody(|custody, map| custody.give(map, at));
+        let Ok(offer) = given else {
+            hold.into_iter().for_each(|hold| self.let_go(hold));
+            return Err(NotDone::NotPrimary);
+        };
+        while self.parts.cluster.custody(|custody, _| custody.has_given(at)) {
+            let answer = self.offer(target, &offer).await;
+            let answered = self.parts.cluster.change_hands(hold.take(), |custody, map| {
+                // What was said may not reach us, and what the map says holds.
+                answer.into_iter().for_each(|answer| custody.answered(at, answer));
+                self.parts.server.store.set_owned(custody.own(map), map.epoch().0);
+                answer
+            });
+            match answered {
+                Some(Answer::Taken) => return Ok(()),
+                Some(Answer::Refused) => {
+                    self.settled.notify_one();
+                    return Err(NotDone::NotTaken);
+                }
+                Some(Answer::AskTheMap) | None => sleep(GIVE_PAUSE).await,
+            }
+        }
+        hold.into_iter().for_each(|hold| self.let_go(hold));
         Ok(())
+    }
+
+    async fn offer(&self, target: NodeId, offer: &Offer) -> Option<Answer> {
+        match self.tell(target, &Request::Give(*offer), GIVE_MAX).await {
+            Ok(Response::Given(answer)) => Some(answer),
+            Ok(other) => {
+                tracing::warn!(answer = ?other, %target, "a target does not say whether it has taken slots");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, %target, "a target cannot be asked whether it has taken slots");
+                None
+            }
+        }
+    }
+
+    /// Says something to a target.
+    async fn tell(&self, target: NodeId, request: &Request, patience: Duration) -> Result<Response, NotDone> {
+        let address = self.map().node(target).map(|node| node.addresses.bus()).ok_or(NotDone::NotPrimary)?;
+        let told = self.parts.bus.peer(address).call(Channel::Control, request, patience).await;
+        told.map_err(|error| NotDone::NotTold(error.to_string()))
     }
 }
 
-fn moved(map: &ClusterMap, from: NodeId, to: NodeId, cargo: &Cargo) -> Option<MapCommand> {
+/// The rests between one attempt and the next, as many as there may be.
+fn rests() -> impl Iterator<Item = Duration> {
+    let (first, last) = MOVE_REST;
+    std::iter::successors(Some(first), move |rest| Some((*rest * 2).min(last))).take(MOVE_TRIES)
+}
+
+fn prepare(map: &ClusterMap, from: NodeId, to: NodeId, cargo: &Cargo) -> Option<MapCommand> {
     let shard_of = |node| map.shard_of(node).filter(|(_, shard)| shard.primary == node).map(|(id, _)| id);
     let Cargo { slots, since } = cargo.clone();
-    Some(MapCommand::Moved { slots, from: shard_of(from)?, to: shard_of(to)?, since })
+    Some(MapCommand::Prepare { slots, from: shard_of(from)?, to: shard_of(to)?, since })
 }

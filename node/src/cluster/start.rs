@@ -135,7 +135,8 @@ async fn assemble(
     let (store, clock, mark) = (server.store.clone(), server.clock.clone(), server.mark.clone());
     let gateways = Arc::new(Gateways::new(founder.id, server.config.region.id, bus.clone(), clock.clone()));
     let links = server.links.streams().map(|streams| Links::new(streams, gateways.clone()));
-    let (replication, feeds) = Replication::new(founder.id, store, clock, mark, bus.clone(), links);
+    let custody = cluster.share_custody();
+    let (replication, feeds) = Replication::new(founder.id, store, clock, mark, bus.clone(), custody, links);
     let (packets, arrived) = mpsc::channel(GOSSIP_WAITING);
     let (reports, reported) = steward::reports();
     let suspects = Arc::new(Suspects::default());
@@ -197,8 +198,10 @@ impl Assembly {
         let (following, until_following) = (steward.clone(), until());
         tasks.spawn(async move { following.follow(&until_following).await });
         let (moving, until_moving) = (steward.clone(), until());
+        let (settling, until_settling) = (steward.clone(), until());
         let (taking_over, until_taking_over) = (steward, until());
         tasks.spawn(async move { moving.move_slots(&until_moving).await });
+        tasks.spawn(async move { settling.settle_moves(&until_settling).await });
         tasks.spawn(async move { taking_over.take_over(&until_taking_over).await });
         tasks.spawn(government.run(until()));
         tasks.spawn(gossiping.run(until()));

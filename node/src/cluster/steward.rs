@@ -1,5 +1,5 @@
 //! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and does what others ask of it.
-//! How it hands over stands in `hand_over`, how slots leave it in `moves`.
+//! How it hands over stands in `hand_over`, how slots leave it in `moves`, how they come to it in `takes`.
 //!
 //! # Following the map
 //! Each new map is carried out in this order, so that at no moment two nodes believe the same of themselves:
@@ -31,7 +31,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cluster,
+    Cluster, Hold,
     bus::{Bus, Channel},
     control::{Introduction, Request, Response},
     gateways::Gateways,
@@ -71,6 +71,8 @@ pub(crate) struct Steward {
     pub(super) hurry: Notify,
     /// Clients are routed by another map.
     followed: Notify,
+    /// There is something to tell the map of slots that change hands.
+    pub(super) settled: Notify,
     /// A client wants this replica to take over.
     pub(super) wish: Arc<Notify>,
 }
@@ -82,7 +84,7 @@ pub(super) struct Latest {
     /// Whom this primary has resigned to.
     pub(super) resigns_to: Option<(NodeId, Run)>,
     /// Slots that are held until this new primary has its first lease.
-    awaiting_lease: Option<SlotSet>,
+    awaiting_lease: Option<Hold>,
     /// Who has handed over to this node, in which run.
     handed_over: Option<(NodeId, Run)>,
 }
@@ -100,8 +102,10 @@ pub(crate) enum NotDone {
     NotTold(String),
     #[error("the change was not agreed on in time")]
     NotAgreed,
-    #[error("a hand-over is under way already")]
+    #[error("a hand-over is under way already, or slots are just arriving")]
     Busy,
+    #[error("the target has refused them")]
+    NotTaken,
     #[error("{0}")]
     Refused(#[from] Refused),
     #[error("{0}")]
@@ -120,6 +124,7 @@ impl Steward {
             number: AtomicU64::new(0),
             hurry: Notify::new(),
             followed: Notify::new(),
+            settled: Notify::new(),
             wish: Arc::new(Notify::new()),
         }
     }
@@ -150,6 +155,8 @@ impl Steward {
             self.await_lease(&map);
             self.parts.cluster.set_map(map);
             self.followed.notify_waiters();
+            // Who waits for replicas may have waited for the map.
+            self.followers().look_again();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = maps.changed() => if changed.is_err() { return },
@@ -165,14 +172,9 @@ impl Steward {
         let is_new = |shard: &Shard| {
             shard.run == self.parts.cluster.run && (has_waited || self.serving() != Some(shard.incarnation))
         };
-        let slots = own.filter(|(_, shard)| is_new(shard)).map(|(id, _)| map.slots(id));
-        if let Some(slots) = &slots {
-            self.hold(slots);
-        }
-        let former = std::mem::replace(&mut self.latest().awaiting_lease, slots);
-        if let Some(former) = former.filter(|_| self.latest().awaiting_lease.is_none()) {
-            self.let_go(&former);
-        }
+        let hold = own.filter(|(_, shard)| is_new(shard)).map(|(id, _)| self.hold(&map.slots(id)));
+        let former = std::mem::replace(&mut self.latest().awaiting_lease, hold);
+        former.into_iter().for_each(|former| self.let_go(former));
     }
 
     /// Carries out each new map until `shutdown`.
@@ -218,13 +220,13 @@ impl Steward {
     }
 
     /// Lets requests for these slots wait.
-    pub(super) fn hold(&self, slots: &SlotSet) {
-        self.parts.cluster.hold(slots);
+    pub(super) fn hold(&self, slots: &SlotSet) -> Hold {
+        self.parts.cluster.hold(slots)
     }
 
     /// Lets requests for these slots go on.
-    pub(super) fn let_go(&self, slots: &SlotSet) {
-        self.parts.cluster.let_go(slots);
+    pub(super) fn let_go(&self, hold: Hold) {
+        self.parts.cluster.let_go(hold);
     }
 
     /// Waits until all requests that began before have ended, and returns when that was.
@@ -336,16 +338,14 @@ impl Steward {
             let mut lease = self.lease();
             lease.granted(asked);
             self.parts.cluster.set_lease(lease.until());
-            if let Some(slots) = self.latest().awaiting_lease.take() {
-                self.let_go(&slots);
-            }
+            let awaiting = self.latest().awaiting_lease.take();
+            awaiting.into_iter().for_each(|hold| self.let_go(hold));
         }
     }
 
     async fn carry_out(&self, former: &ClusterMap, map: &Arc<ClusterMap>) {
         let Parts { server, cluster, replication, .. } = &self.parts;
         let assignment = self.assignment(former, map);
-        let own = map.shard_of(self.me()).map(|(shard, _)| map.slots(shard));
         cluster.set_map(map.clone());
         let serves = self.progress().serving();
         let goes_on =
@@ -356,7 +356,8 @@ impl Steward {
             self.latest().resigns_to = None;
         }
         if map.is_founded() {
-            server.store.set_owned(own.unwrap_or_default(), map.epoch().0);
+            self.take_back().await;
+            self.note_own();
             self.drop_foreign(former, map).await;
         }
         replication.assignments.send_if_modified(|current| {
@@ -364,6 +365,12 @@ impl Steward {
             *current = assignment;
             is_news
         });
+    }
+
+    /// Tells the store which slots are this node's own.
+    pub(super) fn note_own(&self) {
+        let (own, epoch) = self.parts.cluster.custody(|custody, map| (custody.own(map), map.epoch().0));
+        self.parts.server.store.set_owned(own, epoch);
     }
 
     /// Drops what is here of slots that have moved away, or of an earlier stay of those that begin to arrive.
@@ -432,6 +439,8 @@ impl Steward {
                 Response::Done
             }
             Request::Attach(attach) => self.parts.gateways.attach(attach, &self.map()),
+            Request::Prepared { at } => done(self.await_prepared(at).await),
+            Request::Give(offer) => Response::Given(self.take_slots(&offer)),
             Request::Introduce => Response::Introduction(self.introduce()),
             Request::Map => Response::Map(Box::new(ClusterMap::clone(&self.map()))),
             Request::Change(command) => self.change(command).await,

@@ -48,11 +48,19 @@ pub(crate) fn moving(map: &ClusterMap, slots: SlotSet) -> ClusterMap {
     map
 }
 
-/// Ends such a move.
-pub(crate) fn moved(map: &ClusterMap, slots: SlotSet) -> ClusterMap {
+/// Prepares such a move.
+pub(crate) fn prepared(map: &ClusterMap, slots: SlotSet) -> ClusterMap {
     let mut map = map.clone();
     let since = slots.iter().next().and_then(|slot| map.moving(slot)).unwrap().since;
-    map.apply(&MapCommand::Moved { slots, from: ShardId(0), to: ShardId(1), since }).unwrap();
+    map.apply(&MapCommand::Prepare { slots, from: ShardId(0), to: ShardId(1), since }).unwrap();
+    map
+}
+
+/// Ends such a move, prepared or not.
+pub(crate) fn moved(map: &ClusterMap, slots: SlotSet) -> ClusterMap {
+    let at = slots.iter().next().and_then(|slot| map.moving(slot)).unwrap().prepared;
+    let mut map = if at.is_some() { map.clone() } else { prepared(map, slots) };
+    map.apply(&MapCommand::Moved { prepared: at.unwrap_or(map.epoch()) }).unwrap();
     map
 }
 

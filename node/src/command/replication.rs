@@ -62,7 +62,7 @@ impl Waiting {
     }
 
     fn reached(&self) -> usize {
-        self.shared.followers.count(self.until)
+        self.shared.replicated(self.until)
     }
 }
 

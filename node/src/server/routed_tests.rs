@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use node_core::{cluster::Run, slot::Slot};
+use node_core::{
+    cluster::{Answer, Run},
+    slot::Slot,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -26,7 +29,7 @@ use super::super::{
 };
 use crate::cluster::{
     Cluster,
-    testing::{cluster, moved, moving, node, range, two_shards},
+    testing::{cluster, moved, moving, node, prepared, range, two_shards},
 };
 
 /// After how long a test gives up on an answer. Never waited for when all is well.
@@ -175,6 +178,48 @@ fn asking_is_for_one_command_or_one_transaction() {
 }
 
 #[test]
+fn who_comes_early_to_the_target_of_a_prepared_move_waits_but_not_who_flushes_it() {
+    let slots = range(3_300, 3_301);
+    let cluster = cluster(prepared(&moving(&two_shards(), slots.clone()), slots.clone()), node(1, 0));
+    let worker = worker_of(cluster.clone());
+    let mut client = Client::of(&worker);
+    assert_eq!(client.turn("GET b").1, Flow::Wait);
+    assert_eq!(waited_for(&mut client, "GET b"), format!("{MOVED_OURS}\r\n"));
+    client.gives(&[("FLUSHALL", "+OK"), ("GET a", "$-1")]);
+    assert_eq!(client.turn("GET b").1, Flow::Wait);
+    cluster.set_map(Arc::new(moved(&cluster.map(), slots)));
+    client.gives(&[("GET b", "$-1")]);
+}
+
+#[test]
+fn what_is_taken_is_served_before_the_map_says_so_and_the_giver_sends_clients_there() {
+    let slots = range(3_300, 3_301);
+    let map = moving(&two_shards(), slots.clone());
+    let (since, map) = (map.epoch(), prepared(&map, slots.clone()));
+    let at = map.epoch();
+    let [giver, taker] = [node(0, 0), node(1, 0)].map(|me| cluster(map.clone(), me));
+    let [at_giver, at_taker] = [&giver, &taker].map(|cluster| worker_of(cluster.clone()));
+    let (mut of_giver, mut of_taker) = (Client::of(&at_giver), Client::of(&at_taker));
+    taker.custody(|custody, _| {
+        let feed = custody.begins_to_arrive(node(0, 0), since, &slots).unwrap();
+        custody.has_arrived(node(0, 0), since, feed);
+    });
+    of_giver.gives(&[("SET b 1", "+OK")]);
+    let hold = giver.hold(&slots);
+    let offer = giver.custody(|custody, map| custody.give(map, at)).unwrap();
+    giver.let_go(hold);
+    assert_eq!(of_giver.turn("SET b 2").1, Flow::Wait, "what was given is held without a hold");
+    assert_eq!(taker.change_hands(None, |custody, map| custody.take(map, &offer)), Answer::Taken);
+    of_taker.gives(&[("SET b 3", "+OK"), ("GET b", "$1 3")]);
+    giver.change_hands(None, |custody, _| custody.answered(at, Answer::Taken));
+    of_giver.gives(&[("SET b 2", "-MOVED 3300 10.0.1.0:6379"), ("SET f 1", "+OK")]);
+    let after = Arc::new(moved(&map, slots));
+    [&giver, &taker].into_iter().for_each(|cluster| cluster.set_map(after.clone()));
+    of_giver.gives(&[("GET b", "-MOVED 3300 10.0.1.0:6379")]);
+    of_taker.gives(&[("GET b", "$1 3")]);
+}
+
+#[test]
 fn a_primary_whose_lease_is_over_neither_writes_nor_reads() {
     let cluster = primary();
     let worker = worker_of(cluster.clone());
@@ -274,33 +319,35 @@ fn a_request_for_a_held_slot_waits_and_is_answered_in_the_end() {
     let slots = range(3_300, 3_301);
     let cluster = cluster(moving(&two_shards(), slots.clone()), node(0, 0));
     let worker = worker_of(cluster.clone());
-    cluster.hold(&slots);
+    let hold = cluster.hold(&slots);
     let mut client = Client::of(&worker);
     client.gives(&[("PING", "+PONG"), ("SET f 1", "+OK")]);
     assert_eq!(client.turn("GET b").1, Flow::Wait);
-    // It comes again until it has waited long enough.
-    let answer = loop {
-        match client.turn("GET b") {
-            (_, Flow::Wait) => {}
-            (answer, _) => break String::from_utf8(answer).unwrap(),
-        }
-    };
-    assert_eq!(answer, "-ASK 3300 10.0.1.0:6379\r\n");
+    assert_eq!(waited_for(&mut client, "GET b"), format!("{TRY_AGAIN}\r\n"));
     assert_eq!(client.turn("GET b").1, Flow::Wait, "the next request waits again");
-    cluster.let_go(&slots);
+    cluster.let_go(hold);
     client.gives(&[("GET b", "$-1")]);
-    cluster.hold(&slots);
+    let _hold = cluster.hold(&slots);
     assert_eq!(client.turn("FLUSHALL").1, Flow::Wait);
     cluster.set_map(Arc::new(moved(&cluster.map(), slots)));
     client.gives(&[("GET b", "-MOVED 3300 10.0.1.0:6379"), ("FLUSHALL", "+OK")]);
 }
 
+/// What a request is answered that comes again until it has waited long enough.
+fn waited_for(client: &mut Client<'_>, request: &str) -> String {
+    loop {
+        match client.turn(request) {
+            (_, Flow::Wait) => {}
+            (answer, _) => return String::from_utf8(answer).unwrap(),
+        }
+    }
+}
+
 #[test]
 fn a_connection_that_waits_goes_on_when_the_map_flips() {
     let slots = range(3_300, 3_301);
-    let cluster = cluster(moving(&two_shards(), slots.clone()), node(1, 0));
+    let cluster = cluster(prepared(&moving(&two_shards(), slots.clone()), slots.clone()), node(1, 0));
     let worker = Rc::new(worker_of(cluster.clone()));
-    cluster.hold(&slots);
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

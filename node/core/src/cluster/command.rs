@@ -70,17 +70,17 @@ pub enum MapCommand {
         /// When; all its stamps are above.
         at: Time,
     },
-    /// Slots begin to move. They stay with their owner until [`Moved`](Self::Moved).
+    /// Slots begin to move. They stay with their owner until they have been [prepared](Self::Prepare) and given.
     Move {
         /// Which; all of one owner.
         slots: SlotSet,
         /// Where to.
         to: ShardId,
     },
-    /// The target has all that the owner had of these slots: it owns them now. Whoever proposes it takes no writes to
-    /// these slots until it knows what came of it.
-    Moved {
-        /// Which.
+    /// Slots that move may change hands: from here on the primary that owns them may give them, once and for all, to the one
+    /// that awaits them, without asking anybody. See `custody`.
+    Prepare {
+        /// Which; those that began to move together, or some of them.
         slots: SlotSet,
         /// The owner.
         from: ShardId,
@@ -89,7 +89,18 @@ pub enum MapCommand {
         /// Since when they have been moving, as the map had it when the target began to take them in.
         since: Epoch,
     },
-    /// Slots stop moving and stay with their owner.
+    /// They have changed hands: the primary of the target has taken all that was prepared then.
+    Moved {
+        /// When they were prepared.
+        prepared: Epoch,
+    },
+    /// They have not changed hands, and what was prepared then is void: who says so knows that nobody has taken them, and
+    /// sees to it that nobody will.
+    Unprepare {
+        /// When they were prepared.
+        prepared: Epoch,
+    },
+    /// Slots stop moving and stay with their owner. Not those that are prepared.
     StopMove {
         /// Which.
         slots: SlotSet,
@@ -160,6 +171,10 @@ pub enum MapEvent {
     Promoted(ShardId, NodeId),
     /// These slots begin to move.
     Moving(SlotSet, ShardId),
+    /// These slots may change hands.
+    Prepared(SlotSet, ShardId),
+    /// These slots are no longer prepared; they go on moving.
+    Unprepared(SlotSet),
     /// These slots have another owner.
     Moved(SlotSet, ShardId),
     /// These slots stay.
@@ -204,6 +219,9 @@ pub enum Refused {
     /// The command supposes what is no longer so.
     #[error("the map has changed meanwhile")]
     Outdated,
+    /// Slots that may change hands at any moment.
+    #[error("some of the slots are changing hands at this moment")]
+    Prepared,
     /// A share of zero, or beyond what there may be.
     #[error("a weight is 1 to 10000 percent")]
     Weight,

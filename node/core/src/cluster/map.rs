@@ -8,7 +8,9 @@
 //! - A slot has one owner or, before the founding, none: it is an array of owners.
 //! - A slot that moves has an owner, and another shard as its target.
 //! - A move has one beginning, and begins anew when either shard gets another primary: what was taken in before it began
-//!   counts for nothing, so a [`Moved`](MapCommand::Moved) that speaks of an earlier beginning is refused.
+//!   counts for nothing, so a [`Prepare`](MapCommand::Prepare) that speaks of an earlier beginning is refused.
+//! - What was prepared is settled once, as a whole: it has moved, or it is void, also because the target got another
+//!   primary. If the owner did, it is [in doubt](Moving::is_in_doubt) until that.
 //! - The primary of a shard is a node of that shard; all its other nodes are replicas.
 //! - No two shards have the same incarnation, and no two promotions within the 512 that can be told apart.
 
@@ -142,6 +144,16 @@ pub struct Moving {
     pub to: ShardId,
     /// When it began, or began anew because one of the two shards got another primary.
     pub since: Epoch,
+    /// When it was prepared: since then the owner's primary may give it to the target's.
+    pub prepared: Option<Epoch>,
+}
+
+impl Moving {
+    /// Whether it was prepared and the owner got another primary since then, which cannot know whether the former one has
+    /// given it.
+    pub fn is_in_doubt(&self) -> bool {
+        self.prepared.is_some_and(|prepared| prepared < self.since)
+    }
 }
 
 impl ClusterMap {
@@ -229,6 +241,21 @@ impl ClusterMap {
         self.moves.iter().map(|(slot, moving)| (*slot, moving.to))
     }
 
+    /// How each slot moves that does, in the order of their numbers.
+    pub fn moving_slots(&self) -> impl Iterator<Item = (Slot, Moving)> {
+        self.moves.iter().map(|(slot, moving)| (*slot, *moving))
+    }
+
+    /// How those slots move that were prepared at this epoch, until that is settled.
+    pub fn moves_prepared(&self, at: Epoch) -> impl Iterator<Item = (Slot, Moving)> {
+        self.moving_slots().filter(move |(_, moving)| moving.prepared == Some(at))
+    }
+
+    /// The slots that were prepared at this epoch, until that is settled.
+    pub fn prepared(&self, at: Epoch) -> SlotSet {
+        self.moves_prepared(at).map(|(slot, _)| slot).collect()
+    }
+
     /// Who stamps the writes of a shard.
     pub fn origin(&self, shard: ShardId) -> Option<Origin> {
         Some(Origin::new(self.region?, self.shards.get(&shard)?.incarnation))
@@ -249,7 +276,9 @@ impl ClusterMap {
             MapCommand::Recovered { node, run } => self.set_health(*node, *run, Health::Up),
             MapCommand::Promote { shard, node, run, former, at } => self.promote(*shard, (*node, *run), *former, *at),
             MapCommand::Move { slots, to } => self.begin_move(slots, *to),
-            MapCommand::Moved { slots, from, to, since } => self.end_move(slots, *from, *to, *since),
+            MapCommand::Prepare { slots, from, to, since } => self.prepare(slots, *from, *to, *since),
+            MapCommand::Moved { prepared } => self.end_move(*prepared),
+            MapCommand::Unprepare { prepared } => self.unprepare(*prepared),
             MapCommand::StopMove { slots } => self.stop_move(slots),
             MapCommand::SetWeight { shard, weight } => self.set_weight(*shard, *weight),
         }?;
@@ -346,6 +375,10 @@ impl ClusterMap {
             if moving.to == id || self.owners.0[usize::from(slot.number())] == Some(id) {
                 moving.since = since;
             }
+            if moving.to == id {
+                // What the former primary may have taken was not confirmed, and its lease is over: it goes with it.
+                moving.prepared = None;
+            }
         }
         Ok(MapEvent::Promoted(id, node))
     }
@@ -360,24 +393,48 @@ impl ClusterMap {
             return Err(Refused::Outdated);
         }
         let since = self.epoch.next();
-        self.moves.extend(slots.iter().map(|slot| (slot, Moving { to, since })));
+        self.moves.extend(slots.iter().map(|slot| (slot, Moving { to, since, prepared: None })));
         Ok(MapEvent::Moving(slots.clone(), to))
     }
 
-    fn end_move(&mut self, slots: &SlotSet, from: ShardId, to: ShardId, since: Epoch) -> Result<MapEvent, Refused> {
+    fn prepare(&mut self, slots: &SlotSet, from: ShardId, to: ShardId, since: Epoch) -> Result<MapEvent, Refused> {
         if slots.is_empty() {
             return Err(Refused::NoSlots);
         }
-        let moving = Some(Moving { to, since });
+        let moving = Some(Moving { to, since, prepared: None });
         let moves = |slot| self.owner(slot) == Some(from) && self.moving(slot) == moving;
         if !self.holds_data(from) || !self.holds_data(to) || !slots.iter().all(moves) {
+            return Err(Refused::Outdated);
+        }
+        let prepared = Some(self.epoch.next());
+        self.moves.extend(slots.iter().map(|slot| (slot, Moving { to, since, prepared })));
+        Ok(MapEvent::Prepared(slots.clone(), to))
+    }
+
+    fn end_move(&mut self, prepared: Epoch) -> Result<MapEvent, Refused> {
+        let slots = self.prepared(prepared);
+        let to = slots.iter().next().and_then(|slot| self.target(slot)).ok_or(Refused::Outdated)?;
+        // A target that has started again has nothing. Of the owner nothing is needed any more.
+        if !self.holds_data(to) {
             return Err(Refused::Outdated);
         }
         for slot in slots.iter() {
             self.owners.0[usize::from(slot.number())] = Some(to);
             self.moves.remove(&slot);
         }
-        Ok(MapEvent::Moved(slots.clone(), to))
+        Ok(MapEvent::Moved(slots, to))
+    }
+
+    fn unprepare(&mut self, prepared: Epoch) -> Result<MapEvent, Refused> {
+        let slots = self.prepared(prepared);
+        if slots.is_empty() {
+            return Err(Refused::Outdated);
+        }
+        self.moves
+            .values_mut()
+            .filter(|moving| moving.prepared == Some(prepared))
+            .for_each(|moving| moving.prepared = None);
+        Ok(MapEvent::Unprepared(slots))
     }
 
     /// Whether the primary of a shard is still the process that was promoted.
@@ -390,6 +447,9 @@ impl ClusterMap {
     fn stop_move(&mut self, slots: &SlotSet) -> Result<MapEvent, Refused> {
         if !slots.iter().any(|slot| self.moves.contains_key(&slot)) {
             return Err(Refused::Outdated);
+        }
+        if slots.iter().any(|slot| self.moves.get(&slot).is_some_and(|moving| moving.prepared.is_some())) {
+            return Err(Refused::Prepared);
         }
         slots.iter().for_each(|slot| _ = self.moves.remove(&slot));
         Ok(MapEvent::Stays(slots.clone()))

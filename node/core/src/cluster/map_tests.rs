@@ -61,8 +61,23 @@ fn moving(numbers: impl IntoIterator<Item = u16>, to: u16) -> MapCommand {
     MapCommand::Move { slots: slots(numbers), to: ShardId(to) }
 }
 
-fn moved(numbers: impl IntoIterator<Item = u16>, since: u64) -> MapCommand {
-    MapCommand::Moved { slots: slots(numbers), from: ShardId(0), to: ShardId(1), since: Epoch(since) }
+fn prepare(numbers: impl IntoIterator<Item = u16>, since: u64) -> MapCommand {
+    MapCommand::Prepare { slots: slots(numbers), from: ShardId(0), to: ShardId(1), since: Epoch(since) }
+}
+
+const fn moved(prepared: Epoch) -> MapCommand {
+    MapCommand::Moved { prepared }
+}
+
+const fn unprepare(prepared: Epoch) -> MapCommand {
+    MapCommand::Unprepare { prepared }
+}
+
+/// Begins to move the slot, and prepares that. Returns when it was prepared.
+fn prepared(map: &mut ClusterMap, number: u16) -> Epoch {
+    map.apply(&moving([number], 1)).expect("a slot can move");
+    map.apply(&prepare([number], map.epoch().0)).expect("it can be prepared");
+    map.epoch()
 }
 
 /// Sees that a command is refused for this, and changes nothing.
@@ -97,7 +112,9 @@ fn commands() -> impl Strategy<Value = Vec<MapCommand>> {
         }),
         4 => (some_slots(), shard_id()).prop_map(|(slots, to)| MapCommand::Move { slots, to }),
         4 => (some_slots(), shard_id(), shard_id(), 0_u64..20)
-            .prop_map(|(slots, from, to, since)| MapCommand::Moved { slots, from, to, since: Epoch(since) }),
+            .prop_map(|(slots, from, to, since)| MapCommand::Prepare { slots, from, to, since: Epoch(since) }),
+        2 => (0_u64..20).prop_map(|prepared| moved(Epoch(prepared))),
+        1 => (0_u64..20).prop_map(|prepared| unprepare(Epoch(prepared))),
         1 => some_slots().prop_map(|slots| MapCommand::StopMove { slots }),
         1 => (shard_id(), 0_u16..20_000).prop_map(|(shard, weight)| MapCommand::SetWeight { shard, weight }),
     ];
@@ -115,15 +132,21 @@ fn informed(map: &ClusterMap, command: MapCommand) -> MapCommand {
             let run = map.node(node).map_or(run, |node| node.run);
             MapCommand::Promote { shard, node, run, former, at }
         }
-        MapCommand::Moved { slots, from, to, since } if since.0 % 2 == 0 => {
+        MapCommand::Prepare { slots, from, to, since } if since.0 % 2 == 0 => {
             let first = slots.iter().next();
             let since = first.and_then(|slot| map.moving(slot)).map_or(since, |moving| moving.since);
             let to = first.and_then(|slot| map.target(slot)).unwrap_or(to);
             let from = first.and_then(|slot| map.owner(slot)).unwrap_or(from);
-            MapCommand::Moved { slots, from, to, since }
+            MapCommand::Prepare { slots, from, to, since }
         }
+        MapCommand::Moved { prepared } if prepared.0 % 2 == 0 => moved(any_prepared(map).unwrap_or(prepared)),
+        MapCommand::Unprepare { prepared } if prepared.0 % 2 == 0 => unprepare(any_prepared(map).unwrap_or(prepared)),
         other => other,
     }
+}
+
+fn any_prepared(map: &ClusterMap) -> Option<Epoch> {
+    map.moves().find_map(|(slot, _)| map.moving(slot)?.prepared)
 }
 
 fn check(map: &ClusterMap) {
@@ -141,10 +164,15 @@ fn check(map: &ClusterMap) {
     for slot in Slot::all() {
         let owner = map.owner(slot).expect("a slot has no owner");
         assert!(map.shard(owner).is_some(), "a slot's owner is gone");
-        if let Some(Moving { to, since }) = map.moving(slot) {
+        if let Some(Moving { to, since, prepared }) = map.moving(slot) {
             assert!(to != owner && map.shard(to).is_some(), "a slot moves nowhere");
             let latest = |id| map.shard(id).map(|shard| shard.since);
             assert!(since <= map.epoch() && Some(since) >= latest(owner).max(latest(to)), "a move outlives a primary");
+            let to_since = latest(to);
+            assert!(
+                prepared.is_none_or(|at| at <= map.epoch() && Some(at) > to_since),
+                "a target is new to what is prepared"
+            );
         }
     }
 }
@@ -232,15 +260,24 @@ proptest! {
                 is_outdated |= step < 2;
             }
         }
-        let holds_data = [0, 1].iter().all(|id| {
-            map.shard(ShardId(*id)).is_some_and(|shard| map.node(shard.primary).is_some_and(|node| node.run == shard.run))
-        });
-        let outcome = map.apply(&moved([7], begun.0));
-        assert_eq!(outcome.is_ok(), holds_data && !is_outdated);
-        if outcome.is_err() && stop {
-            map.apply(&MapCommand::StopMove { slots: slots([7]) }).expect("a move can be stopped at any time");
-            assert_eq!((map.owner(slot(7)), map.target(slot(7))), (Some(ShardId(0)), None));
-            refuses(&mut map, &moved([7], begun.0), &Refused::Outdated);
+        let holds_data = |id| {
+            map.shard(ShardId(id)).is_some_and(|shard| map.node(shard.primary).is_some_and(|node| node.run == shard.run))
+        };
+        let can_be_prepared = holds_data(0) && holds_data(1) && !is_outdated;
+        let outcome = map.apply(&prepare([7], begun.0));
+        assert_eq!(outcome.is_ok(), can_be_prepared);
+        let at = map.epoch();
+        if outcome.is_ok() {
+            refuses(&mut map, &MapCommand::StopMove { slots: slots([7]) }, &Refused::Prepared);
+            let end = if stop { unprepare(at) } else { moved(at) };
+            map.apply(&end).expect("what is prepared can be settled");
+            refuses(&mut map, &moved(at), &Refused::Outdated);
+        }
+        let owner = ShardId(u16::from(can_be_prepared && !stop));
+        assert_eq!(map.owner(slot(7)), Some(owner));
+        if map.target(slot(7)).is_some() {
+            map.apply(&MapCommand::StopMove { slots: slots([7]) }).expect("a move can be stopped");
+            refuses(&mut map, &prepare([7], begun.0), &Refused::Outdated);
         }
         check(&map);
     }
@@ -392,44 +429,75 @@ fn slots_of_one_owner_move_to_another_shard_once_at_a_time() {
     map.apply(&moving([1, 2], 1)).expect("slots can move");
     refuses(&mut map, &moving([2, 3], 1), &Refused::Outdated);
     let since = map.epoch().0;
-    refuses(&mut map, &moved([], since), &Refused::NoSlots);
-    refuses(&mut map, &moved([1, 3], since), &Refused::Outdated);
-    refuses(&mut map, &moved([1], since - 1), &Refused::Outdated);
-    map.apply(&moved([1], since)).expect("one of them has moved");
-    refuses(&mut map, &moved([1], since), &Refused::Outdated);
+    refuses(&mut map, &prepare([], since), &Refused::NoSlots);
+    refuses(&mut map, &prepare([1, 3], since), &Refused::Outdated);
+    refuses(&mut map, &prepare([1], since - 1), &Refused::Outdated);
+    map.apply(&prepare([1], since)).expect("one of them can be prepared");
+    let at = map.epoch();
+    refuses(&mut map, &prepare([1], since), &Refused::Outdated);
+    refuses(&mut map, &moved(Epoch(since)), &Refused::Outdated);
+    map.apply(&moved(at)).expect("it has moved");
+    refuses(&mut map, &moved(at), &Refused::Outdated);
     assert_eq!((map.owner(slot(1)), map.owner(slot(2))), (Some(ShardId(1)), Some(ShardId(0))));
     assert_eq!((map.target(slot(1)), map.target(slot(2))), (None, Some(ShardId(1))));
 }
 
 #[test]
-fn a_move_does_not_end_by_word_of_a_primary_that_came_back_to_its_role() {
+fn a_move_is_not_prepared_by_word_of_a_primary_that_came_back_to_its_role() {
     let mut map = two_shards();
     map.apply(&moving([1], 1)).expect("a slot can move");
     let since = map.epoch().0;
     map.apply(&promote(0, (1, 1), (0, 1))).expect("a replica can take over");
     map.apply(&promote(0, (0, 1), (1, 1))).expect("and give it back");
-    refuses(&mut map, &moved([1], since), &Refused::Outdated);
-    map.apply(&moved([1], map.epoch().0)).expect("it can begin anew, and end");
+    refuses(&mut map, &prepare([1], since), &Refused::Outdated);
+    map.apply(&prepare([1], map.epoch().0)).expect("it can begin anew");
 }
 
 #[test]
-fn a_move_that_was_stopped_does_not_end_when_it_has_begun_again() {
+fn a_move_that_was_stopped_is_not_prepared_when_it_has_begun_again() {
     let mut map = two_shards();
     map.apply(&moving([1], 1)).expect("a slot can move");
     let since = map.epoch().0;
     map.apply(&MapCommand::StopMove { slots: slots([1]) }).expect("it can stop");
     map.apply(&moving([1], 1)).expect("it can move again");
-    refuses(&mut map, &moved([1], since), &Refused::Outdated);
+    refuses(&mut map, &prepare([1], since), &Refused::Outdated);
 }
 
 #[test]
-fn no_slot_goes_to_a_primary_that_has_started_again() {
+fn no_move_is_prepared_with_a_primary_that_has_started_again() {
     for restarted in [0, 2] {
         let mut map = two_shards();
         map.apply(&moving([1], 1)).expect("a slot can move");
         let since = map.epoch().0;
         map.apply(&MapCommand::Started { node: founder(restarted, 2) }).expect("a node can start again");
-        refuses(&mut map, &moved([1], since), &Refused::Outdated);
+        refuses(&mut map, &prepare([1], since), &Refused::Outdated);
+    }
+}
+
+#[test]
+fn what_is_prepared_stays_with_its_owner_if_the_target_starts_again_or_is_replaced() {
+    let mut map = two_shards();
+    let at = prepared(&mut map, 1);
+    map.apply(&MapCommand::Started { node: founder(2, 2) }).expect("a node can start again");
+    refuses(&mut map, &moved(at), &Refused::Outdated);
+    map.apply(&promote(1, (3, 1), (2, 1))).expect("its replica can take over");
+    refuses(&mut map, &moved(at), &Refused::Outdated);
+    refuses(&mut map, &unprepare(at), &Refused::Outdated);
+    assert_eq!(map.moving(slot(1)), Some(Moving { to: ShardId(1), since: map.epoch(), prepared: None }));
+}
+
+#[test]
+fn what_is_prepared_is_in_doubt_when_the_owner_is_replaced_until_the_target_has_its_say() {
+    for has_taken in [false, true] {
+        let mut map = two_shards();
+        let at = prepared(&mut map, 1);
+        assert!(map.moving(slot(1)).is_some_and(|moving| !moving.is_in_doubt()));
+        map.apply(&MapCommand::Started { node: founder(0, 2) }).expect("a node can start again");
+        map.apply(&promote(0, (1, 1), (0, 1))).expect("its replica can take over");
+        assert!(map.moving(slot(1)).is_some_and(|moving| moving.is_in_doubt()));
+        map.apply(&if has_taken { moved(at) } else { unprepare(at) }).expect("the target says so");
+        assert_eq!(map.owner(slot(1)), Some(ShardId(u16::from(has_taken))));
+        assert!(map.moving(slot(1)).is_none_or(|moving| !moving.is_in_doubt()));
     }
 }
 

@@ -17,6 +17,10 @@
 //! a slot, though clocks are compared nowhere. A lease counts from when the primary *asked*, the wait from when the
 //! leader *answered*, and a leader that is new waits as long as any lease can be that a former one may have given.
 //!
+//! # Moves
+//! Between two shards slots change hands a moment before the map says so, so that nobody waits for disks while neither side
+//! may write: see [`Custody`].
+//!
 //! # Lives
 //! A process starts with an empty memory. So a node has a [`Run`], greater at each start, and the map names the run
 //! that a shard's primary holds its data in. A primary that crashed and is back within its lease is a different run: it
@@ -28,6 +32,7 @@
 //! through the map, does the leader act.
 
 mod command;
+mod custody;
 pub mod gateways;
 pub mod gossip;
 mod governor;
@@ -39,6 +44,7 @@ mod routing;
 mod voters;
 
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
+pub use custody::{Answer, Custody, Keeping, MayNotGive, Offer};
 pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
 pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId, Term};
 pub use lease::Lease;

@@ -19,23 +19,25 @@
 //!
 //! # Slots that move
 //! A slot has one owner at any time. Unlike in Redis, where the keys of a moving slot are partly here and partly there,
-//! ours are all at the source until the map flips, and then all at the target. So the source goes on serving the slot,
-//! commands on several keys included, and says neither ASK nor TRYAGAIN. Between the last record that it hands over and
-//! the flip lies a moment in which neither may answer: then the slot is *held* on both, and a request waits
-//! ([`Route::Hold`]) until the map flips or the holder gives up. It does not wait for ever: if that takes too long, the
-//! shell says so by [`Access::waited`], and now Redis's words for a slot in transit are the truth:
+//! ours are all at the source until it gives the slot, and then all at the target. So the source goes on serving the slot,
+//! commands on several keys included. Between the last record that it hands over and the target's word that it serves lies
+//! a moment in which neither may answer: then the slot is *held*, and a request waits ([`Route::Hold`]). After that the source
+//! says MOVED to the target, which serves, though the map may not say so yet ([`Custody`]).
 //!
-//! - The source says ASK: the target is the one to know, this once; nothing is settled.
-//! - The target says TRYAGAIN as long as its own map has not flipped, to who was ASKed there as to who came by himself.
-//!   It must not execute the command before: the move may still fail, and the source serve the slot again without it.
+//! A request does not wait for ever: if a slot is held for too long, the shell says so by [`Access::waited`], and the client is told
+//! TRYAGAIN. Redis has ASK for this, but that sends clients to where nobody may answer either, and they give up.
 //!
-//! A client that goes to the target with ASKING before anything is held gets TRYAGAIN for the same reason.
+//! Who comes to the target of a move that is prepared is early, by moments: the request waits there as well, since to send it
+//! to a source that is about to send it back would only take two turns more. If it is not served then, it goes to the
+//! source after all. Of a move that is not prepared the target knows that the source serves it, and says MOVED at once.
+//! ASKING changes nothing but the words: TRYAGAIN instead of MOVED.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::{
+    custody::{Custody, Keeping},
     id::{Epoch, NodeId, ShardId},
-    map::{Addresses, ClusterMap, Role},
+    map::{Addresses, ClusterMap, Moving, Role},
 };
 use crate::slot::{Slot, SlotSet};
 
@@ -47,6 +49,8 @@ pub struct Routing {
     role: Option<Role>,
     /// Whether any slot of this node is held.
     holds: bool,
+    /// Whether requests may wait, for a slot that is held or that this node is about to take.
+    waits: bool,
     /// For each slot the index of its way.
     slots: Box<[u16]>,
     /// Each differs from all others, so there are no more than slots.
@@ -79,8 +83,6 @@ pub enum Route<'r> {
     Hold,
     /// To the node at this `HOST:PORT`, as all of its slot do.
     Moved(&'r str),
-    /// To the node at this `HOST:PORT`, but only this time.
-    Ask(&'r str),
     /// Nowhere yet.
     TryAgain,
     /// Nowhere: the slot has no owner.
@@ -96,7 +98,6 @@ impl Route<'_> {
     pub fn error(self, slot: Slot) -> impl fmt::Display {
         fmt::from_fn(move |f| match self {
             Self::Moved(to) => write!(f, "MOVED {slot} {to}"),
-            Self::Ask(to) => write!(f, "ASK {slot} {to}"),
             Self::Here | Self::Hold | Self::TryAgain => f.write_str(TRY_AGAIN),
             Self::Unserved => f.write_str("CLUSTERDOWN Hash slot not served"),
             Self::Down => f.write_str("CLUSTERDOWN The cluster is down"),
@@ -127,24 +128,36 @@ pub fn common_slot<'k>(keys: impl IntoIterator<Item = &'k [u8]>) -> Result<Optio
 impl Routing {
     /// What `me` needs of a map, with no slot held.
     pub fn new(map: &ClusterMap, me: NodeId) -> Self {
-        Self::holding(map, me, &SlotSet::new())
+        Self::holding(map, me, &SlotSet::new(), None)
     }
 
-    /// What `me` needs of a map, where these slots are held. That matters for those which `me` serves, or is about to.
-    pub fn holding(map: &ClusterMap, me: NodeId, held: &SlotSet) -> Self {
+    /// What `me` needs of a map, where these slots are held and those are given or taken. To be held matters for those which
+    /// `me` serves.
+    pub fn holding(map: &ClusterMap, me: NodeId, held: &SlotSet, custody: Option<&Custody>) -> Self {
         let mine = map.shard_of(me).map(|(shard, _)| shard);
         let role = map.role(me);
+        let custody = custody.filter(|custody| !custody.is_plain());
         let (mut ways, mut indexes) = (Vec::new(), BTreeMap::new());
+        let mut moves = map.moving_slots().peekable();
+        // Neighbours are mostly of a kind. This is done while requests wait.
+        let mut last = None;
         let slots = Slot::all().map(|slot| {
-            let kind = (map.owner(slot), map.target(slot), held.contains(slot));
-            *indexes.entry(kind).or_insert_with(|| {
+            let moving = moves.next_if(|(next, _)| *next == slot).map(|(_, moving)| moving);
+            let kind = Kind::of(map, slot, moving, held.contains(slot), custody);
+            if let Some((_, way)) = last.filter(|(former, _)| *former == kind) {
+                return way;
+            }
+            let way = *indexes.entry(kind).or_insert_with(|| {
                 ways.push(Way::new(map, kind, mine.zip(role)));
                 (ways.len() - 1) as u16
-            })
+            });
+            last = Some((kind, way));
+            way
         });
         let slots = slots.collect();
-        let holds = ways.iter().any(Way::is_held);
-        Self { epoch: map.epoch(), role, holds, slots, ways }
+        let holds = ways.iter().any(|way| way.part == Part::Serves && way.held);
+        let waits = holds || ways.iter().any(|way| way.part == Part::Awaits { soon: true });
+        Self { epoch: map.epoch(), role, holds, waits, slots, ways }
     }
 
     /// Of which map this is.
@@ -157,9 +170,14 @@ impl Routing {
         self.role
     }
 
-    /// Whether any slot is held that this node serves or is about to.
+    /// Whether any slot is held that this node serves.
     pub const fn holds(&self) -> bool {
         self.holds
+    }
+
+    /// Whether requests may wait: for a slot that is held, or that this node is about to take.
+    pub const fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Where a command on keys of `slot` belongs.
@@ -191,47 +209,67 @@ impl Routing {
 struct Way {
     part: Part,
     held: bool,
-    /// Where the owner's primary is.
+    /// Where the primary is that others are sent to.
     owner: Option<Place>,
-    /// Where the primary is that the slot is moving to.
-    target: Option<Place>,
 }
 
 /// What a node is to a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// The primary of its owner.
+    /// The primary that keeps it.
     Serves,
     /// A replica of its owner.
     Follows,
-    /// The primary of the shard that it is moving to.
-    Awaits,
+    /// The primary of the shard that it is moving to, perhaps within a moment.
+    Awaits { soon: bool },
     /// None of these.
     None,
 }
 
+/// All that tells the ways of two slots apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    owner: Option<ShardId>,
+    target: Option<ShardId>,
+    is_prepared: bool,
+    is_in_doubt: bool,
+    is_held: bool,
+    keeping: Keeping,
+}
+
+impl Kind {
+    fn of(map: &ClusterMap, slot: Slot, moving: Option<Moving>, is_held: bool, custody: Option<&Custody>) -> Self {
+        Self {
+            owner: map.owner(slot),
+            target: moving.map(|moving| moving.to),
+            is_prepared: moving.is_some_and(|moving| moving.prepared.is_some()),
+            is_in_doubt: moving.as_ref().is_some_and(Moving::is_in_doubt),
+            is_held,
+            keeping: custody.map_or(Keeping::Plain, |custody| custody.keeping(slot)),
+        }
+    }
+}
+
 impl Way {
-    fn new(
-        map: &ClusterMap,
-        (owner, target, held): (Option<ShardId>, Option<ShardId>, bool),
-        mine: Option<(ShardId, Role)>,
-    ) -> Self {
+    fn new(map: &ClusterMap, kind: Kind, mine: Option<(ShardId, Role)>) -> Self {
+        let Kind { owner, target, keeping, .. } = kind;
         let part = match mine {
-            Some((shard, Role::Primary)) if owner == Some(shard) => Part::Serves,
+            Some((shard, Role::Primary)) if keeping == Keeping::Taken && target == Some(shard) => Part::Serves,
+            Some((shard, Role::Primary)) if owner == Some(shard) && keeping != Keeping::Gone => Part::Serves,
             Some((shard, Role::Replica)) if owner == Some(shard) => Part::Follows,
-            Some((shard, Role::Primary)) if target == Some(shard) => Part::Awaits,
+            Some((shard, Role::Primary)) if target == Some(shard) => Part::Awaits { soon: kind.is_prepared },
             _ => Part::None,
         };
-        let place = |shard: Option<ShardId>| {
-            let primary = map.node(map.shard(shard?)?.primary)?;
-            Some(Place::new(&primary.addresses))
+        // Who has taken a slot need not know what its owner by the map has come to.
+        let is_kept_from_all = match keeping {
+            Keeping::Given | Keeping::Returning => true,
+            Keeping::Plain => kind.is_in_doubt,
+            Keeping::Gone | Keeping::Taken => false,
         };
-        Self { part, held, owner: place(owner), target: place(target) }
-    }
-
-    /// Whether a request may have to wait.
-    fn is_held(&self) -> bool {
-        self.held && matches!(self.part, Part::Serves | Part::Awaits)
+        let owner = if matches!(keeping, Keeping::Gone | Keeping::Taken) { target } else { owner };
+        let primary = owner.and_then(|owner| map.node(map.shard(owner)?.primary));
+        let owner = primary.map(|primary| Place::new(&primary.addresses));
+        Self { part, held: kind.is_held || is_kept_from_all, owner }
     }
 
     fn route(&self, access: Access) -> Route<'_> {
@@ -239,15 +277,14 @@ impl Way {
         let moved = Route::Moved(owner.at(access.over_tls));
         match self.part {
             // Before anything is said of the lease: a new primary's is on its way.
-            Part::Serves | Part::Awaits if self.held && !access.waited => Route::Hold,
+            Part::Serves if self.held && !access.waited => Route::Hold,
             Part::Serves if !access.leased => Route::Down,
-            Part::Serves if self.held => {
-                self.target.as_ref().map_or(Route::TryAgain, |target| Route::Ask(target.at(access.over_tls)))
-            }
+            Part::Serves if self.held => Route::TryAgain,
             Part::Serves => Route::Here,
             Part::Follows if access.readonly_session && !access.writes => Route::Here,
-            Part::Awaits if self.held || access.asking => Route::TryAgain,
-            Part::Follows | Part::Awaits | Part::None => moved,
+            Part::Awaits { soon: true } if !access.waited => Route::Hold,
+            Part::Awaits { .. } if access.asking => Route::TryAgain,
+            Part::Follows | Part::Awaits { .. } | Part::None => moved,
         }
     }
 }
@@ -267,6 +304,14 @@ impl Place {
     fn at(&self, over_tls: bool) -> &str {
         if over_tls { &self.over_tls } else { &self.plain }
     }
+}
+
+/// Whether a primary under its lease serves a slot: what a whole routing says of it.
+#[cfg(test)]
+pub(super) fn serves(map: &ClusterMap, slot: Slot, is_held: bool, custody: &Custody, me: NodeId) -> bool {
+    let mine = map.shard_of(me).map(|(shard, _)| shard).zip(map.role(me));
+    let way = Way::new(map, Kind::of(map, slot, map.moving(slot), is_held, Some(custody)), mine);
+    way.part == Part::Serves && !way.held
 }
 
 #[cfg(test)]

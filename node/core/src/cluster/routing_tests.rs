@@ -5,7 +5,9 @@ use proptest::{collection::vec, prelude::Strategy, prop_assert, prop_assert_eq, 
 
 use super::{Access, CrossSlot, Route, Routing, common_slot};
 use crate::{
-    cluster::{Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Role, Run, ShardId},
+    cluster::{
+        Addresses, Answer, ClusterMap, Custody, Epoch, FoundShard, Founder, Id, MapCommand, NodeId, Role, Run, ShardId,
+    },
     slot::{SLOTS, Slot, SlotRange, SlotSet},
 };
 
@@ -48,6 +50,13 @@ fn founded(nodes: &[u8], lengths: &[u16]) -> ClusterMap {
 /// Slots 0 to 8000 with the first shard, the others with the second, each with one replica.
 fn two_shards() -> ClusterMap {
     founded(&[2, 2], &[8_001, SLOTS - 8_001])
+}
+
+/// Prepares what moves from the first shard to the second.
+fn prepare(map: &mut ClusterMap, slots: SlotSet) -> Epoch {
+    let since = slots.iter().next().and_then(|slot| map.moving(slot)).unwrap().since;
+    map.apply(&MapCommand::Prepare { slots, from: ShardId(0), to: ShardId(1), since }).unwrap();
+    map.epoch()
 }
 
 fn range(first: u16, end: u16) -> SlotSet {
@@ -128,7 +137,7 @@ proptest! {
     #[test]
     fn nobody_executes_what_is_held(map in any_map()) {
         for (id, _) in map.nodes() {
-            let routing = Routing::holding(&map, id, &SlotSet::all());
+            let routing = Routing::holding(&map, id, &SlotSet::all(), None);
             for slot in Slot::all() {
                 for (asking, waited) in [(false, false), (false, true), (true, false), (true, true)] {
                     let route = routing.route(slot, Access { asking, waited, ..WRITE });
@@ -175,8 +184,8 @@ fn the_source_serves_a_moving_slot_until_the_map_flips() {
     let asked = Access { asking: true, ..WRITE };
     assert_eq!(routes(&map, asked), [here.clone(), "TRYAGAIN The slot is being handed over".into(), source]);
     assert_eq!(Routing::new(&map, id(0, 0)).route(slot(150), WRITE), Route::Here);
-    let (slots, since) = (range(100, 200), map.moving(slot(100)).unwrap().since);
-    map.apply(&MapCommand::Moved { slots, from: ShardId(0), to: ShardId(1), since }).unwrap();
+    let prepared = prepare(&mut map, range(100, 200));
+    map.apply(&MapCommand::Moved { prepared }).unwrap();
     for access in [WRITE, asked] {
         let target = "MOVED 150 10.0.1.0:6379".to_owned();
         assert_eq!(routes(&map, access), [target.clone(), here.clone(), target]);
@@ -189,22 +198,80 @@ fn a_held_slot_lets_wait_and_then_says_that_it_is_in_transit() {
     let mut map = two_shards();
     let slots = range(100, 200);
     map.apply(&MapCommand::Move { slots: slots.clone(), to: ShardId(1) }).unwrap();
-    let [source, target] = [id(0, 0), id(1, 0)].map(|node| Routing::holding(&map, node, &slots));
+    let [source, target] = [id(0, 0), id(1, 0)].map(|node| Routing::holding(&map, node, &slots, None));
     let waited = Access { waited: true, ..READ };
-    assert!(source.holds() && target.holds());
-    assert_eq!(
-        [source.route(slot(100), READ), source.route(slot(100), waited)],
-        [Route::Hold, Route::Ask("10.0.1.0:6379")]
-    );
-    assert_eq!([target.route(slot(100), READ), target.route(slot(100), waited)], [Route::Hold, Route::TryAgain]);
+    assert!(source.holds() && source.waits() && !target.holds() && !target.waits());
+    assert_eq!([source.route(slot(100), READ), source.route(slot(100), waited)], [Route::Hold, Route::TryAgain]);
+    assert_eq!(target.route(slot(100), READ), Route::Moved("10.0.0.0:6379"));
     assert_eq!(source.route(slot(99), READ), Route::Here);
     assert_eq!(source.route_keyless(WRITE), Route::Hold);
     assert_eq!(source.route_keyless(Access { waited: true, ..WRITE }), Route::TryAgain);
     assert_eq!(source.route_keyless(READ), Route::Here);
     // Others have nothing to do with it, and a replica shows what it has.
-    let replica = Routing::holding(&map, id(0, 1), &slots);
+    let replica = Routing::holding(&map, id(0, 1), &slots, None);
     assert!(!replica.holds());
     assert_eq!(replica.route(slot(100), Access { readonly_session: true, ..READ }), Route::Here);
+}
+
+#[test]
+fn the_target_of_a_prepared_move_lets_wait_who_comes_early() {
+    let mut map = two_shards();
+    map.apply(&MapCommand::Move { slots: range(100, 200), to: ShardId(1) }).unwrap();
+    prepare(&mut map, range(100, 200));
+    let target = Routing::new(&map, id(1, 0));
+    // But not who wants all that there is here.
+    assert!(target.waits() && !target.holds());
+    assert_eq!(target.route_keyless(WRITE), Route::Here);
+    let (asking, waited) = (Access { asking: true, ..WRITE }, Access { waited: true, ..WRITE });
+    assert_eq!([target.route(slot(100), WRITE), target.route(slot(100), asking)], [Route::Hold; 2]);
+    assert_eq!(target.route(slot(100), waited), Route::Moved("10.0.0.0:6379"));
+    assert_eq!(target.route(slot(100), Access { waited: true, ..asking }), Route::TryAgain);
+    assert_eq!(Routing::new(&map, id(0, 0)).route(slot(100), WRITE), Route::Here);
+}
+
+#[test]
+fn what_was_given_waits_until_it_was_taken_and_is_then_served_by_the_target_alone() {
+    let mut map = two_shards();
+    let slots = range(100, 200);
+    map.apply(&MapCommand::Move { slots: slots.clone(), to: ShardId(1) }).unwrap();
+    let since = map.epoch();
+    let prepared = prepare(&mut map, slots.clone());
+    let (mut giver, mut taker) = (Custody::new(id(0, 0), Run(1)), Custody::new(id(1, 0), Run(1)));
+    let feed = taker.begins_to_arrive(id(0, 0), since, &slots).unwrap();
+    taker.has_arrived(id(0, 0), since, feed);
+    let route = |custody: &Custody, node, access| {
+        let routing = Routing::holding(&map, node, &SlotSet::new(), Some(custody));
+        routing.route(slot(150), access).error(slot(150)).to_string()
+    };
+    let (hold, waited) = ("TRYAGAIN The slot is being handed over", Access { waited: true, ..WRITE });
+    let offer = giver.give(&map, prepared).unwrap();
+    assert_eq!([route(&giver, id(0, 0), WRITE), route(&giver, id(0, 0), waited)], [hold, hold]);
+    assert_eq!(taker.take(&map, &offer), Answer::Taken);
+    let routing = Routing::holding(&map, id(1, 0), &SlotSet::new(), Some(&taker));
+    assert_eq!(
+        [routing.route(slot(150), WRITE), routing.route(slot(200), WRITE)],
+        [Route::Here, Route::Moved("10.0.0.0:6379")]
+    );
+    giver.answered(prepared, Answer::Taken);
+    let moved = "MOVED 150 10.0.1.0:6379";
+    assert_eq!([route(&giver, id(0, 0), WRITE), route(&giver, id(0, 0), waited)], [moved, moved]);
+    assert_eq!(
+        Routing::holding(&map, id(0, 0), &slots, Some(&giver)).route(slot(150), WRITE),
+        Route::Moved("10.0.1.0:6379")
+    );
+}
+
+#[test]
+fn what_is_in_doubt_is_served_by_nobody_new() {
+    let mut map = two_shards();
+    map.apply(&MapCommand::Move { slots: range(100, 200), to: ShardId(1) }).unwrap();
+    prepare(&mut map, range(100, 200));
+    let former = (id(0, 0), Run(1));
+    let promote = MapCommand::Promote { shard: ShardId(0), node: id(0, 1), run: Run(1), former, at: Time::ZERO };
+    map.apply(&promote).unwrap();
+    let routing = Routing::new(&map, id(0, 1));
+    assert_eq!([routing.route(slot(100), WRITE), routing.route(slot(99), WRITE)], [Route::Hold, Route::Here]);
+    assert_eq!(routing.route(slot(100), Access { waited: true, ..WRITE }), Route::TryAgain);
 }
 
 #[test]
@@ -223,7 +290,6 @@ fn a_replica_takes_no_write_of_its_own() {
 fn refusals_are_in_redis_words() {
     for (route, text) in [
         (Route::Moved("a:1"), "MOVED 3300 a:1"),
-        (Route::Ask("[::1]:1"), "ASK 3300 [::1]:1"),
         (Route::Unserved, "CLUSTERDOWN Hash slot not served"),
         (Route::Down, "CLUSTERDOWN The cluster is down"),
         (Route::ReadOnly, "READONLY You can't write against a read only replica."),

@@ -128,6 +128,18 @@ impl Stripe {
         }
     }
 
+    /// Stamps above `start` from now on.
+    pub(super) fn stamp_above(&mut self, start: Time) {
+        self.hlc.observe(start);
+    }
+
+    /// Stamps above all that there is, and was, in a slot from now on.
+    pub(super) fn stamp_above_slot(&mut self, slot: Slot) {
+        let table = self.table(slot);
+        let newest = table.newest.max(table.floor.time);
+        self.hlc.observe(newest);
+    }
+
     /// A source has sent all that this stripe lacked of a slot. If it sent the slot `whole`, then also its floor and
     /// the keys that it holds: what is at or under that floor and not among them was forgotten there, and is
     /// dropped. From here on the slot has seen what the source had.

@@ -226,6 +226,21 @@ impl Store {
         }
     }
 
+    /// Stamps above `start` from now on: so goes on who cannot know the last stamps of whoever served its slots meanwhile.
+    pub fn stamp_above(&self, start: Time) {
+        for index in 0..self.stripes() {
+            self.lock(index).stamp_above(start);
+        }
+    }
+
+    /// Stamps above all that there is, and was, in these slots from now on: so begins who takes them from somebody whose clock may
+    /// be ahead. What that one forgets in a last moment lies under what is stamped here.
+    pub fn stamp_above_slots(&self, slots: &SlotSet) {
+        for slot in slots.iter() {
+            self.lock(self.stripe_of(slot)).stamp_above_slot(slot);
+        }
+    }
+
     /// The slots that are this node's own; `None` if all are. The same ones as long as they have not changed.
     pub fn owned(&self) -> Option<Arc<SlotSet>> {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner).slots.clone()

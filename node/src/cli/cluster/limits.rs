@@ -34,3 +34,7 @@ pub(super) const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// The fewest digits of a node's id that stand for it.
 pub(super) const ID_DIGITS_MIN: usize = 4;
+
+/// How often a move that is to stop is told so while its slots are just changing hands, with [`POLL`] in between. Policy: then the
+/// command fails with that.
+pub(super) const STOPS_MAX: usize = 50;

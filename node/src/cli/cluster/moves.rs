@@ -230,13 +230,25 @@ async fn follow(operator: &mut Operator, steps: &[Step], output: &mut Output, pa
             }
             Err(error) => {
                 if let MoveError::Stalled { slots, .. } = &error {
-                    begin(operator, &MapCommand::StopMove { slots: slots.clone() }).await?;
+                    stop(operator, slots, pace).await?;
                 }
                 return Err(error.into());
             }
         }
         sleep(pace.poll).await;
     }
+}
+
+/// Stops a move. What is just about to change hands has done so, or will not, in a moment.
+async fn stop(operator: &mut Operator, slots: &SlotSet, pace: Pace) -> Result<(), OperateError> {
+    let command = MapCommand::StopMove { slots: slots.clone() };
+    for _ in 0..limits::STOPS_MAX {
+        match begin(operator, &command).await {
+            Err(OperateError::Refused(Refused::Prepared)) => sleep(pace.poll).await,
+            other => return other,
+        }
+    }
+    begin(operator, &command).await
 }
 
 /// Asks for a change. Whether it was made is for the map to show.

@@ -282,7 +282,8 @@ pub(super) fn finish_moves(map: &mut ClusterMap, most: usize) {
     for slot in slots {
         let (from, moving) = (map.owner(slot).unwrap(), map.moving(slot).unwrap());
         let slots = SlotSet::from_iter([slot]);
-        map.apply(&MapCommand::Moved { slots, from, to: moving.to, since: moving.since }).unwrap();
+        map.apply(&MapCommand::Prepare { slots, from, to: moving.to, since: moving.since }).unwrap();
+        map.apply(&MapCommand::Moved { prepared: map.epoch() }).unwrap();
     }
 }
 

@@ -3,10 +3,19 @@
 //! A replica has followed *until* a time when a batch that ended in a watermark of that time was acknowledged: then it
 //! has applied every record that this primary stamped up to there, in every slot. It is the same time that the replica
 //! reports to the leader, so what WAIT has promised is what decides who becomes the heir.
+//!
+//! A feed sends what it has in batches, some time apart, and says how far it is less often still when there is nothing to
+//! send. Who waits for a moment while clients wait for him has it hurry: see [`until_as_of`](Followers::until_as_of).
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::Duration,
 };
 
@@ -36,6 +45,9 @@ pub(crate) struct Follower {
 pub(crate) struct Followers {
     followers: Mutex<BTreeMap<NodeId, Follower>>,
     changed: Notify,
+    /// The latest moment that somebody waits for, in nanoseconds.
+    wanted: AtomicU64,
+    wants: Notify,
 }
 
 impl Followers {
@@ -97,13 +109,31 @@ impl Followers {
         self.lock().get(&replica).is_some_and(|follower| follower.is_online)
     }
 
+    /// Has everybody look again who waits for a change: what counts has changed.
+    pub(crate) fn look_again(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// Notices whatever changes from this call on.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 
-    /// Waits until one of them has everything that the log named at a moment of this node's monotonic time.
+    /// The latest moment, of this node's monotonic time, that somebody waits for all to have.
+    pub(super) fn wanted(&self) -> Duration {
+        Duration::from_nanos(self.wanted.load(Acquire))
+    }
+
+    /// Notices that a later moment is wanted, from this call on.
+    pub(super) fn wants(&self) -> Notified<'_> {
+        self.wants.notified()
+    }
+
+    /// Waits until one of them has everything that the log named at a moment of this node's monotonic time. Their feeds
+    /// hurry.
     pub(crate) async fn until_as_of(&self, replica: NodeId, moment: Duration) {
+        self.wanted.fetch_max(moment.as_nanos() as u64, Release);
+        self.wants.notify_waiters();
         loop {
             let changed = self.changed.notified();
             if self.lock().get(&replica).is_some_and(|follower| follower.is_online && follower.as_of >= moment) {

@@ -9,8 +9,9 @@
 //!   former primary had acknowledged and its heir had not received comes home so. Of the slots in which something
 //!   returned, the replica then says that it has seen nothing: the primary may have refused a record as being under its
 //!   floor, and then it must go here as well.
-//! - [`Purpose::Move`]: a primary feeds another shard's the slots that move there. It owns them until the map says
-//!   otherwise; the mover (`moves`, beside this) asks for that when the target has caught up.
+//! - [`Purpose::Move`]: a primary feeds another shard's the slots that move there. It serves them until it gives them
+//!   (`moves`, beside this), and feeds on until the map says that they have moved. A feed that begins, or begins again,
+//!   clears what had arrived; so none begins for what was taken ([`Custody`]).
 //!
 //! A primary has streams to and from other regions as well (`streams`, beside this), as long as it is that.
 //!
@@ -38,7 +39,7 @@ use std::{
 
 use clock::{Incarnation, Now, Origin, OsClock, Time};
 use node_core::{
-    cluster::{Held, NodeId},
+    cluster::{Custody, Held, NodeId},
     slot::SlotSet,
     store::{Seen, Store},
 };
@@ -141,6 +142,8 @@ pub(crate) struct Shared {
     pub(crate) movers: Followers,
     /// How far this node is in what it is to be.
     pub(crate) progress: Progress,
+    /// Slots that were given or taken.
+    pub(crate) custody: Arc<Mutex<Custody>>,
     /// The log has news.
     news: Arc<Notify>,
     /// A replica may be fed now that could not before.
@@ -160,6 +163,16 @@ impl fmt::Debug for Shared {
 impl Shared {
     fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    pub(crate) fn custody(&self) -> MutexGuard<'_, Custody> {
+        self.custody.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many replicas have everything up to a time. None counts while this node has slots that the map does not give
+    /// it yet: its replicas would not be asked for them if it failed.
+    pub(crate) fn replicated(&self, until: Time) -> usize {
+        if self.custody().is_unconfirmed() { 0 } else { self.followers.count(until) }
     }
 
     fn unsure(&self) -> MutexGuard<'_, SlotSet> {
@@ -219,6 +232,7 @@ impl Replication {
         clock: Arc<OsClock>,
         mark: Arc<Mark>,
         bus: Bus,
+        custody: Arc<Mutex<Custody>>,
         links: Option<Links>,
     ) -> (Self, Handle) {
         let news = Arc::new(Notify::new());
@@ -233,6 +247,7 @@ impl Replication {
             followers: Followers::default(),
             movers: Followers::default(),
             progress: Progress::default(),
+            custody,
             news,
             returned: Notify::new(),
             links,

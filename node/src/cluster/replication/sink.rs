@@ -12,6 +12,7 @@ use geo_link_core::{
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
+    cluster::NodeId,
     slot::SlotRange,
     store::{HeapFull, Intake, SeenTable},
 };
@@ -30,6 +31,7 @@ use crate::{
 /// Who may feed this node, as what it is now.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
+    from: NodeId,
     purpose: Purpose,
     /// Who stamps what comes; anybody's comes from who gives back.
     origin: Option<Origin>,
@@ -38,17 +40,18 @@ pub(super) struct Expected {
 impl Expected {
     /// Whether somebody waits for this feed.
     pub(super) fn of(assignment: &Assignment, opening: &Opening) -> Option<Self> {
+        let from = opening.from;
         match (assignment, &opening.purpose) {
             (Assignment::Replica { primary, life, .. }, Purpose::Follow) if *primary == opening.from => {
-                Some(Self { purpose: Purpose::Follow, origin: Some(life.origin) })
+                Some(Self { from, purpose: Purpose::Follow, origin: Some(life.origin) })
             }
             (Assignment::Primary { members, .. }, Purpose::Return) if members.contains(&opening.from) => {
-                Some(Self { purpose: Purpose::Return, origin: None })
+                Some(Self { from, purpose: Purpose::Return, origin: None })
             }
             (Assignment::Primary { arriving, .. }, Purpose::Move(slots))
                 if arriving.get(&opening.from) == Some(slots) =>
             {
-                Some(Self { purpose: Purpose::Move(slots.clone()), origin: None })
+                Some(Self { from, purpose: Purpose::Move(slots.clone()), origin: None })
             }
             _ => None,
         }
@@ -97,6 +100,8 @@ struct Connection<'a> {
     pipe: Pipe<BusStream>,
     intake: Intake,
     speaker: Option<Origin>,
+    /// The number of the feed that brings slots, once it has begun.
+    feed: Option<u64>,
     /// The sender waits to be told what is wanted of it.
     waits: bool,
     items: usize,
@@ -123,6 +128,7 @@ impl<'a> Connection<'a> {
             pipe: Pipe::new(stream, SMALL_FRAME_BYTES_MAX),
             intake,
             speaker: None,
+            feed: None,
             waits: false,
             items: 0,
         }
@@ -230,6 +236,11 @@ impl<'a> Connection<'a> {
         self.waits = false;
         let want = match &self.expected.purpose {
             Purpose::Move(cargo) => {
+                let begun = self.shared.custody().begins_to_arrive(self.expected.from, cargo.since, &cargo.slots);
+                if begun.is_none() {
+                    return self.receiver.refuse(Refusal::Other("these slots were taken already".to_owned()));
+                }
+                self.feed = begun;
                 // What an earlier attempt left, or an earlier stay.
                 self.shared.store.clear_slots(&cargo.slots);
                 Want::Clone(SeenTable::new(SlotRange::ALL))
@@ -255,11 +266,21 @@ impl<'a> Connection<'a> {
             }
         }
         let applied = self.receiver.applied(self.shared.now(), batch);
-        if let (Some(speaker), true) = (self.speaker, applied.has_watermark && self.expected.purpose == Purpose::Follow)
-        {
-            self.shared.note_full_copy(speaker.incarnation());
+        if applied.has_watermark {
+            self.has_all();
         }
         Ok(())
+    }
+
+    /// All has come that there was when the feed began.
+    fn has_all(&self) {
+        match (&self.expected.purpose, self.speaker, self.feed) {
+            (Purpose::Follow, Some(speaker), _) => self.shared.note_full_copy(speaker.incarnation()),
+            (Purpose::Move(cargo), _, Some(feed)) => {
+                self.shared.custody().has_arrived(self.expected.from, cargo.since, feed);
+            }
+            _ => {}
+        }
     }
 }
 

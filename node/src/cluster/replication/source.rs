@@ -136,6 +136,8 @@ struct Connection<'a> {
     slots: &'a mut SlotSet,
     rowed: Option<Duration>,
     orphans_queued: Duration,
+    /// When the feed was asked last for what it has.
+    fetched: Duration,
 }
 
 impl<'a> Connection<'a> {
@@ -157,6 +159,7 @@ impl<'a> Connection<'a> {
             slots,
             rowed: None,
             orphans_queued: Duration::ZERO,
+            fetched: Duration::ZERO,
         }
     }
 
@@ -203,7 +206,17 @@ impl<'a> Connection<'a> {
 
     /// Waits until there is something to do.
     async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
+        let acknowledgements = self.target.acknowledgements(self.shared).unwrap_or(&self.shared.followers);
+        let wants = acknowledgements.wants();
+        tokio::pin!(wants);
+        wants.as_mut().enable();
         let now = self.shared.now();
+        if acknowledgements.wanted() > self.fetched {
+            self.sender.hurry(now);
+            if self.pipe.has_room() && self.sender.poll_items(now) {
+                return Ok(());
+            }
+        }
         let news = self.shared.news.notified();
         tokio::pin!(news);
         let wants_news = self.sender.wants_news();
@@ -221,6 +234,7 @@ impl<'a> Connection<'a> {
             biased;
             () = ending.cancelled() => return Err(Lost::Over),
             has_read = self.pipe.turn(true) => drop(has_read?),
+            () = wants => {}
             () = news, if wants_news => self.sender.handle_news(self.shared.now()),
             () = sleep_until(deadline) => {}
         }
@@ -275,6 +289,7 @@ impl<'a> Connection<'a> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
+        self.fetched = now.monotonic;
         let store = &self.shared.store;
         if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
             self.orphans_queued = now.monotonic;

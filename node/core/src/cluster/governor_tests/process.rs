@@ -7,8 +7,9 @@ use clock::{Incarnation, Time};
 use super::{
     super::{Governor, GovernorOptions, Held, Moment, Report, Standing},
     Broken,
+    moves::{Moves, cargo},
 };
-use crate::cluster::{ClusterMap, Founder, Lease, NodeId, Run, ShardId};
+use crate::cluster::{ClusterMap, Custody, Founder, Keeping, Lease, NodeId, Run, ShardId, routing};
 
 /// How long a lease is.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
@@ -34,6 +35,10 @@ pub(super) struct Process {
     pub(super) acknowledged: usize,
     /// Under which it is the primary, as far as it knows.
     pub(super) tenure: Option<Incarnation>,
+    /// What it has given and taken.
+    pub(super) custody: Custody,
+    /// How far it is with giving and taking.
+    pub(super) moves: Moves,
     lease: Lease,
     reports: u64,
     heard: Option<Moment>,
@@ -52,6 +57,10 @@ pub(super) struct Clock {
 #[derive(Clone, Default)]
 pub(super) struct Memory {
     pub(super) writes: Rc<Vec<u64>>,
+    /// Those to the slot that moves.
+    pub(super) cargo: Rc<Vec<u64>>,
+    /// The number of the feed that it came with.
+    pub(super) number: u64,
     /// Whose, if all of them.
     pub(super) follows: Option<Incarnation>,
 }
@@ -74,7 +83,7 @@ impl Clock {
 impl Memory {
     /// Whether it has a write. They are numbered upwards.
     pub(super) fn has(&self, write: u64) -> bool {
-        self.writes.binary_search(&write).is_ok()
+        self.writes.binary_search(&write).is_ok() || self.cargo.binary_search(&write).is_ok()
     }
 
     /// How far it goes. The clocks of two primaries differ, so times of different incarnations do not compare.
@@ -96,6 +105,7 @@ impl Process {
     ) -> Self {
         let lease = if broken == Some(Broken::NoWaitForLease) { LEASE / 10 } else { LEASE };
         let options = GovernorOptions { lease, fresh: REPORT_EVERY * 4, patience: PATIENCE };
+        let custody = Custody::new(node.id, node.run);
         let mut process = Self {
             node,
             shard,
@@ -108,6 +118,8 @@ impl Process {
             resigning: None,
             acknowledged: 0,
             tenure: None,
+            custody,
+            moves: Moves::default(),
             lease: Lease::new(LEASE),
             reports: 0,
             heard: None,
@@ -127,18 +139,40 @@ impl Process {
         self.is_up && self.lease.holds(self.clock.at(now))
     }
 
+    /// Whether it serves the slot that moves, if it takes writes at all.
+    pub(super) fn keeps_cargo(&self) -> bool {
+        let (slot, keeping) = (cargo(), self.custody.keeping(cargo()));
+        let is_held = self.moves.holds.is_some() && self.broken != Some(Broken::NotHeld);
+        let is_mine = self.map.owner(slot) == Some(self.shard);
+        let is_in_doubt = self.map.moving(slot).is_some_and(|moving| moving.is_in_doubt());
+        match self.broken {
+            Some(Broken::GivesAndKeeps) if is_mine && keeping == Keeping::Given => true,
+            Some(Broken::NoDoubt) if is_mine && keeping == Keeping::Plain && is_in_doubt => true,
+            _ => routing::serves(&self.map, slot, is_held, &self.custody, self.node.id),
+        }
+    }
+
+    /// Whether it takes writes to the slot that moves.
+    pub(super) fn may_write_cargo(&self, now: Duration) -> bool {
+        self.may_write(now) && self.keeps_cargo()
+    }
+
     /// The map has reached it; an older one says nothing.
     pub(super) fn follow(&mut self, now: Duration, map: &Rc<ClusterMap>) {
         if map.epoch() <= self.map.epoch() {
             return;
         }
-        self.map = Rc::clone(map);
+        let former = std::mem::replace(&mut self.map, Rc::clone(map));
+        self.custody.follow(&former, map);
+        self.follow_cargo(&former);
         self.governor.handle_map(map);
         let shard = map.shard(self.shard).filter(|shard| (shard.primary, shard.run) == (self.node.id, self.node.run));
         let tenure = shard.map(|shard| shard.incarnation);
         if tenure != self.tenure {
             self.give_up(now);
             (self.tenure, self.resigning, self.acknowledged) = (tenure, None, 0);
+            self.moves = Moves::default();
+            self.custody.stays();
             self.memory.follows = tenure.or(self.memory.follows);
         }
     }
@@ -169,6 +203,9 @@ impl Process {
 
     /// Begins to hand over.
     pub(super) fn resign(&mut self, now: Duration, to: NodeId) {
+        if !self.custody.resigns() && self.broken != Some(Broken::ResignsThoughItTook) {
+            return;
+        }
         self.give_up(now);
         self.resigning = Some(Resigning { to, has_all: None, since: self.clock.at(now) });
     }
@@ -177,6 +214,7 @@ impl Process {
     pub(super) fn reconsider(&mut self, now: Duration) {
         if self.resigning.as_ref().is_some_and(|resigning| self.clock.at(now) > resigning.since + RESIGNATION) {
             self.resigning = None;
+            self.custody.stays();
             if self.broken != Some(Broken::LateAnswerRevives) {
                 self.give_up(now);
             }
@@ -184,13 +222,13 @@ impl Process {
     }
 
     /// A replica takes in what the primary has. Returns whether it did.
-    pub(super) fn take_in(&mut self, incarnation: Incarnation, writes: Rc<Vec<u64>>) -> bool {
+    pub(super) fn take_in(&mut self, incarnation: Incarnation, fed: &Memory) -> bool {
         let primary = self.map.shard(self.shard).filter(|shard| shard.primary != self.node.id);
         let goes_on = self.memory.follows == Some(incarnation);
         let is_welcome = primary.is_some_and(|primary| primary.incarnation == incarnation)
-            && !(goes_on && writes.len() < self.memory.writes.len());
+            && !(goes_on && fed.number < self.memory.number);
         if is_welcome {
-            self.memory = Memory { writes, follows: Some(incarnation) };
+            self.memory = Memory { follows: Some(incarnation), ..fed.clone() };
         }
         is_welcome
     }

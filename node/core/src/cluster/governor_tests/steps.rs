@@ -8,7 +8,8 @@ use rand::{RngExt, seq::IndexedRandom};
 use super::{
     super::{Moment, Report},
     Broken,
-    oracle::one_writes,
+    moves::copy_of,
+    oracle::{one_keeps, one_writes},
     process::REPORT_EVERY,
     world::{Asked, Event, SUSPICION, WRITE_EVERY, What, World},
 };
@@ -28,6 +29,7 @@ impl World {
             Event::Confirm(asked) => self.confirm(asked),
             Event::Fault if !self.is_calm => self.fault(),
             Event::Fault => {}
+            Event::Move => self.begin_move(),
             Event::Crash(index) => {
                 self.crash(index);
                 self.after_ms(30, Event::Start(index));
@@ -94,16 +96,21 @@ impl World {
             What::Report(report, asked) => self.report((index, run), report, asked),
             What::Confirmed(asked, map) => self.answer(asked, map),
             What::Standing(asked, standing) => process.take(now, asked, standing),
-            What::Feed(from, incarnation, writes) => {
-                let count = writes.len();
-                if process.take_in(incarnation, writes) {
-                    self.send(index, from.0, What::Acknowledged((index, run), incarnation, count));
+            What::Feed(from, incarnation, fed) => {
+                let (count, last) = (fed.writes.len(), fed.cargo.last().copied());
+                if process.take_in(incarnation, &fed) {
+                    self.send(index, from.0, What::Acknowledged((index, run), incarnation, count, last));
                 }
             }
-            What::Acknowledged(by, incarnation, count) => self.acknowledged(index, by, incarnation, count),
+            What::Acknowledged(by, incarnation, count, last) => {
+                self.acknowledged(index, by, incarnation, (count, last))
+            }
+            What::Ask(command) => self.asked((index, run), command),
+            What::Haul(haul) => self.handle_haul(index, haul),
         }
         self.govern(index);
-        one_writes(self.now, &self.processes, shard)
+        one_writes(self.now, &self.processes, shard)?;
+        one_keeps(self.now, &self.processes)
     }
 
     /// If it leads, it decides.
@@ -149,6 +156,7 @@ impl World {
             if outcome.is_ok() {
                 let before = Rc::clone(self.raft.map());
                 self.oracle.promoted(self.now, &before, &self.processes, &command)?;
+                self.oracle.moves += u64::from(matches!(command, MapCommand::Moved { .. }));
                 self.raft.maps.push(Rc::new(map));
                 (0..self.processes.len()).for_each(|index| self.send_map(index, self.raft.maps.len() - 1));
             }
@@ -187,6 +195,8 @@ impl World {
         let suspects = self.suspects(index);
         let process = &mut self.processes[index];
         process.reconsider(now);
+        let returning = process.custody.returning().clone();
+        process.custody.returned(&returning);
         let (report, asked, run) = (process.report(suspects), process.clock.at(now), process.node.run);
         let lost = !self.is_calm && self.random.random_ratio(1, 6);
         let leader = if lost { self.random.random_range(0..self.processes.len()) } else { self.raft.leader.0 };
@@ -264,24 +274,36 @@ impl World {
             self.writes += 1;
             Rc::make_mut(&mut process.memory.writes).push(self.writes);
         }
+        if process.may_write_cargo(now) {
+            self.writes += 1;
+            Rc::make_mut(&mut process.memory.cargo).push(self.writes);
+        }
         if let Some(incarnation) = process.tenure {
-            let (writes, map) = (Rc::clone(&process.memory.writes), Rc::clone(&process.map));
+            self.feeds += 1;
+            let (fed, map) = (Rc::new(copy_of(&process.memory, self.feeds)), Rc::clone(&process.map));
             for (replica, _) in map.replicas(process.shard) {
                 let to = self.index_of(replica);
-                self.send(index, to, What::Feed((index, run), incarnation, Rc::clone(&writes)));
+                self.send(index, to, What::Feed((index, run), incarnation, Rc::clone(&fed)));
             }
         }
+        self.haul(index);
         self.after(WRITE_EVERY, Event::For(index, run, What::Write));
     }
 
     /// A replica has told its primary how much it has.
-    fn acknowledged(&mut self, index: usize, (by, run): (usize, Run), incarnation: Incarnation, count: usize) {
+    fn acknowledged(
+        &mut self,
+        index: usize,
+        (by, run): (usize, Run),
+        incarnation: Incarnation,
+        (count, last): (usize, Option<u64>),
+    ) {
         let replica = self.processes[by].node.id;
         let process = &mut self.processes[index];
         if process.tenure != Some(incarnation) {
             return;
         }
-        let has_all = count == process.memory.writes.len();
+        let has_all = count == process.memory.writes.len() && last == process.memory.cargo.last().copied();
         if let Some(resigning) = process.resigning.as_mut().filter(|resigning| resigning.to == replica && has_all) {
             resigning.has_all = Some(run);
         }
@@ -290,6 +312,7 @@ impl World {
             self.oracle.acknowledge(process.shard, &process.memory.writes[process.acknowledged..count]);
             process.acknowledged = count;
         }
+        self.cargo_acknowledged(index, replica, last);
     }
 
     /// Whom a node suspects.
@@ -397,11 +420,11 @@ impl World {
     }
 
     /// Sends to whatever process the node has now.
-    fn send(&mut self, from: usize, to: usize, what: What) {
+    pub(super) fn send(&mut self, from: usize, to: usize, what: What) {
         self.send_to(from, (to, self.processes[to].node.run), what);
     }
 
-    fn send_to(&mut self, from: usize, (to, run): (usize, Run), what: What) {
+    pub(super) fn send_to(&mut self, from: usize, (to, run): (usize, Run), what: What) {
         let is_cut = self.cuts.get(&(from, to)).is_some_and(|(_, until)| self.now < *until);
         let is_lost = is_cut || self.random.random_ratio(1, 30);
         if from == to {
@@ -422,7 +445,7 @@ impl World {
         process.node.run == run && process.is_up && !process.is_stopped
     }
 
-    fn index_of(&self, id: NodeId) -> usize {
+    pub(super) fn index_of(&self, id: NodeId) -> usize {
         self.processes.iter().position(|process| process.node.id == id).expect("no node joins later")
     }
 }

@@ -14,8 +14,9 @@ use rand_pcg::Pcg64Mcg;
 use super::{
     super::{Report, Standing},
     Broken,
+    moves::{Haul, cargo},
     oracle::Oracle,
-    process::{Clock, Process},
+    process::{Clock, Memory, Process},
     raft::Raft,
 };
 use crate::{
@@ -47,6 +48,8 @@ pub(super) struct World {
     pub(super) made_up: u64,
     runs: u64,
     pub(super) writes: u64,
+    /// How many feeds have begun.
+    pub(super) feeds: u64,
     /// What has come for a process that is stopped.
     pub(super) waiting: BTreeMap<usize, Vec<What>>,
     /// Since when a node does not answer.
@@ -72,6 +75,8 @@ pub(super) enum Event {
     /// The leader asks whether it still leads.
     Confirm(Asked),
     Fault,
+    /// A slot begins to move.
+    Move,
     Crash(usize),
     Start(usize),
     Resume(usize),
@@ -89,9 +94,13 @@ pub(super) enum What {
     Confirmed(Asked, usize),
     Standing(Duration, Standing),
     /// What a primary has, for a replica, and who sends it.
-    Feed((usize, Run), Incarnation, Rc<Vec<u64>>),
-    /// How much of it a run of a replica has.
-    Acknowledged((usize, Run), Incarnation, usize),
+    Feed((usize, Run), Incarnation, Rc<Memory>),
+    /// How much of it a run of a replica has, and its last write to the slot that moves.
+    Acknowledged((usize, Run), Incarnation, usize, Option<u64>),
+    /// Somebody wants a change of the map.
+    Ask(MapCommand),
+    /// About the slot that moves.
+    Haul(Haul),
 }
 
 /// A report that wants an answer.
@@ -137,6 +146,7 @@ impl World {
             made_up: 0,
             runs: nodes.len() as u64,
             writes: 0,
+            feeds: 0,
             waiting: BTreeMap::new(),
             silent: BTreeMap::new(),
             cuts: BTreeMap::new(),
@@ -158,11 +168,17 @@ impl World {
         world
     }
 
+    /// Breaks a rule that processes do not know of.
+    pub(super) fn break_rule(&mut self, broken: Broken) {
+        self.broken = Some(broken);
+    }
+
     /// Lets the storm pass, and sees that all is well afterwards.
     pub(super) fn run(&mut self) -> Result<(), String> {
         self.fault_every_ms = [800, 2_000, 6_000][self.random.random_range(0..3)];
         self.after_ms(2_000, Event::Fault);
         self.after_ms(1_000, Event::Unrest);
+        self.after_ms(1_000, Event::Move);
         self.pass(STORM)?;
         self.heal();
         self.rest()?;
@@ -275,11 +291,16 @@ impl World {
 
     fn all_take_writes(&self) -> bool {
         let mut shards = self.raft.map().shards();
-        shards.all(|(_, shard)| {
-            let holds = |process: &&Process| (process.node.id, process.node.run) == (shard.primary, shard.run);
-            let primary = self.processes.iter().find(holds);
-            primary.is_some_and(|primary| primary.tenure == Some(shard.incarnation) && primary.may_write(self.now))
-        })
+        let is_kept = self.processes.iter().any(|process| process.may_write_cargo(self.now));
+        // What is prepared was given or is held; that takes moments.
+        let is_settled = self.raft.map().moving(cargo()).is_none_or(|moving| moving.prepared.is_none());
+        is_kept
+            && is_settled
+            && shards.all(|(_, shard)| {
+                let holds = |process: &&Process| (process.node.id, process.node.run) == (shard.primary, shard.run);
+                let primary = self.processes.iter().find(holds);
+                primary.is_some_and(|primary| primary.tenure == Some(shard.incarnation) && primary.may_write(self.now))
+            })
     }
 
     pub(super) fn note(&mut self, what: String) {
