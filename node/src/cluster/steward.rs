@@ -42,7 +42,7 @@ use super::{
     replication::{Assignment, Followers, Handle, Life, Progress, Shared, Start},
 };
 use crate::{
-    limits::{CHANGE_MAX, REPORTS_WAITING},
+    limits::{CHANGE_MAX, REPORTS_WAITING, SUCCESSION_MAX},
     server::Server,
 };
 
@@ -87,6 +87,8 @@ pub(super) struct Latest {
     awaiting_lease: Option<Hold>,
     /// Who has handed over to this node, in which run.
     handed_over: Option<(NodeId, Run)>,
+    /// Slots that are held until the map says that this node is the primary, and since when.
+    succeeds: Option<(Hold, Duration)>,
 }
 
 /// Why something was not done.
@@ -155,6 +157,7 @@ impl Steward {
             self.await_lease(&map);
             self.parts.cluster.set_map(map);
             self.followed.notify_waiters();
+            self.end_succession();
             // Who waits for replicas may have waited for the map.
             self.followers().look_again();
             tokio::select! {
@@ -175,6 +178,23 @@ impl Steward {
         let hold = own.filter(|(_, shard)| is_new(shard)).map(|(id, _)| self.hold(&map.slots(id)));
         let former = std::mem::replace(&mut self.latest().awaiting_lease, hold);
         former.into_iter().for_each(|former| self.let_go(former));
+    }
+
+    /// Lets clients wait for this heir until the map says that it is the primary: the former one may hear of that first, and
+    /// would be sent back what it sends here.
+    fn await_succession(&self) {
+        let map = self.map();
+        let hold = map.shard_of(self.me()).map(|(id, _)| self.hold(&map.slots(id)));
+        let former = std::mem::replace(&mut self.latest().succeeds, hold.map(|hold| (hold, self.now())));
+        former.into_iter().for_each(|(former, _)| self.let_go(former));
+    }
+
+    /// Lets go of what an heir holds, once it is the primary or if it does not become it.
+    fn end_succession(&self) {
+        let is_primary = self.map().shard_of(self.me()).is_some_and(|(_, shard)| shard.primary == self.me());
+        let now = self.now();
+        let ended = self.latest().succeeds.take_if(|(_, since)| is_primary || now > *since + SUCCESSION_MAX);
+        ended.into_iter().for_each(|(hold, _)| self.let_go(hold));
     }
 
     /// Carries out each new map until `shutdown`.
@@ -265,6 +285,7 @@ impl Steward {
 
     /// What has to be kept up to date while nothing happens.
     fn look_after(&self) {
+        self.end_succession();
         let Parts { server, cluster, .. } = &self.parts;
         let (config, now) = (&server.config.cluster, self.now());
         let online = self.followers().online(now, config.min_replicas_max_lag);
@@ -436,6 +457,7 @@ impl Steward {
             Request::HandOver { to } => done(self.hand_over(to).await),
             Request::HandedOver { from, run } => {
                 self.latest().handed_over = Some((from, run));
+                self.await_succession();
                 Response::Done
             }
             Request::Attach(attach) => self.parts.gateways.attach(attach, &self.map()),

@@ -31,6 +31,9 @@
 //! to a source that is about to send it back would only take two turns more. If it is not served then, it goes to the
 //! source after all. Of a move that is not prepared the target knows that the source serves it, and says MOVED at once.
 //! ASKING changes nothing but the words: TRYAGAIN instead of MOVED.
+//!
+//! So it is with a replica that is about to take the place of its primary by hand: its former primary may hear of that first and
+//! send clients here, so slots that are held at a replica let requests wait that it would send back.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -132,7 +135,7 @@ impl Routing {
     }
 
     /// What `me` needs of a map, where these slots are held and those are given or taken. To be held matters for those which
-    /// `me` serves.
+    /// `me` serves, or is about to.
     pub fn holding(map: &ClusterMap, me: NodeId, held: &SlotSet, custody: Option<&Custody>) -> Self {
         let mine = map.shard_of(me).map(|(shard, _)| shard);
         let role = map.role(me);
@@ -156,7 +159,8 @@ impl Routing {
         });
         let slots = slots.collect();
         let holds = ways.iter().any(|way| way.part == Part::Serves && way.held);
-        let waits = holds || ways.iter().any(|way| way.part == Part::Awaits { soon: true });
+        let is_early = |way: &Way| way.part == Part::Follows && way.held || way.part == Part::Awaits { soon: true };
+        let waits = holds || ways.iter().any(is_early);
         Self { epoch: map.epoch(), role, holds, waits, slots, ways }
     }
 
@@ -282,6 +286,7 @@ impl Way {
             Part::Serves if self.held => Route::TryAgain,
             Part::Serves => Route::Here,
             Part::Follows if access.readonly_session && !access.writes => Route::Here,
+            Part::Follows if self.held && !access.waited => Route::Hold,
             Part::Awaits { soon: true } if !access.waited => Route::Hold,
             Part::Awaits { .. } if access.asking => Route::TryAgain,
             Part::Follows | Part::Awaits { .. } | Part::None => moved,

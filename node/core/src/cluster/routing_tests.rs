@@ -207,10 +207,14 @@ fn a_held_slot_lets_wait_and_then_says_that_it_is_in_transit() {
     assert_eq!(source.route_keyless(WRITE), Route::Hold);
     assert_eq!(source.route_keyless(Access { waited: true, ..WRITE }), Route::TryAgain);
     assert_eq!(source.route_keyless(READ), Route::Here);
-    // Others have nothing to do with it, and a replica shows what it has.
+    // An heir that holds them lets wait who comes early, and shows what it has.
     let replica = Routing::holding(&map, id(0, 1), &slots, None);
-    assert!(!replica.holds());
+    assert!(!replica.holds() && replica.waits());
     assert_eq!(replica.route(slot(100), Access { readonly_session: true, ..READ }), Route::Here);
+    assert_eq!(
+        [replica.route(slot(100), READ), replica.route(slot(100), waited)],
+        [Route::Hold, Route::Moved("10.0.0.0:6379")]
+    );
 }
 
 #[test]
