@@ -432,16 +432,25 @@ mod tests {
     }
 
     #[test]
-    fn a_node_dials_one_address_of_a_peer() {
+    fn peers_are_reached_at_any_of_their_addresses_and_clusters_reach_them_by_gateways() {
         let text = "
             node.dir = \"d\"
             gateway = { listen = \"127.0.0.1:7\", cert = \"c\", key = \"k\", ca = \"a\" }
             peer = [
                 { region = \"b\", id = 2, addr = [\"b:1\"] },
                 { region = \"c\", id = 3, addr = [\"c:1\", \"b:1\"] },
+                { region = \"d\", id = 4 },
             ]";
-        let expected = ["a node dials one address of a peer, and here are several", "two regions have the addr b:1"];
+        let expected = ["two regions have the addr b:1", "it is not said where the gateways of d are"];
         assert_eq!(problems(text), expected);
+        let clustered = "
+            node.dir = \"d\"
+            cluster.listen = \"127.0.0.1:7\"
+            peer = [{ region = \"b\", id = 2 }]";
+        assert_eq!(problems(clustered), [""; 0]);
+        let text =
+            format!("{clustered}\ngateway = {{ listen = \"127.0.0.1:8\", cert = \"c\", key = \"k\", ca = \"a\" }}");
+        assert_eq!(problems(&text), ["a node of a cluster has no gateway inside"]);
     }
 
     #[test]
