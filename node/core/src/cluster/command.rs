@@ -67,6 +67,8 @@ pub enum MapCommand {
         run: Run,
         /// The primary whose place it takes, in the run that was the primary.
         former: (NodeId, Run),
+        /// That primary has resigned in its favour: it has all that was stamped, and nothing more will be.
+        has_all: bool,
         /// When; all its stamps are above.
         at: Time,
     },

@@ -91,6 +91,14 @@ pub struct Moment {
     at: Duration,
 }
 
+#[cfg(test)]
+impl Moment {
+    /// A moment that a test makes up.
+    pub(super) const fn for_tests(term: u64, at: Duration) -> Self {
+        Self { term: Term(term), at }
+    }
+}
+
 /// How far a replica has followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
@@ -280,11 +288,13 @@ impl Governor {
     /// Who takes the place of a primary that may not go on.
     fn succession(&self, now: Duration, leads: Leads, wall: Time) -> Option<MapCommand> {
         self.map.shards().filter(|(_, shard)| self.must_be_replaced(shard)).find_map(|(id, shard)| {
-            let (node, run) = match self.successor(shard) {
+            let successor = self.successor(shard);
+            let (node, run) = match successor {
                 Some(successor) => self.eligible(id, successor)?,
                 None => self.heir(now, self.lease_is_over_at(leads, id, shard), id, shard)?,
             };
-            Some(MapCommand::Promote { shard: id, node, run, former: (shard.primary, shard.run), at: wall })
+            let (former, has_all) = ((shard.primary, shard.run), successor.is_some());
+            Some(MapCommand::Promote { shard: id, node, run, former, has_all, at: wall })
         })
     }
 

@@ -133,6 +133,8 @@ pub struct Shard {
     pub birth: Time,
     /// When the primary became it: what Redis calls the configuration epoch.
     pub since: Epoch,
+    /// It had all that its predecessor ever stamped when it became the primary.
+    pub has_all: bool,
     /// Its share, in percent of a shard of ordinary size.
     pub weight: u16,
 }
@@ -274,7 +276,9 @@ impl ClusterMap {
             MapCommand::Started { node } => self.started(node),
             MapCommand::Failed { node, run } => self.set_health(*node, *run, Health::Failed),
             MapCommand::Recovered { node, run } => self.set_health(*node, *run, Health::Up),
-            MapCommand::Promote { shard, node, run, former, at } => self.promote(*shard, (*node, *run), *former, *at),
+            MapCommand::Promote { shard, node, run, former, has_all, at } => {
+                self.promote(*shard, (*node, *run), *former, *has_all, *at)
+            }
             MapCommand::Move { slots, to } => self.begin_move(slots, *to),
             MapCommand::Prepare { slots, from, to, since } => self.prepare(slots, *from, *to, *since),
             MapCommand::Moved { prepared } => self.end_move(*prepared),
@@ -360,6 +364,7 @@ impl ClusterMap {
         id: ShardId,
         (node, run): (NodeId, Run),
         former: (NodeId, Run),
+        has_all: bool,
         at: Time,
     ) -> Result<MapEvent, Refused> {
         let member = self.nodes.get(&node).ok_or(Refused::UnknownNode(node))?;
@@ -370,7 +375,7 @@ impl ClusterMap {
         let (incarnation, since) = (self.take_incarnation(), self.epoch.next());
         let shard = self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?;
         (shard.primary, shard.run, shard.incarnation) = (node, run, incarnation);
-        (shard.birth, shard.since) = (at.max(shard.birth), since);
+        (shard.birth, shard.since, shard.has_all) = (at.max(shard.birth), since, has_all);
         for (slot, moving) in &mut self.moves {
             if moving.to == id || self.owners.0[usize::from(slot.number())] == Some(id) {
                 moving.since = since;
@@ -469,7 +474,8 @@ impl ClusterMap {
         self.new_node(primary, id)?;
         self.next_shard = next_shard;
         let (incarnation, since) = (self.take_incarnation(), self.epoch.next());
-        let shard = Shard { label, primary: primary.id, run: primary.run, incarnation, birth: at, since, weight };
+        let (run, has_all) = (primary.run, false);
+        let shard = Shard { label, primary: primary.id, run, incarnation, birth: at, since, has_all, weight };
         self.shards.insert(id, shard);
         Ok(id)
     }

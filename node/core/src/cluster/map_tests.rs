@@ -54,7 +54,8 @@ fn two_shards() -> ClusterMap {
 
 fn promote(shard: u16, to: (u8, u64), former: (u8, u64)) -> MapCommand {
     let former = (node(former.0), Run(former.1));
-    MapCommand::Promote { shard: ShardId(shard), node: node(to.0), run: Run(to.1), former, at: Time::ZERO }
+    let (shard, node, run) = (ShardId(shard), node(to.0), Run(to.1));
+    MapCommand::Promote { shard, node, run, former, has_all: false, at: Time::ZERO }
 }
 
 fn moving(numbers: impl IntoIterator<Item = u16>, to: u16) -> MapCommand {
@@ -108,7 +109,7 @@ fn commands() -> impl Strategy<Value = Vec<MapCommand>> {
         2 => (id(), run()).prop_map(|(id, run)| MapCommand::Recovered { node: node(id), run: Run(run) }),
         6 => (shard_id(), id(), run(), id(), run(), at()).prop_map(|(shard, id, run, former, former_run, at)| {
             let former = (node(former), Run(former_run));
-            MapCommand::Promote { shard, node: node(id), run: Run(run), former, at }
+            MapCommand::Promote { shard, node: node(id), run: Run(run), former, has_all: former_run % 2 == 0, at }
         }),
         4 => (some_slots(), shard_id()).prop_map(|(slots, to)| MapCommand::Move { slots, to }),
         4 => (some_slots(), shard_id(), shard_id(), 0_u64..20)
@@ -127,10 +128,10 @@ fn commands() -> impl Strategy<Value = Vec<MapCommand>> {
 /// Names what the map supposes, where a command might as well: else nearly all would be refused.
 fn informed(map: &ClusterMap, command: MapCommand) -> MapCommand {
     match command {
-        MapCommand::Promote { shard, node, at, former, run } if run.0 % 2 == 0 => {
+        MapCommand::Promote { shard, node, at, former, has_all, run } if run.0 % 2 == 0 => {
             let former = map.shard(shard).map_or(former, |shard| (shard.primary, shard.run));
             let run = map.node(node).map_or(run, |node| node.run);
-            MapCommand::Promote { shard, node, run, former, at }
+            MapCommand::Promote { shard, node, run, former, has_all, at }
         }
         MapCommand::Prepare { slots, from, to, since } if since.0 % 2 == 0 => {
             let first = slots.iter().next();

@@ -27,10 +27,15 @@
 //! may not serve, and the replica that has the data is promoted instead. Each promotion gets an incarnation that no
 //! stamp bears yet, so whoever goes on with less than there was never claims to have seen what it lost.
 //!
+//! # A node's own part
+//! What a map makes of one node is its [`Assignment`]; from when until when it may act as that, its [`Tenure`]; where each
+//! single request belongs meanwhile, its [`Routing`].
+//!
 //! # Failures
 //! Gossip finds out who does not answer. A node that a majority of the shards suspects has failed; only then, and only
 //! through the map, does the leader act.
 
+mod assignment;
 mod command;
 mod custody;
 pub mod gateways;
@@ -41,8 +46,10 @@ mod lease;
 mod map;
 pub mod placement;
 mod routing;
+mod tenure;
 mod voters;
 
+pub use assignment::{Assignment, Cargo, Life, Start, foreign, leaving};
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
 pub use custody::{Answer, Custody, Keeping, MayNotGive, Offer};
 pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
@@ -50,4 +57,5 @@ pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId, Term};
 pub use lease::Lease;
 pub use map::{Addresses, ClusterMap, Health, Moving, Node, Role, Shard};
 pub use routing::{Access, CrossSlot, Route, Routing, common_slot};
+pub use tenure::{Holding, Tenure};
 pub use voters::choose_voters;

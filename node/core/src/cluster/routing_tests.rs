@@ -83,7 +83,14 @@ fn any_map() -> impl Strategy<Value = ClusterMap> {
                 let shard = ShardId(number.into());
                 let Some(former) = map.shard(shard).map(|shard| (shard.primary, shard.run)) else { continue };
                 let node = id(number, node);
-                let _ = map.apply(&MapCommand::Promote { shard, node, run: Run(1), former, at: Time::ZERO });
+                let _ = map.apply(&MapCommand::Promote {
+                    shard,
+                    node,
+                    run: Run(1),
+                    former,
+                    has_all: false,
+                    at: Time::ZERO,
+                });
             }
             map
         },

@@ -440,7 +440,14 @@ impl Node {
                 let map = &world.map;
                 let ((shard, known), run) = (map.shard_of(node).unwrap(), map.node(node).unwrap().run);
                 let former = (known.primary, known.run);
-                world.change(&MapCommand::Promote { shard, node, run, former, at: Time::from_unix_ms(2) })
+                world.change(&MapCommand::Promote {
+                    shard,
+                    node,
+                    run,
+                    former,
+                    has_all: false,
+                    at: Time::from_unix_ms(2),
+                })
             }
             other => Response::Failed(format!("nobody asks for {other:?}")),
         }

@@ -352,8 +352,15 @@ fn a_node_that_is_in_no_cluster_redirects_nobody_and_refuses_what_needs_one() {
 fn a_promoted_replica_is_shown_as_the_primary() {
     let mut map = two_shards();
     let former = (node(0, 0), Run(1));
-    map.apply(&MapCommand::Promote { shard: ShardId(0), node: node(0, 1), run: Run(1), former, at: Time::ZERO })
-        .unwrap();
+    map.apply(&MapCommand::Promote {
+        shard: ShardId(0),
+        node: node(0, 1),
+        run: Run(1),
+        former,
+        has_all: false,
+        at: Time::ZERO,
+    })
+    .unwrap();
     let worker = worker_of(cluster(map, node(1, 0)));
     let nodes = text(&Client::of(&worker).ask("CLUSTER NODES"));
     let (a0, a1) = (id("a0"), id("a1"));

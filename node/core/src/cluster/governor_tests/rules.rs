@@ -96,7 +96,14 @@ fn failed(index: u16) -> MapCommand {
 
 fn promote(to: (u16, u64), former: (u16, u64)) -> MapCommand {
     let former = (node(former.0), Run(former.1));
-    MapCommand::Promote { shard: ShardId(0), node: node(to.0), run: Run(to.1), former, at: Time::ZERO }
+    let (node, run) = (node(to.0), Run(to.1));
+    MapCommand::Promote { shard: ShardId(0), node, run, former, has_all: false, at: Time::ZERO }
+}
+
+/// The same after a resignation.
+fn succeed(to: (u16, u64), former: (u16, u64)) -> MapCommand {
+    let MapCommand::Promote { shard, node, run, former, at, .. } = promote(to, former) else { unreachable!() };
+    MapCommand::Promote { shard, node, run, former, has_all: true, at }
 }
 
 #[test]
@@ -231,7 +238,7 @@ fn who_resigned_gets_no_lease_until_it_takes_that_back() {
     assert!(region.grants(0, 1));
     let resigns = Report { resigns_to: Some((node(1), Run(1))), ..region.report(0, 1) };
     region.says(resigns);
-    region.applies(&promote((1, 1), (0, 1)));
+    region.applies(&succeed((1, 1), (0, 1)));
 }
 
 #[test]
@@ -249,7 +256,7 @@ fn a_promotion_on_its_way_keeps_the_lease_back_whatever_else_changes() {
     let mut region = Region::new(1, 1);
     let resigns = Report { resigns_to: Some((node(1), Run(1))), ..region.report(0, 1) };
     region.says(resigns);
-    assert_eq!(region.poll(), Some(promote((1, 1), (0, 1))));
+    assert_eq!(region.poll(), Some(succeed((1, 1), (0, 1))));
     let stays = region.report(0, 1);
     region.says(stays);
     region.apply(&failed(1));
@@ -263,7 +270,7 @@ fn a_leader_that_was_elected_again_does_not_answer_what_came_before() {
     let mut region = Region::new(1, 1);
     let resigns = Report { resigns_to: Some((node(1), Run(1))), ..region.report(0, 1) };
     region.says(resigns);
-    assert_eq!(region.poll(), Some(promote((1, 1), (0, 1))));
+    assert_eq!(region.poll(), Some(succeed((1, 1), (0, 1))));
     let stays = region.report(0, 1);
     region.says(stays);
     // The promotion is still in the log, and may be applied.
