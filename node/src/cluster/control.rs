@@ -2,9 +2,7 @@
 //!
 //! Everything is a call with one answer. A node that cannot answer because another must says which; who asked goes there.
 
-use node_core::cluster::{
-    Answer, ClusterMap, Epoch, Founder, MapCommand, NodeId, Offer, Refused, Report, Run, Standing,
-};
+use node_core::cluster::{Answer, ClusterMap, Epoch, Founder, MapCommand, NodeId, Offer, Refused, Report, Standing};
 use serde::{Deserialize, Serialize};
 
 use super::gateways::Attach;
@@ -19,13 +17,8 @@ pub(crate) enum Request {
         /// The replica.
         to: NodeId,
     },
-    /// Of a primary to its heir: you have all that I had under this incarnation, and I write no more.
-    HandedOver {
-        /// The primary.
-        from: NodeId,
-        /// Its run.
-        run: Run,
-    },
+    /// Of a primary to its heir: I resign to you. Clients may come to you before the map does.
+    Succeed,
     /// Of a gateway: let me in, and tell me what I do not know of the map.
     Attach(Attach),
     /// Of a mover to its target: wait until you know of the slots that were prepared at this epoch.

@@ -1,7 +1,8 @@
 //! Hand-overs: how a replica takes the place of a primary that lives, without loss.
 //!
 //! A primary that is asked to hand over holds the requests of its slots, waits until nobody writes, lets its replica catch
-//! up, tells it so, lets go of the lease, and resigns in its next report. Clients wait meanwhile; the next map sends them on.
+//! up, tells it to let clients wait as well, lets go of the lease, and resigns in its next report. The next map sends clients
+//! on, and says that the successor has all that was written.
 //! If that map does not come in time, the primary takes the resignation back and goes on, under a new lease.
 //!
 //! A primary that has taken slots which the map does not give it yet does not hand over, nor does it take any while it does:
@@ -9,7 +10,10 @@
 
 use std::sync::Arc;
 
-use node_core::cluster::{ClusterMap, NodeId, Run};
+use node_core::{
+    cluster::{ClusterMap, NodeId, Run, Tenure},
+    slot::Slot,
+};
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +21,7 @@ use super::{
     Hold,
     bus::Channel,
     control::{Request, Response},
-    steward::{NotDone, Parts, Steward, done},
+    steward::{NotDone, Steward, done},
 };
 use crate::limits::{HAND_OVER_MAX, SUCCESSION_MAX};
 
@@ -62,40 +66,34 @@ impl Steward {
     /// Lets a replica take the place of this primary, without loss.
     pub(super) async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {
         let map = self.parts.cluster.map();
-        let (id, shard) = map.shard_of(self.me()).ok_or(NotDone::NotPrimary)?;
-        let heir = map.node(to).filter(|node| node.shard == id && to != self.me()).ok_or(NotDone::NotPrimary)?;
-        if shard.primary != self.me() || self.progress().serving() != Some(shard.incarnation) {
-            return Err(NotDone::NotPrimary);
-        }
+        let heir = self.tenure().successor(&map, to, self.serving()).ok_or(NotDone::NotPrimary)?;
         if !self.followers().is_online(to) {
             return Err(NotDone::NotConnected);
         }
-        if self.latest().resigns_to.is_some() {
+        if self.tenure().resigns_to().is_some() {
             return Err(NotDone::Busy);
         }
         if !self.parts.cluster.custody(|custody, _| custody.resigns()) {
             return Err(NotDone::Busy);
         }
-        let hold = self.hold(&map.slots(id));
+        // Also those that arrive meanwhile.
+        let hold = self.hold(&Slot::all().collect());
         let outcome = self.resign(&map, to, (heir.run, heir.addresses.bus())).await;
         self.stay(hold);
         outcome
     }
 
     async fn resign(&self, map: &ClusterMap, to: NodeId, (run, address): (Run, String)) -> Result<(), NotDone> {
-        let Parts { founder, bus, .. } = &self.parts;
         let moment = self.until_nobody_writes().await;
         let caught_up = self.followers().until_as_of(to, moment);
         timeout(HAND_OVER_MAX, caught_up).await.map_err(|_| NotDone::NotCaughtUp)?;
-        let request = Request::HandedOver { from: founder.id, run: founder.run };
-        match bus.peer(address).call(Channel::Control, &request, HAND_OVER_MAX).await {
+        let request = Request::Succeed;
+        match self.parts.bus.peer(address).call(Channel::Control, &request, HAND_OVER_MAX).await {
             Ok(Response::Done) => {}
             Ok(other) => return Err(NotDone::NotTold(format!("{other:?}"))),
             Err(error) => return Err(NotDone::NotTold(error.to_string())),
         }
-        // No more leases are asked for. What was acknowledged under this one may still be said: the replica has it.
-        self.lease().give_up(self.now());
-        self.latest().resigns_to = Some((to, run));
+        self.change_tenure(|tenure, now| tenure.resign(now, (to, run)));
         self.hurry.notify_one();
         let primary = |map: &ClusterMap| map.shard_of(self.me()).map(|(_, shard)| (shard.primary, shard.run));
         let is_succeeded = || primary(&self.map()) != primary(map);
@@ -104,10 +102,8 @@ impl Steward {
 
     /// After a hand-over, whatever it came to: a resignation that was not acted on counts no more.
     fn stay(&self, hold: Hold) {
-        let has_resigned = self.latest().resigns_to.take().is_some();
-        if has_resigned {
-            // The leader may have acted on it after it had granted what was asked for before.
-            self.give_up_lease();
+        if self.tenure().resigns_to().is_some() {
+            self.change_tenure(Tenure::take_back);
         }
         self.parts.cluster.custody(|custody, _| custody.stays());
         self.let_go(hold);

@@ -21,14 +21,13 @@
 //!
 //! [`Custody`]: node_core::cluster::Custody
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use metrics::histogram;
 use node_core::{
-    cluster::{Answer, ClusterMap, Epoch, Keeping, MapCommand, Moving, NodeId, Offer, ShardId},
+    cluster::{Answer, Cargo, ClusterMap, Epoch, Keeping, MapCommand, NodeId, Offer, leaving},
     slot::SlotSet,
 };
-use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -42,44 +41,6 @@ use crate::{
     admin::metrics::names,
     limits::{CHANGE_MAX, GIVE_MAX, GIVE_PAUSE, HOLD_BUDGET, MOVE_PAUSE, MOVE_REST, MOVE_TRIES, REHEARSAL_MAX},
 };
-
-/// Slots that move together: from one shard to another, since the same change of the map.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Cargo {
-    /// Which.
-    pub(crate) slots: SlotSet,
-    /// Since when.
-    pub(crate) since: Epoch,
-}
-
-/// The slots that move away from a shard, by the primaries that take them: to each, those that began to move first.
-pub(super) fn leaving(map: &ClusterMap, from: ShardId) -> BTreeMap<NodeId, Cargo> {
-    cargoes(map, |owner, to| (owner == from).then_some(to))
-}
-
-/// The slots that arrive at a shard, by the primaries that send them: from each, those that began to move first.
-pub(super) fn arriving(map: &ClusterMap, at: ShardId) -> BTreeMap<NodeId, Cargo> {
-    cargoes(map, |owner, to| (to == at).then_some(owner))
-}
-
-/// The moves that have to do with a shard, by the primary at the other end. What is in doubt is fed by nobody: its target may
-/// have it already.
-fn cargoes(map: &ClusterMap, other_end: impl Fn(ShardId, ShardId) -> Option<ShardId>) -> BTreeMap<NodeId, Cargo> {
-    let mut cargoes: BTreeMap<NodeId, Cargo> = BTreeMap::new();
-    for (slot, to) in map.moves() {
-        let Some(Moving { since, .. }) = map.moving(slot).filter(|moving| !moving.is_in_doubt()) else { continue };
-        let other = map.owner(slot).and_then(|owner| other_end(owner, to)).and_then(|other| map.shard(other));
-        let Some(primary) = other.map(|shard| shard.primary) else { continue };
-        let cargo = cargoes.entry(primary).or_insert_with(|| Cargo { slots: SlotSet::new(), since });
-        if since < cargo.since {
-            *cargo = Cargo { slots: SlotSet::new(), since };
-        }
-        if since == cargo.since {
-            cargo.slots.insert(slot);
-        }
-    }
-    cargoes
-}
 
 impl Steward {
     /// Hands over the slots that move away from this node, as their targets catch up, until `shutdown`.

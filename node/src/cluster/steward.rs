@@ -1,5 +1,6 @@
 //! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and does what others ask of it.
-//! How it hands over stands in `hand_over`, how slots leave it in `moves`, how they come to it in `takes`.
+//! How it hands over stands in `hand_over`, how slots leave it in `moves`, how they come to it in `takes`. What a map makes of the
+//! node, and from when until when it may act as that, is decided by [`Assignment`] and [`Tenure`]; here it is carried out.
 //!
 //! # Following the map
 //! Each new map is carried out in this order, so that at no moment two nodes believe the same of themselves:
@@ -20,8 +21,10 @@ use std::{
 
 use clock::{Incarnation, Time};
 use node_core::{
-    cluster::{ClusterMap, Founder, Lease, MapCommand, Moment, NodeId, Refused, Report, Run, Shard, ShardId, Standing},
-    slot::{Slot, SlotSet},
+    cluster::{
+        Assignment, ClusterMap, Founder, Holding, MapCommand, NodeId, Refused, Report, Standing, Tenure, foreign,
+    },
+    slot::SlotSet,
 };
 use tokio::{
     sync::{Notify, futures::Notified, mpsc, oneshot},
@@ -37,9 +40,8 @@ use super::{
     gateways::Gateways,
     gossip::Suspects,
     government::Reported,
-    moves::{arriving, leaving},
     raft::{ControlPlane, FoundError, ProposeError},
-    replication::{Assignment, Followers, Handle, Life, Progress, Shared, Start},
+    replication::{Followers, Handle, Progress, Shared},
 };
 use crate::{
     limits::{CHANGE_MAX, REPORTS_WAITING, SUCCESSION_MAX},
@@ -63,9 +65,8 @@ pub(crate) struct Parts {
 /// See the head of this file.
 pub(crate) struct Steward {
     pub(super) parts: Parts,
-    lease: Mutex<Lease>,
-    /// What the next report says beside what is.
-    standing: Mutex<Latest>,
+    tenure: Mutex<Tenure>,
+    waiting: Mutex<Waiting>,
     number: AtomicU64,
     /// A report is due at once.
     pub(super) hurry: Notify,
@@ -77,18 +78,13 @@ pub(crate) struct Steward {
     pub(super) wish: Arc<Notify>,
 }
 
+/// Slots whose clients wait here for what the map or the leader will say.
 #[derive(Debug, Default)]
-pub(super) struct Latest {
-    /// The latest moment that was heard of.
-    moment: Option<Moment>,
-    /// Whom this primary has resigned to.
-    pub(super) resigns_to: Option<(NodeId, Run)>,
-    /// Slots that are held until this new primary has its first lease.
-    awaiting_lease: Option<Hold>,
-    /// Who has handed over to this node, in which run.
-    handed_over: Option<(NodeId, Run)>,
-    /// Slots that are held until the map says that this node is the primary, and since when.
-    succeeds: Option<(Hold, Duration)>,
+struct Waiting {
+    /// Until this new primary has its first lease.
+    first_lease: Option<Hold>,
+    /// Until the map says that this heir is the primary, and since when.
+    succession: Option<(Hold, Duration)>,
 }
 
 /// Why something was not done.
@@ -118,11 +114,11 @@ pub(crate) enum NotDone {
 
 impl Steward {
     pub(crate) fn new(parts: Parts) -> Self {
-        let lease = Lease::new(parts.server.config.cluster.lease);
+        let tenure = Tenure::new(parts.founder.id, parts.founder.run, parts.server.config.cluster.lease);
         Self {
             parts,
-            lease: Mutex::new(lease),
-            standing: Mutex::default(),
+            tenure: Mutex::new(tenure),
+            waiting: Mutex::default(),
             number: AtomicU64::new(0),
             hurry: Notify::new(),
             followed: Notify::new(),
@@ -154,7 +150,8 @@ impl Steward {
         let mut maps = self.parts.plane.map();
         loop {
             let map = maps.borrow_and_update().clone();
-            self.await_lease(&map);
+            let holding = self.tenure().handle_map(&map, self.serving());
+            self.carry_out_holding(&holding);
             self.parts.cluster.set_map(map);
             self.followed.notify_waiters();
             self.end_succession();
@@ -167,16 +164,12 @@ impl Steward {
         }
     }
 
-    /// Lets clients wait for a node that becomes the primary of its shard, until it has its first lease: they were sent here,
-    /// and would be refused for the moment that it takes to begin. They wait no longer than they would for slots that move.
-    fn await_lease(&self, map: &ClusterMap) {
-        let own = map.shard_of(self.me()).filter(|(_, shard)| shard.primary == self.me());
-        let has_waited = self.latest().awaiting_lease.is_some();
-        let is_new = |shard: &Shard| {
-            shard.run == self.parts.cluster.run && (has_waited || self.serving() != Some(shard.incarnation))
-        };
-        let hold = own.filter(|(_, shard)| is_new(shard)).map(|(id, _)| self.hold(&map.slots(id)));
-        let former = std::mem::replace(&mut self.latest().awaiting_lease, hold);
+    fn carry_out_holding(&self, Holding { hold, let_go }: &Holding) {
+        if hold.is_empty() && let_go.is_empty() {
+            return;
+        }
+        let hold = (!hold.is_empty()).then(|| self.hold(hold));
+        let former = std::mem::replace(&mut self.waiting().first_lease, hold);
         former.into_iter().for_each(|former| self.let_go(former));
     }
 
@@ -185,7 +178,7 @@ impl Steward {
     fn await_succession(&self) {
         let map = self.map();
         let hold = map.shard_of(self.me()).map(|(id, _)| self.hold(&map.slots(id)));
-        let former = std::mem::replace(&mut self.latest().succeeds, hold.map(|hold| (hold, self.now())));
+        let former = std::mem::replace(&mut self.waiting().succession, hold.map(|hold| (hold, self.now())));
         former.into_iter().for_each(|(former, _)| self.let_go(former));
     }
 
@@ -193,7 +186,7 @@ impl Steward {
     fn end_succession(&self) {
         let is_primary = self.map().shard_of(self.me()).is_some_and(|(_, shard)| shard.primary == self.me());
         let now = self.now();
-        let ended = self.latest().succeeds.take_if(|(_, since)| is_primary || now > *since + SUCCESSION_MAX);
+        let ended = self.waiting().succession.take_if(|(_, since)| is_primary || now > *since + SUCCESSION_MAX);
         ended.into_iter().for_each(|(hold, _)| self.let_go(hold));
     }
 
@@ -307,15 +300,15 @@ impl Steward {
     fn make_report(&self) -> Report {
         let Parts { cluster, founder, suspects, shared, .. } = &self.parts;
         let map = cluster.map();
-        let latest = self.latest();
+        let tenure = self.tenure();
         Report {
             node: founder.clone(),
             number: self.number.fetch_add(1, Relaxed),
             epoch: map.epoch(),
-            after: latest.moment,
+            after: tenure.moment(),
             held: shared.held(),
             suspects: suspects.now(),
-            resigns_to: latest.resigns_to,
+            resigns_to: tenure.resigns_to(),
         }
     }
 
@@ -351,35 +344,31 @@ impl Steward {
     }
 
     fn take(&self, asked: Duration, standing: Standing) {
-        {
-            let mut latest = self.latest();
-            latest.moment = latest.moment.max(Some(standing.moment));
+        let mut tenure = self.tenure();
+        let before = tenure.lease_until();
+        let holding = tenure.handle_standing(asked, &standing, self.serving());
+        if tenure.lease_until() != before {
+            // Under the lock: who gives the lease up meanwhile must have the last word.
+            self.parts.cluster.set_lease(tenure.lease_until());
         }
-        if standing.lease.is_some() && standing.lease == self.progress().serving() {
-            let mut lease = self.lease();
-            lease.granted(asked);
-            self.parts.cluster.set_lease(lease.until());
-            let awaiting = self.latest().awaiting_lease.take();
-            awaiting.into_iter().for_each(|hold| self.let_go(hold));
-        }
+        drop(tenure);
+        self.carry_out_holding(&holding);
     }
 
     async fn carry_out(&self, former: &ClusterMap, map: &Arc<ClusterMap>) {
         let Parts { server, cluster, replication, .. } = &self.parts;
-        let assignment = self.assignment(former, map);
+        let assignment = Assignment::of(map, self.me(), cluster.run, server.config.clock.max_drift);
         cluster.set_map(map.clone());
-        let serves = self.progress().serving();
-        let goes_on =
-            matches!(&assignment, Assignment::Primary { life, .. } if serves == Some(life.origin.incarnation()));
-        if serves.is_some() && !goes_on {
-            self.give_up_lease();
+        let serves = self.serving();
+        if serves.is_some() && serves != assignment.incarnation() {
+            self.change_tenure(|tenure, now| tenure.give_up(now));
             server.until_turns_passed().await;
-            self.latest().resigns_to = None;
+            self.tenure().end();
         }
         if map.is_founded() {
             self.take_back().await;
             self.note_own();
-            self.drop_foreign(former, map).await;
+            self.drop_foreign(&foreign(former, map, self.me())).await;
         }
         replication.assignments.send_if_modified(|current| {
             let is_news = *current != assignment;
@@ -394,16 +383,11 @@ impl Steward {
         self.parts.server.store.set_owned(own, epoch);
     }
 
-    /// Drops what is here of slots that have moved away, or of an earlier stay of those that begin to arrive.
-    async fn drop_foreign(&self, former: &ClusterMap, map: &ClusterMap) {
-        let own = map.shard_of(self.me()).map(|(id, _)| id);
-        let was_own = former.shard_of(self.me()).map(|(id, _)| id);
-        let has_left = |slot| former.owner(slot) == was_own && map.owner(slot) != own;
-        let begins_to_arrive = |slot| map.target(slot) == own && former.target(slot) != own;
-        let foreign: SlotSet = Slot::all().filter(|slot| has_left(*slot) || begins_to_arrive(*slot)).collect();
-        if was_own.is_some() && !foreign.is_empty() {
+    /// Drops what is here of these slots.
+    async fn drop_foreign(&self, slots: &SlotSet) {
+        if !slots.is_empty() {
             self.parts.server.until_turns_passed().await;
-            for slot in foreign.iter() {
+            for slot in slots.iter() {
                 // A slot may hold many keys, and this thread has leases to keep.
                 self.parts.server.store.clear_slots(&[slot].into_iter().collect());
                 yield_now().await;
@@ -411,40 +395,11 @@ impl Steward {
         }
     }
 
-    pub(super) fn give_up_lease(&self) {
-        self.lease().give_up(self.now());
-        self.parts.cluster.set_lease(Duration::ZERO);
-    }
-
-    /// What this node is to be, by this map.
-    fn assignment(&self, former: &ClusterMap, map: &ClusterMap) -> Assignment {
-        let Some((id, shard)) = map.shard_of(self.me()) else { return Assignment::Idle };
-        let Some(origin) = map.origin(id) else { return Assignment::Idle };
-        let life = Life { origin, birth: shard.birth };
-        if shard.primary != self.me() {
-            let Some(primary) = map.node(shard.primary) else { return Assignment::Idle };
-            return Assignment::Replica { life, primary: shard.primary, address: primary.addresses.bus().into() };
-        }
-        if shard.run != self.parts.cluster.run {
-            // What the map remembers of this node was another process; it holds nothing until it is told to go on.
-            return Assignment::Idle;
-        }
-        let replicas = map.replicas(id).map(|(id, node)| (id, node.addresses.bus().into())).collect();
-        let members = map.nodes().filter(|(_, node)| node.shard == id).map(|(id, _)| id).collect();
-        let start = self.start(former, id);
-        let reached = |(node, cargo)| Some((node, (map.node(node)?.addresses.bus().into(), cargo)));
-        let leaving = leaving(map, id).into_iter().filter_map(reached).collect();
-        Assignment::Primary { life, start, replicas, members, leaving, arriving: arriving(map, id) }
-    }
-
-    /// Where the clock of this node begins if it becomes the primary of this shard.
-    fn start(&self, former: &ClusterMap, id: ShardId) -> Start {
-        let before = former.shard(id).map(|shard| (shard.primary, shard.run));
-        if before.is_some() && self.latest().handed_over == before {
-            Start::Now
-        } else {
-            Start::Past(self.parts.server.config.clock.max_drift)
-        }
+    /// Changes the tenure in a way that may end the lease.
+    pub(super) fn change_tenure(&self, change: impl FnOnce(&mut Tenure, Duration)) {
+        let mut tenure = self.tenure();
+        change(&mut tenure, self.now());
+        self.parts.cluster.set_lease(tenure.lease_until());
     }
 
     /// Answers a request of another node or of an operator.
@@ -455,8 +410,7 @@ impl Steward {
                 None => Response::NotHere(self.leader_address()),
             },
             Request::HandOver { to } => done(self.hand_over(to).await),
-            Request::HandedOver { from, run } => {
-                self.latest().handed_over = Some((from, run));
+            Request::Succeed => {
                 self.await_succession();
                 Response::Done
             }
@@ -497,12 +451,12 @@ impl Steward {
         }
     }
 
-    pub(super) fn lease(&self) -> MutexGuard<'_, Lease> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn tenure(&self) -> MutexGuard<'_, Tenure> {
+        self.tenure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn latest(&self) -> MutexGuard<'_, Latest> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

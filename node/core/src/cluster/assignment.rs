@@ -152,11 +152,12 @@ fn arriving(map: &ClusterMap, at: ShardId) -> BTreeMap<NodeId, Cargo> {
     cargoes(map, |owner, to| (to == at).then_some(owner))
 }
 
-/// The moves that have to do with a shard, by the primary at the other end.
+/// The moves that have to do with a shard, by the primary at the other end. What is in doubt is fed by nobody: its target may
+/// have it already.
 fn cargoes(map: &ClusterMap, other_end: impl Fn(ShardId, ShardId) -> Option<ShardId>) -> BTreeMap<NodeId, Cargo> {
     let mut cargoes: BTreeMap<NodeId, Cargo> = BTreeMap::new();
     for (slot, to) in map.moves() {
-        let Some(Moving { since, .. }) = map.moving(slot) else { continue };
+        let Some(Moving { since, .. }) = map.moving(slot).filter(|moving| !moving.is_in_doubt()) else { continue };
         let other = map.owner(slot).and_then(|owner| other_end(owner, to)).and_then(|other| map.shard(other));
         let Some(primary) = other.map(|shard| shard.primary) else { continue };
         let cargo = cargoes.entry(primary).or_insert_with(|| Cargo { slots: SlotSet::new(), since });

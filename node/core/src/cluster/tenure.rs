@@ -13,7 +13,8 @@
 //!
 //! # Letting go
 //! Whoever resigns asks for no more leases and lets go of what it has, *before* its report says so: the leader may promote
-//! the successor the moment that it reads the report, and waits for nothing. Until its next map the node serves nobody. If
+//! the successor the moment that it reads the report, and waits for nothing. Until its next map the node serves nobody: not
+//! what it served before, nor slots that come to it meanwhile. If
 //! the leader does not act on it, the resignation is taken back, and then what was granted in between must not count
 //! either: the leader may have acted on the resignation after granting it.
 //!
@@ -29,7 +30,7 @@ use super::{
     governor::{Moment, Standing},
     id::{NodeId, Run},
     lease::Lease,
-    map::ClusterMap,
+    map::{ClusterMap, Node},
 };
 use crate::slot::SlotSet;
 
@@ -123,17 +124,12 @@ impl Tenure {
         self.resigns_to
     }
 
-    /// The slots that this node would hand over to a replica, and the run and place of that, if it can at all.
-    pub fn succession<'m>(
-        &self,
-        map: &'m ClusterMap,
-        to: NodeId,
-        serving: Option<Incarnation>,
-    ) -> Option<(SlotSet, &'m super::map::Node)> {
+    /// The replica that this node may hand over to, if it can at all.
+    pub fn successor<'m>(&self, map: &'m ClusterMap, to: NodeId, serving: Option<Incarnation>) -> Option<&'m Node> {
         let (id, shard) = map.shard_of(self.me)?;
         let heir = map.node(to).filter(|node| node.shard == id && to != self.me)?;
         let is_primary = (shard.primary, shard.run) == (self.me, self.run) && serving == Some(shard.incarnation);
-        is_primary.then(|| (map.slots(id), heir))
+        is_primary.then_some(heir)
     }
 }
 
@@ -228,7 +224,7 @@ mod tests {
         let map = map();
         let mut again = Tenure::new(node(0), Run(2), LEASE);
         assert_eq!(again.handle_map(&map, None), Holding::default());
-        assert!(again.succession(&map, node(1), incarnation(&map)).is_none());
+        assert!(again.successor(&map, node(1), incarnation(&map)).is_none());
     }
 
     #[test]
@@ -250,10 +246,10 @@ mod tests {
     fn only_a_primary_that_serves_hands_over_and_only_to_its_own_replica() {
         let map = map();
         let primary = Tenure::new(node(0), RUN, LEASE);
-        assert!(primary.succession(&map, node(1), None).is_none());
-        assert!(primary.succession(&map, node(0), incarnation(&map)).is_none());
-        assert!(primary.succession(&map, node(2), incarnation(&map)).is_none());
-        assert_eq!(primary.succession(&map, node(1), incarnation(&map)).map(|(slots, _)| slots), Some(all()));
-        assert!(Tenure::new(node(1), RUN, LEASE).succession(&map, node(0), incarnation(&map)).is_none());
+        assert!(primary.successor(&map, node(1), None).is_none());
+        assert!(primary.successor(&map, node(0), incarnation(&map)).is_none());
+        assert!(primary.successor(&map, node(2), incarnation(&map)).is_none());
+        assert_eq!(primary.successor(&map, node(1), incarnation(&map)), map.node(node(1)));
+        assert!(Tenure::new(node(1), RUN, LEASE).successor(&map, node(0), incarnation(&map)).is_none());
     }
 }

@@ -31,15 +31,13 @@ mod source;
 mod streams;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use clock::{Incarnation, Now, Origin, OsClock, Time};
 use node_core::{
-    cluster::{Custody, Held, NodeId},
+    cluster::{Assignment, Cargo, Custody, Held, NodeId},
     slot::SlotSet,
     store::{Seen, Store},
 };
@@ -55,59 +53,8 @@ pub(crate) use self::{
     progress::Progress,
     streams::{Entrance, Links},
 };
-use super::{
-    bus::{Arrival, Bus, BusStream},
-    moves::Cargo,
-};
+use super::bus::{Arrival, Bus, BusStream};
 use crate::{limits::FEEDS_WAITING, mark::Mark};
-
-/// What a node is to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Assignment {
-    /// In no shard, or not yet allowed to hold what its shard holds.
-    #[default]
-    Idle,
-    /// The primary of its shard.
-    Primary {
-        /// Who stamps its writes.
-        life: Life,
-        /// Where its clock begins.
-        start: Start,
-        /// Its replicas, and where they are reached.
-        replicas: BTreeMap<NodeId, Arc<str>>,
-        /// All nodes of the shard.
-        members: Vec<NodeId>,
-        /// Slots that move away: by the primary that takes them, where that is reached, and which.
-        leaving: BTreeMap<NodeId, (Arc<str>, Cargo)>,
-        /// Slots that arrive: by the primary that sends them, and which.
-        arriving: BTreeMap<NodeId, Cargo>,
-    },
-    /// A replica.
-    Replica {
-        /// Who stamps the primary's writes.
-        life: Life,
-        /// The primary.
-        primary: NodeId,
-        /// Where it is reached.
-        address: Arc<str>,
-    },
-}
-
-/// An origin, and the time that all its stamps are above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Life {
-    pub(crate) origin: Origin,
-    pub(crate) birth: Time,
-}
-
-/// Where the clock of a new primary begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Now: nobody before it has stamped anything that it does not have.
-    Now,
-    /// Past anything that the former primary can have stamped, by a clock that is ahead of ours by no more than this.
-    Past(Duration),
-}
 
 /// What a connection is for: its first frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -323,10 +270,7 @@ impl Replication {
             Assignment::Idle => shared.progress.idle(),
             Assignment::Primary { life, start, .. } => {
                 let now = shared.now().wall;
-                let start = match start {
-                    Start::Now => now,
-                    Start::Past(drift) => now.after(*drift),
-                };
+                let start = start.at(now);
                 // No stamp may be issued above the persisted mark, which is asked for first: it would not go there so soon.
                 shared.mark.covers_or_moves(start);
                 shared.mark.until_covers(start).await;

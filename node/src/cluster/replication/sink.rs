@@ -12,7 +12,7 @@ use geo_link_core::{
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
-    cluster::NodeId,
+    cluster::{Assignment, NodeId},
     slot::SlotRange,
     store::{HeapFull, Intake, SeenTable},
 };
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Assignment, Opening, Purpose, Shared};
+use super::{Opening, Purpose, Shared};
 use crate::{
     cluster::bus::BusStream,
     limits::{FAREWELL, FEED_SILENCE_MAX, FRAMES_PER_TURN, ITEMS_PER_TURN},
