@@ -35,7 +35,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use clock::{Incarnation, Now, Origin, OsClock, Time};
+use clock::{Now, Origin, OsClock, Time};
 use node_core::{
     cluster::{Assignment, Cargo, Custody, Held, NodeId},
     slot::SlotSet,
@@ -132,7 +132,7 @@ impl Shared {
 
     fn note_returned(&self, slots: SlotSet) {
         self.unsure().extend(slots.iter());
-        self.progress.has_returned();
+        self.progress.lock().has_returned();
         self.returned.notify_waiters();
     }
 
@@ -267,7 +267,7 @@ impl Replication {
     async fn begin(&mut self, next: &Assignment) {
         let shared = &self.shared;
         match next {
-            Assignment::Idle => shared.progress.idle(),
+            Assignment::Idle => shared.progress.lock().idle(),
             Assignment::Primary { life, start, .. } => {
                 let now = shared.now().wall;
                 let start = start.at(now);
@@ -275,7 +275,7 @@ impl Replication {
                 shared.mark.covers_or_moves(start);
                 shared.mark.until_covers(start).await;
                 shared.store.begin_life(life.origin, life.birth, start);
-                shared.progress.serves(life.origin.incarnation());
+                shared.progress.lock().serves(life.origin.incarnation());
                 if let Some(links) = &shared.links {
                     links.begin_life(&self.ending, &mut self.connections);
                 }
@@ -285,7 +285,7 @@ impl Replication {
                 let former = shared.store.origin();
                 shared.store.follow(life.origin, life.birth);
                 shared.store.settings().set_frontier_limit(Time::MAX);
-                shared.progress.follows(former.incarnation());
+                shared.progress.lock().follows(former.incarnation());
                 tracing::info!(%primary, origin = %life.origin, "this node follows a primary");
                 let (shared, ending) = (shared.clone(), self.ending.clone());
                 let target = Target { purpose: Purpose::Return, node: *primary, address: address.clone() };
@@ -352,7 +352,7 @@ impl Replication {
         self.shared.followers.clear();
         self.shared.movers.clear();
         self.shared.links.iter().for_each(Links::end_life);
-        self.shared.progress.idle();
+        self.shared.progress.lock().idle();
     }
 }
 
@@ -387,9 +387,4 @@ fn note_end(ended: Result<(Id, ()), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection between nodes panicked");
     }
-}
-
-/// The incarnation of an origin that has stamped something; none of a replica's.
-fn stamped(incarnation: Incarnation) -> Option<Incarnation> {
-    (incarnation != Incarnation::UNBORN).then_some(incarnation)
 }

@@ -164,7 +164,7 @@ impl<'a> Connection<'a> {
         let now = self.shared.now();
         self.receiver.handle_timeout(now);
         self.handle_events(now)?;
-        if self.waits && self.shared.progress.may_be_fed() {
+        if self.waits && self.shared.progress.lock().may_be_fed() {
             self.welcome(now);
         }
         if self.pipe.has_room() {
@@ -180,7 +180,7 @@ impl<'a> Connection<'a> {
         let deadline = self.receiver.poll_timeout(now).unwrap_or(now.monotonic);
         let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
         let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
-        let may_go_on = self.waits && self.shared.progress.may_be_fed();
+        let may_go_on = self.waits && self.shared.progress.lock().may_be_fed();
         tokio::select! {
             biased;
             () = ending.cancelled() => return Err(Lost::Over),
@@ -223,7 +223,7 @@ impl<'a> Connection<'a> {
         }
         self.speaker = Some(hello.origin);
         self.pipe.inbox.allow(FRAME_BYTES_MAX);
-        self.waits = self.expected.purpose == Purpose::Follow && !self.shared.progress.may_be_fed();
+        self.waits = self.expected.purpose == Purpose::Follow && !self.shared.progress.lock().may_be_fed();
         if self.waits {
             self.receiver.welcome(now, Want::Later);
         } else {
@@ -296,7 +296,7 @@ impl Shared {
         if self.progress.holding() != Some(of) {
             tracing::info!("this replica has all that its primary has");
         }
-        self.progress.is_full_copy(of);
+        self.progress.lock().is_full_copy(of);
         self.forget_unsure();
     }
 }
