@@ -348,7 +348,7 @@ fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
         // Something of an earlier stay is still at the target.
         write(&target, b"{a}1", b"old", None, at_ms(0));
         target.clear_slots(&moving);
-        let mut feed = Feed::of_slots(&source, moving.clone(), target.origin());
+        let mut feed = Feed::of_slots(&source, moving.clone());
         let mut intake = Intake::of_slots(moving.clone());
         for _ in 0..random.random_range(5..40) {
             ms += 1;
@@ -366,6 +366,23 @@ fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
         assert!(seen.at(Slot::of(b"{a}"), origin(1, 0)) > Time::ZERO);
         assert_eq!(seen.at(Slot::of(b"x"), origin(1, 0)), Time::ZERO);
     }
+}
+
+#[test]
+fn a_slot_that_comes_back_brings_what_was_stamped_where_it_comes_to() {
+    let first = Store::new(&StoreOptions { origin: origin(1, 1), ..options(1, 100) });
+    let second = Store::new(&StoreOptions { origin: origin(1, 2), ..options(1, 100) });
+    let slots: SlotSet = [Slot::of(b"{a}")].into_iter().collect();
+    write(&first, b"{a}1", b"v", None, at_ms(1));
+    let bring = |from: &Store, to: &Store, ms| {
+        to.clear_slots(&slots);
+        let mut feed = Feed::of_slots(from, slots.clone());
+        pump(&mut feed, from, to, &mut Intake::of_slots(slots.clone()), at_ms(ms), usize::MAX);
+        from.clear_slots(&slots);
+    };
+    bring(&first, &second, 2);
+    bring(&second, &first, 3);
+    assert_eq!(held(&first, b"{a}1").map(|(stamp, ..)| stamp.origin), Some(origin(1, 1)));
 }
 
 /// How many keys of these slots a store has.

@@ -40,7 +40,7 @@ use std::{
     sync::Arc,
 };
 
-use clock::{Now, Origin, RegionId, Stamp, Time};
+use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 
 use super::{
     Store,
@@ -323,8 +323,9 @@ impl Feed {
     }
 
     /// Sends these slots whole and then what happens to them, whoever stamps it: for a consumer that they move to, which
-    /// has nothing of them.
-    pub fn of_slots(store: &Store, slots: SlotSet, consumer: Origin) -> Self {
+    /// has nothing of them. That goes for what it stamped itself, too: it dropped that when the slots had left it before.
+    pub fn of_slots(store: &Store, slots: SlotSet) -> Self {
+        let consumer = Origin::new(store.origin().region(), Incarnation::UNBORN);
         let mut feed = Self::new(Scope::Everything, consumer, SeenTable::new(SlotRange::ALL));
         let slots = Arc::new(slots);
         for index in 0..store.stripes() {

@@ -261,7 +261,7 @@ impl<'a> Connection<'a> {
         let own = Scope::Region(store.origin().region());
         let feed = match (&self.target.purpose, want) {
             (_, Want::Later) => return,
-            (Purpose::Move(cargo), _) => Feed::of_slots(store, cargo.slots.clone(), consumer),
+            (Purpose::Move(cargo), _) => Feed::of_slots(store, cargo.slots.clone()),
             (Purpose::Follow, Want::Clone(seen)) => Feed::clone_rest(store, Scope::Everything, consumer, seen),
             (Purpose::Follow, Want::Resume(seen)) => Feed::resume(store, Scope::Everything, consumer, seen),
             (Purpose::Return, Want::Clone(seen) | Want::Resume(seen)) => Feed::resume(store, own, consumer, seen),
