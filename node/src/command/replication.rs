@@ -64,6 +64,12 @@ impl Waiting {
     fn reached(&self) -> usize {
         self.shared.replicated(self.until)
     }
+
+    /// What may be said of it at `now`: nothing once the lease is over, since who takes over may have been chosen already
+    /// among replicas that did not have it then.
+    fn reached_under_lease(&self, server: &Server, now: Duration) -> usize {
+        if server.cluster.as_ref().is_none_or(|cluster| cluster.has_lease(now)) { self.reached() } else { 0 }
+    }
 }
 
 fn parse(args: Args<'_>) -> Result<(usize, Duration), Failure> {
@@ -82,7 +88,8 @@ pub(super) fn wait(call: Context<'_, '_, '_>) -> Done {
     if is_replica(call.server()) {
         return Err(Failure::text("ERR WAIT cannot be used with replica instances."));
     }
-    call.reply.count(waiting.map_or(0, |waiting| waiting.reached()));
+    let (server, now) = (call.server(), call.server().clock.now().monotonic);
+    call.reply.count(waiting.map_or(0, |waiting| waiting.reached_under_lease(server, now)));
     Ok(())
 }
 
