@@ -201,8 +201,8 @@ impl Routing {
             _ if !access.writes => Route::Here,
             Some(Role::Replica) => Route::ReadOnly,
             _ if self.holds && !access.waited => Route::Hold,
-            _ if !access.leased => Route::Down,
             _ if self.holds => Route::TryAgain,
+            _ if !access.leased => Route::Down,
             _ => Route::Here,
         }
     }
@@ -282,8 +282,8 @@ impl Way {
         match self.part {
             // Before anything is said of the lease: a new primary's is on its way.
             Part::Serves if self.held && !access.waited => Route::Hold,
-            Part::Serves if !access.leased => Route::Down,
             Part::Serves if self.held => Route::TryAgain,
+            Part::Serves if !access.leased => Route::Down,
             Part::Serves => Route::Here,
             Part::Follows if access.readonly_session && !access.writes => Route::Here,
             Part::Follows if self.held && !access.waited => Route::Hold,
