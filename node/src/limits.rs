@@ -180,6 +180,12 @@ pub const GOSSIP_WAITING: usize = 1_024;
 /// back. Then it goes on empty: a cache that misses is better than none.
 pub const EMPTY_AFTER: Duration = Duration::from_secs(30);
 
+/// How often a node asks the others for their time.
+pub const CLOCK_ASK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long such an answer may take. Policy: that node is asked again in the next round.
+pub const CLOCK_ASK_MAX: Duration = Duration::from_millis(500);
+
 /// How often the leader compares the members of the Raft group with the map.
 pub const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
 

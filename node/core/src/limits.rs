@@ -81,3 +81,6 @@ pub const GATEWAY_ASIDE: Duration = Duration::from_secs(5);
 /// How long a better gateway must have been there before streams that are well move to it. One that comes and goes drags
 /// none along.
 pub const GATEWAY_SETTLED: Duration = Duration::from_secs(5);
+
+/// For how long the measured offset of another node's clock counts: some rounds of asking.
+pub const CLOCK_OFFSET_FRESH: Duration = Duration::from_secs(5);

@@ -33,10 +33,21 @@ pub(crate) struct ClusterStatus {
     /// Whether it has all that its primary had when it began to follow; of a primary, whether it stamps writes.
     synced: bool,
     replicas: Vec<ReplicaStatus>,
+    /// Its clock disagrees with most of the region, so it takes no writes.
+    clock_outvoted: bool,
+    /// The clocks of other nodes minus this one's.
+    clock_offsets: Vec<ClockOffset>,
     /// Nodes that do not answer this one.
     suspected: Vec<String>,
     /// Gateways that are attached to this node.
     gateways: Vec<GatewayStatus>,
+}
+
+/// What is known of another node's clock.
+#[derive(Clone, Debug, Serialize)]
+struct ClockOffset {
+    node: String,
+    seconds: f64,
 }
 
 /// What a primary says of a replica.
@@ -71,6 +82,8 @@ impl ClusterStatus {
             lease_seconds: cluster.lease_left(now.monotonic).as_secs_f64(),
             synced: cluster.replication().is_some_and(|shared| shared.progress.holding().is_some()),
             replicas: replicas(cluster, now),
+            clock_outvoted: cluster.is_outvoted(),
+            clock_offsets: clock_offsets(cluster),
             suspected: suspected.map(|id| id.to_string()).collect(),
             gateways: cluster.gateways().map(|gateways| gateways.status()).unwrap_or_default(),
         })
@@ -86,11 +99,17 @@ impl ClusterStatus {
         gauge!(names::CLUSTER_LEASE_SECONDS).set(self.lease_seconds);
         gauge!(names::CLUSTER_SUSPECTED).set(self.suspected.len() as f64);
         gauge!(names::CLUSTER_GATEWAYS).set(self.gateways.len() as f64);
+        gauge!(names::CLUSTER_CLOCK_OUTVOTED).set(is(self.clock_outvoted));
         for replica in &self.replicas {
             gauge!(names::REPLICA_UP, "replica" => replica.node.clone()).set(is(replica.online));
             gauge!(names::REPLICA_LAG_SECONDS, "replica" => replica.node.clone()).set(replica.lag_seconds);
         }
     }
+}
+
+fn clock_offsets(cluster: &Cluster) -> Vec<ClockOffset> {
+    let offset = |(node, seconds): (node_core::cluster::NodeId, f64)| ClockOffset { node: node.to_string(), seconds };
+    cluster.clock_offsets().into_iter().map(offset).collect()
 }
 
 fn replicas(cluster: &Cluster, now: Now) -> Vec<ReplicaStatus> {

@@ -27,6 +27,7 @@ pub(crate) mod names {
     /// By `direction`: `in` from clients, `out` to them.
     pub(crate) const CLIENT_BYTES_TOTAL: &str = "meridian_client_bytes_total";
     pub(crate) const CLOCK_ANCHOR_OFFSET_SECONDS: &str = "meridian_clock_anchor_offset_seconds";
+    pub(crate) const CLUSTER_CLOCK_OUTVOTED: &str = "meridian_cluster_clock_outvoted";
     pub(crate) const CLUSTER_EPOCH: &str = "meridian_cluster_epoch";
     /// At a node.
     pub(crate) const CLUSTER_GATEWAYS: &str = "meridian_cluster_gateways";
@@ -144,6 +145,10 @@ fn describe() {
     describe_counter!(
         names::BUS_REFUSED_TOTAL,
         "connections of other nodes that were turned away or ended for what they sent"
+    );
+    describe_gauge!(
+        names::CLUSTER_CLOCK_OUTVOTED,
+        "1 while this node takes no writes since its clock disagrees with most of its region"
     );
     describe_gauge!(names::CLUSTER_EPOCH, "how often the cluster's map has changed, as this node knows it");
     describe_gauge!(names::CLUSTER_GATEWAYS, "gateways of the region that are attached to this node");

@@ -2,6 +2,7 @@
 //!
 //! Everything is a call with one answer. A node that cannot answer because another must says which; who asked goes there.
 
+use clock::Time;
 use node_core::cluster::{Answer, ClusterMap, Epoch, Founder, MapCommand, NodeId, Offer, Refused, Report, Standing};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub(crate) enum Request {
     },
     /// Of a mover to its target: these slots are yours.
     Give(Offer),
+    /// Of a node: what time is it?
+    Time,
     /// Of an operator: who are you?
     Introduce,
     /// Of an operator: what does the map look like to you?
@@ -52,6 +55,13 @@ pub(crate) enum Response {
     Attached(Option<Box<ClusterMap>>),
     /// What has become of slots that were given.
     Given(Answer),
+    /// The time of the node, when the request came and when the answer left.
+    Time {
+        /// When it came.
+        received: Time,
+        /// When it left.
+        answered: Time,
+    },
     /// Who the node is.
     Introduction(Introduction),
     /// The map, as the node has it.

@@ -5,6 +5,7 @@
 //! raft         the map's replicated log: openraft over redb
 //! gossip       who answers, and who does not
 //! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, gives and takes slots
+//! clocks       whether this node's clock is the one that is wrong
 //! government   the leader's loop: reports in, answers and commands out
 //! replication  feeds to replicas and from the primary
 //! gateways     the gateways of the region, and the way through them to other regions
@@ -12,6 +13,7 @@
 //! What commands need of all this is in [`Cluster`], which is read without a lock.
 
 pub(crate) mod bus;
+pub(crate) mod clocks;
 pub(crate) mod control;
 pub(crate) mod gateways;
 mod gossip;
@@ -77,6 +79,10 @@ pub(crate) struct Cluster {
     lease_until: AtomicU64,
     /// Whether as many replicas follow this primary as `min-replicas-to-write` asks for.
     enough_replicas: AtomicBool,
+    /// Whether this node's clock disagrees with most of the region.
+    outvoted: AtomicBool,
+    /// The clocks of the others minus this one's, in seconds.
+    clock_offsets: Mutex<Vec<(NodeId, f64)>>,
     observations: observed::Observations,
     /// What runs, once it does.
     running: OnceLock<Running>,
@@ -132,6 +138,8 @@ impl Cluster {
             rerouted: Notify::new(),
             lease_until: AtomicU64::new(0),
             enough_replicas: AtomicBool::new(true),
+            outvoted: AtomicBool::new(false),
+            clock_offsets: Mutex::default(),
             observations: observed::Observations::default(),
             running: OnceLock::new(),
             messages: Default::default(),
@@ -262,6 +270,23 @@ impl Cluster {
     /// Notes whether as many replicas follow as `min-replicas-to-write` asks for.
     pub(crate) fn set_enough_replicas(&self, enough: bool) {
         self.enough_replicas.store(enough, Relaxed);
+    }
+
+    /// Whether this node's clock disagrees with most of the region, so that it must take no writes.
+    #[inline]
+    pub(crate) fn is_outvoted(&self) -> bool {
+        self.outvoted.load(Relaxed)
+    }
+
+    /// The clocks of the others minus this one's, in seconds, as far as they are known.
+    pub(crate) fn clock_offsets(&self) -> Vec<(NodeId, f64)> {
+        self.clock_offsets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the comparison of clocks came to.
+    pub(crate) fn set_clocks(&self, is_outvoted: bool, offsets: Vec<(NodeId, f64)>) {
+        *self.clock_offsets.lock().unwrap_or_else(PoisonError::into_inner) = offsets;
+        self.outvoted.store(is_outvoted, Relaxed);
     }
 
     /// What this node sees of another, or of itself.

@@ -199,6 +199,8 @@ impl Assembly {
         tasks.spawn(async move { following.follow(&until_following).await });
         let (moving, until_moving) = (steward.clone(), until());
         let (settling, until_settling) = (steward.clone(), until());
+        let (comparing, until_comparing) = (steward.clone(), until());
+        tasks.spawn(async move { comparing.compare_clocks(&until_comparing).await });
         let (taking_over, until_taking_over) = (steward, until());
         tasks.spawn(async move { moving.move_slots(&until_moving).await });
         tasks.spawn(async move { settling.settle_moves(&until_settling).await });

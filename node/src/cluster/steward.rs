@@ -417,6 +417,10 @@ impl Steward {
             Request::Attach(attach) => self.parts.gateways.attach(attach, &self.map()),
             Request::Prepared { at } => done(self.await_prepared(at).await),
             Request::Give(offer) => Response::Given(self.take_slots(&offer)),
+            Request::Time => {
+                let received = self.parts.server.clock.now().wall;
+                Response::Time { received, answered: self.parts.server.clock.now().wall }
+            }
             Request::Introduce => Response::Introduction(self.introduce()),
             Request::Map => Response::Map(Box::new(ClusterMap::clone(&self.map()))),
             Request::Change(command) => self.change(command).await,

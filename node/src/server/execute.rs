@@ -17,6 +17,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
+    cluster::clocks,
     command::{self, Context, Failure, Waiting},
     pause::Paused,
     slowlog,
@@ -195,6 +196,9 @@ impl Worker {
         }
         if writes && turn.routed.as_ref().is_some_and(Routed::lacks_replicas) {
             return Admitted::No(Failure::text("NOREPLICAS Not enough good replicas to write."));
+        }
+        if writes && turn.routed.as_ref().is_some_and(Routed::is_outvoted) {
+            return Admitted::No(Failure::from(clocks::outvoted(self.server.config.clock.max_drift)));
         }
         if session.transaction.is_some() && transaction::is_open(session) {
             if command.is(Flags::NO_MULTI) {

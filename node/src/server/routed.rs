@@ -111,6 +111,12 @@ impl<'w> Routed<'w> {
         !self.cluster.has_enough_replicas() && self.routing.role() == Some(Role::Primary)
     }
 
+    /// Whether this is a primary whose clock disagrees with most of the region.
+    #[inline]
+    pub(super) fn is_outvoted(&self) -> bool {
+        self.cluster.is_outvoted() && self.routing.role() == Some(Role::Primary)
+    }
+
     fn access(&self, session: &Session, writes: bool) -> Access {
         let state = &session.cluster;
         Access {

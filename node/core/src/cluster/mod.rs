@@ -36,6 +36,7 @@
 //! through the map, does the leader act.
 
 mod assignment;
+mod clocks;
 mod command;
 mod custody;
 pub mod gateways;
@@ -51,6 +52,7 @@ mod tenure;
 mod voters;
 
 pub use assignment::{Assignment, Cargo, Life, Start, foreign, leaving};
+pub use clocks::Clocks;
 pub use command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused};
 pub use custody::{Answer, Custody, Keeping, MayNotGive, Offer};
 pub use governor::{Governor, GovernorOptions, Held, Moment, Report, Standing};
