@@ -55,7 +55,9 @@ fn moving(map: ClusterMap) -> ClusterMap {
 /// They have moved.
 fn moved(map: ClusterMap) -> ClusterMap {
     let since = map.epoch();
-    after(map, MapCommand::Moved { slots: slots(0..100), from: ShardId(0), to: ShardId(1), since })
+    let map = after(map, MapCommand::Prepare { slots: slots(0..100), from: ShardId(0), to: ShardId(1), since });
+    let prepared = map.epoch();
+    after(map, MapCommand::Moved { prepared })
 }
 
 fn of(map: &ClusterMap, number: u8, run: u64) -> Assignment {
