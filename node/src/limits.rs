@@ -237,3 +237,6 @@ pub const SEEDS_AFTER: Duration = Duration::from_secs(1);
 ///
 /// Policy: one more is closed; its gateway tries again.
 pub(crate) const STREAMS_IN_MAX: usize = 1_024;
+
+/// How often a client that waits for other regions is looked after: a part of a heartbeat.
+pub(crate) const REGION_RECHECK: Duration = Duration::from_millis(10);

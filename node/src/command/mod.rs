@@ -14,6 +14,7 @@ mod region;
 mod replication;
 mod server;
 mod slowlog;
+mod waiting;
 mod words;
 
 use std::{borrow::Cow, sync::atomic::Ordering::Relaxed};
@@ -25,7 +26,7 @@ use node_core::{
     resp::{Args, Reply},
 };
 
-pub(crate) use self::replication::Waiting;
+pub(crate) use self::waiting::Waiting;
 use crate::{
     server::{Server, session::Session, worker::Worker},
     transaction,
@@ -200,7 +201,10 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         | C::Readwrite => cluster::execute(id, call),
         C::RegionStatus => region::status(call),
         C::RegionLag => region::lag(call),
-        C::RegionAwait | C::RegionConflicts | C::RegionToken | C::RegionWait => region::unavailable(call),
+        C::RegionWait => region::wait(call),
+        C::RegionToken => region::token(call),
+        C::RegionAwait => region::await_token(call),
+        C::RegionConflicts => region::unavailable(call),
         C::CommandTable
         | C::CommandCount
         | C::CommandDocs

@@ -1,9 +1,18 @@
 //! REGION: the other regions, from where a client stands. The same data as `/status`.
 //!
-//! STATUS and LAG look at every stripe, so they do not run inside a transaction, which may hold them. WAIT, TOKEN, AWAIT
-//! and CONFLICTS are not there yet and say so.
+//! STATUS, LAG and TOKEN look at every stripe, so they do not run inside a transaction, which may hold them. In a transaction
+//! WAIT and AWAIT wait for nobody. CONFLICTS is not there yet and says so.
+//!
+//! In a cluster all of it is about the node that is asked, and its slots: WAIT about what this node has stamped, a token as well,
+//! and AWAIT about what has arrived here. A client that has written to several nodes joins their tokens by commas, and waits
+//! at each node that it is about to read from.
 
-use super::{Context, Done, Failure, words::utf8};
+use super::{
+    Context, Done, Failure,
+    replication::is_replica,
+    waiting::{self, Token},
+    words::utf8,
+};
 use crate::admin::Status;
 
 /// `REGION STATUS`: the text of `/status`.
@@ -31,6 +40,40 @@ pub(super) fn lag(call: Context<'_, '_, '_>) -> Done {
         call.reply.double(link.lag_seconds);
     }
     Ok(())
+}
+
+/// `REGION WAIT numregions timeout`, once there is nothing more to wait for: how many other regions have all that this node
+/// has written.
+pub(super) fn wait(call: Context<'_, '_, '_>) -> Done {
+    waiting::count_and_timeout(call.args, 2)?;
+    let waiting = call.session.waiting.take();
+    refuse_replica(&call)?;
+    call.reply.count(waiting.map_or(0, |waiting| waiting.reached(call.worker.server.as_ref())));
+    Ok(())
+}
+
+/// `REGION TOKEN`: what stands for all that this node has written.
+pub(super) fn token(call: Context<'_, '_, '_>) -> Done {
+    refuse_replica(&call)?;
+    let store = &call.server().store;
+    let token = Token::new(store.origin(), store.last_stamp());
+    call.reply.text(&token.to_string());
+    Ok(())
+}
+
+/// `REGION AWAIT token timeout`, once there is nothing more to wait for: 1 if what the token stands for has arrived here, as
+/// far as it is of this node's slots, else 0.
+pub(super) fn await_token(call: Context<'_, '_, '_>) -> Done {
+    waiting::token_and_timeout(call.args)?;
+    let waiting = call.session.waiting.take();
+    refuse_replica(&call)?;
+    call.reply.count(waiting.map_or(0, |waiting| waiting.reached(call.worker.server.as_ref())));
+    Ok(())
+}
+
+/// A replica stamps nothing, and does not know of other regions.
+fn refuse_replica(call: &Context<'_, '_, '_>) -> Result<(), Failure> {
+    if is_replica(call.server()) { Err(Failure::text("ERR ask the primary: this node is a replica")) } else { Ok(()) }
 }
 
 /// What is not there yet.

@@ -7,93 +7,30 @@
 //! WAIT is for what this node has stamped until now, by whomever it was asked to: no less than what Redis promises, which
 //! is the client's own last write.
 
-use std::{sync::Arc, time::Duration};
+use node_core::cluster::{NodeId, Role};
 
-use clock::Time;
-use node_core::{
-    cluster::{NodeId, Role},
-    number,
-    resp::Args,
-};
-use tokio::time::timeout;
-
-use super::{Context, Done, Failure};
+use super::{Context, Done, Failure, waiting};
 use crate::{
-    cluster::{Cluster, Follower, Shared},
+    cluster::{Cluster, Follower},
     server::Server,
 };
 
-/// A client that waits for replicas.
-#[derive(Clone, Debug)]
-pub(crate) struct Waiting {
-    shared: Arc<Shared>,
-    count: usize,
-    until: Time,
-    /// In monotonic time; none is for ever.
-    deadline: Option<Duration>,
-}
-
-impl Waiting {
-    /// What a client begins to wait for that asks for it at `now`; `None` if there is nothing to wait for, or the arguments
-    /// are not what they should be.
-    pub(crate) fn begin(server: &Server, args: Args<'_>, now: Duration) -> Option<Self> {
-        let shared = server.cluster.as_ref()?.replication()?;
-        let (count, timeout) = parse(args).ok()?;
-        let deadline = (!timeout.is_zero()).then(|| now + timeout);
-        Some(Self { count, until: server.store.last_stamp(), deadline, shared })
-    }
-
-    /// Whether there is nothing more to wait for at `now`; a primary that is one no more waits for nobody.
-    pub(crate) fn is_over(&self, now: Duration) -> bool {
-        let is_late = self.deadline.is_some_and(|deadline| now >= deadline);
-        is_late || self.reached() >= self.count || self.shared.progress.serving().is_none()
-    }
-
-    /// Waits until that may have changed.
-    pub(crate) async fn until_over(&self, now: Duration) {
-        let changed = self.shared.followers.changed();
-        if self.is_over(now) {
-            return;
-        }
-        match self.deadline {
-            Some(deadline) => _ = timeout(deadline.saturating_sub(now), changed).await,
-            None => changed.await,
-        }
-    }
-
-    fn reached(&self) -> usize {
-        self.shared.replicated(self.until)
-    }
-
-    /// What may be said of it at `now`: nothing once the lease is over, since who takes over may have been chosen already
-    /// among replicas that did not have it then.
-    fn reached_under_lease(&self, server: &Server, now: Duration) -> usize {
-        if server.cluster.as_ref().is_none_or(|cluster| cluster.has_lease(now)) { self.reached() } else { 0 }
-    }
-}
-
-fn parse(args: Args<'_>) -> Result<(usize, Duration), Failure> {
-    let count = number::parse_i64(&args[1]).ok_or(Failure::NOT_AN_INTEGER)?;
-    let timeout = number::parse_i64(&args[2]);
-    let timeout = timeout.ok_or(Failure::text("ERR timeout is not an integer or out of range"))?;
-    let timeout = u64::try_from(timeout).map_err(|_| Failure::text("ERR timeout is negative"))?;
-    // Fewer than none is none.
-    Ok((usize::try_from(count).unwrap_or(0), Duration::from_millis(timeout)))
-}
-
 /// `WAIT numreplicas timeout`, once there is nothing more to wait for. In a transaction it waits for nobody, as in Redis.
 pub(super) fn wait(call: Context<'_, '_, '_>) -> Done {
-    parse(call.args)?;
+    waiting::count_and_timeout(call.args, 1)?;
     let waiting = call.session.waiting.take();
     if is_replica(call.server()) {
         return Err(Failure::text("ERR WAIT cannot be used with replica instances."));
     }
     let (server, now) = (call.server(), call.server().clock.now().monotonic);
-    call.reply.count(waiting.map_or(0, |waiting| waiting.reached_under_lease(server, now)));
+    // Nothing is said once the lease is over: who takes over may have been chosen already among replicas that did not have it
+    // then.
+    let is_leased = server.cluster.as_ref().is_none_or(|cluster| cluster.has_lease(now));
+    call.reply.count(waiting.filter(|_| is_leased).map_or(0, |waiting| waiting.reached(server)));
     Ok(())
 }
 
-fn is_replica(server: &Server) -> bool {
+pub(super) fn is_replica(server: &Server) -> bool {
     server.cluster.as_ref().is_some_and(|cluster| cluster.map().role(cluster.me) == Some(Role::Replica))
 }
 

@@ -209,7 +209,7 @@ impl Connection {
 /// Waits until what stands against the next request may be over.
 async fn until_executable(worker: &Worker, session: &Session) {
     match &session.waiting {
-        Some(waiting) => waiting.until_over(worker.server.clock.now().monotonic).await,
+        Some(waiting) => waiting.until_over(&worker.server, worker.server.clock.now().monotonic).await,
         None => worker.server.until_writable().await,
     }
 }

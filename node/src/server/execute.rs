@@ -209,7 +209,7 @@ impl Worker {
                 return Admitted::Yes;
             }
         }
-        if writes && !turn.covered || command.id == CommandId::Wait && self.must_wait(session, args) {
+        if writes && !turn.covered || Waiting::is_for(command) && self.must_wait(session, command, args) {
             return Admitted::Later;
         }
         match self.server.pause.who() {
@@ -221,15 +221,15 @@ impl Worker {
         }
     }
 
-    /// Whether there is something to wait for that WAIT asks for.
+    /// Whether there is something to wait for that WAIT, or what is like it, asks for.
     #[cold]
-    fn must_wait(&self, session: &mut Session, args: Args<'_>) -> bool {
+    fn must_wait(&self, session: &mut Session, command: &Command, args: Args<'_>) -> bool {
         // The turn may have begun long before the writes that this is about.
         let now = self.server.clock.now().monotonic;
         if session.waiting.is_none() {
-            session.waiting = Waiting::begin(&self.server, args, now);
+            session.waiting = Waiting::begin(&self.server, command, args, now);
         }
-        session.waiting.as_ref().is_some_and(|waiting| !waiting.is_over(now))
+        session.waiting.as_ref().is_some_and(|waiting| !waiting.is_over(&self.server, now))
     }
 
     /// What follows a refusal, whose reply begins at `start`.

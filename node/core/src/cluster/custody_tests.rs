@@ -88,7 +88,14 @@ impl Region {
 
     fn promotes(&mut self, shard: u16, to: u8, former: u8) {
         let former = (node(former), Run(1));
-        self.apply(&MapCommand::Promote { shard: ShardId(shard), node: node(to), run: Run(1), former, has_all: false, at: Time::ZERO });
+        self.apply(&MapCommand::Promote {
+            shard: ShardId(shard),
+            node: node(to),
+            run: Run(1),
+            former,
+            has_all: false,
+            at: Time::ZERO,
+        });
     }
 
     fn keeping(&self) -> (Keeping, Keeping) {

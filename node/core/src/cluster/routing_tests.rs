@@ -278,7 +278,8 @@ fn what_is_in_doubt_is_served_by_nobody_new() {
     map.apply(&MapCommand::Move { slots: range(100, 200), to: ShardId(1) }).unwrap();
     prepare(&mut map, range(100, 200));
     let former = (id(0, 0), Run(1));
-    let promote = MapCommand::Promote { shard: ShardId(0), node: id(0, 1), run: Run(1), former, has_all: false, at: Time::ZERO };
+    let promote =
+        MapCommand::Promote { shard: ShardId(0), node: id(0, 1), run: Run(1), former, has_all: false, at: Time::ZERO };
     map.apply(&promote).unwrap();
     let routing = Routing::new(&map, id(0, 1));
     assert_eq!([routing.route(slot(100), WRITE), routing.route(slot(99), WRITE)], [Route::Hold, Route::Here]);

@@ -221,6 +221,17 @@ impl Matrix {
         frontier.unwrap_or(Time::ZERO)
     }
 
+    /// How many other regions have seen `origin` up to `time`, as far as is known here, in all of the slots `owned` (all, if none
+    /// are named).
+    pub fn regions_past(&self, origin: Origin, time: Time, owned: Option<&SlotSet>) -> usize {
+        let has_seen = |(region, speakers): &(&RegionId, &BTreeMap<Origin, Speaker>)| {
+            **region != self.own
+                && self.is_spoken_for(**region, owned)
+                && speakers.values().all(|speaker| speaker.seen.at(origin) >= time)
+        };
+        self.regions.iter().filter(has_seen).count()
+    }
+
     /// Whether somebody speaks for each of these slots (all, if none are named) of a region.
     pub fn is_spoken_for(&self, region: RegionId, slots: Option<&SlotSet>) -> bool {
         let mut left = slots.cloned().unwrap_or_else(SlotSet::all);
