@@ -57,8 +57,9 @@ fn child_that_cannot_start_is_quoted_and_ends_the_lab() {
     let dir = tempfile::tempdir().unwrap();
     let dir_flag = format!("--dir={}", dir.path().display());
     // A file is opened only by the node, so that the lab itself has nothing to refuse.
+    let layout = ["--json", "--primaries=1", "--replicas=0", &dir_flag];
     let Output { status, stdout, stderr } =
-        lab(&["--json", &dir_flag, "--node-set=us-east:auth.requirepass_file=/there/is/no/such/file"]);
+        lab(&[&layout[..], &["--node-set=us-east:auth.requirepass_file=/there/is/no/such/file"]].concat());
     let said = String::from_utf8_lossy(&stderr);
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(stdout.is_empty(), "a lab that is not ready says that it is");

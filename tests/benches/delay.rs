@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Result;
-use meridian_tests::{Lab, Region};
+use meridian_tests::{Lab, Region, of_one_node};
 
 /// Writes per second and link, unless said otherwise.
 const RATE: u32 = 1_000;
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let mut numbers = env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let rate: u32 = numbers.next().unwrap_or(RATE);
     let seconds: u32 = numbers.next().unwrap_or(SECONDS);
-    let lab = Lab::start(&[])?;
+    let lab = Lab::start(&of_one_node(&[]))?;
     lab.until_settled("before")?;
     println!("readable elsewhere, ms after the one-way delay, at {rate} writes/s for {seconds} s per link");
     println!("{:<24} {:>8} {:>8} {:>8} {:>8}", "link", "one way", "p50", "p99", "max");

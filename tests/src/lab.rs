@@ -42,6 +42,11 @@ pub fn with_lab(arguments: &[&str], test: impl FnOnce(&mut Lab) -> Result<()>) {
     }
 }
 
+/// The arguments of a lab whose regions are of one node each, with its gateway inside, and these besides.
+pub fn of_one_node<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    [&["--primaries=1", "--replicas=0", "--gateways=embedded"], arguments].concat()
+}
+
 /// The line of `meridian lab --json`.
 #[derive(Deserialize)]
 struct Description {

@@ -35,7 +35,7 @@ pub use binary::meridian;
 pub use client::{Client, Failure, check_redirections_alone};
 pub use entries::{Entry, delete, entries, set, until_same_entries};
 pub use http::read_json;
-pub use lab::{Lab, with_lab};
+pub use lab::{Lab, of_one_node, with_lab};
 pub use load::{Load, Promise, Written};
 pub use members::{Member, key_of, members, until_feeds, until_follows, until_members};
 pub use node::{LinkIn, LinkOut, Links, Node, Status};

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use meridian_tests::{Entry, Lab, Links, Region, Seed, note, until, until_same_entries, with_lab};
+use meridian_tests::{Entry, Lab, Links, Region, Seed, note, of_one_node, until, until_same_entries, with_lab};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -35,7 +35,7 @@ const PHASES: usize = 3;
 
 #[test]
 fn regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
-    with_lab(&[], |lab| {
+    with_lab(&of_one_node(&[]), |lab| {
         let mut writers = Writers::new(lab)?;
         let unlucky = writers.unlucky;
         note(&format!("{} is cut off", lab.regions[unlucky].name));
@@ -56,7 +56,7 @@ fn regions_that_write_the_same_keys_through_a_cut_end_up_the_same() {
 
 #[test]
 fn regions_end_up_the_same_when_one_loses_its_memory_while_all_write() {
-    with_lab(&[], |lab| {
+    with_lab(&of_one_node(&[]), |lab| {
         let mut writers = Writers::new(lab)?;
         let unlucky = writers.unlucky;
         note(&format!("{} is killed and started empty", lab.regions[unlucky].name));

@@ -1,7 +1,7 @@
 //! A region that is cut off goes on, and finds together with the others when the cut is healed.
 
 use anyhow::{Result, ensure};
-use meridian_tests::{Lab, Region, delete, set, until, until_same_entries, with_lab};
+use meridian_tests::{Lab, Region, delete, of_one_node, set, until, until_same_entries, with_lab};
 
 /// Keys that are there before the cut.
 const BEFORE: usize = 200;
@@ -10,7 +10,7 @@ const CONTESTED: usize = 200;
 
 #[test]
 fn both_sides_of_a_cut_go_on_and_find_together() {
-    with_lab(&[], |lab| {
+    with_lab(&of_one_node(&[]), |lab| {
         let lab: &Lab = lab;
         let [us, eu, ap] = ["us-east", "eu-west", "ap-south"].map(|name| lab.region(name));
         let before: Vec<_> = (0..BEFORE).map(|index| format!("before:{index}")).collect();
@@ -57,7 +57,7 @@ fn both_sides_of_a_cut_go_on_and_find_together() {
 
 #[test]
 fn cut_of_one_way_stops_that_way_alone() {
-    with_lab(&["--regions=a,b", "--wan=none"], |lab| {
+    with_lab(&of_one_node(&["--regions=a,b", "--wan=none"]), |lab| {
         let [a, b] = ["a", "b"].map(|name| lab.region(name));
         lab.wan.change("a", "b", &serde_json::json!({ "state": "reset" }))?;
         until("the link is seen to be down", || {
@@ -74,7 +74,7 @@ fn cut_of_one_way_stops_that_way_alone() {
 
 #[test]
 fn clock_that_is_ahead_holds_its_own_links_and_no_other() {
-    with_lab(&["--wan=none", "--node-set=us-east:clock.offset=0s"], |lab| {
+    with_lab(&of_one_node(&["--wan=none", "--node-set=us-east:clock.offset=0s"]), |lab| {
         // All clocks agree at first, or the lab would not come up; then one region comes back with a wrong one.
         let config = lab.dir.path().join("us-east.toml");
         let text = std::fs::read_to_string(&config)?;

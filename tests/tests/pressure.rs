@@ -1,7 +1,7 @@
 //! Too much of something: data for one region's memory, writes for a link's bandwidth.
 
 use anyhow::{Result, ensure};
-use meridian_tests::{Lab, Region, entries, note, set, until, with_lab};
+use meridian_tests::{Lab, Region, entries, note, of_one_node, set, until, with_lab};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -10,7 +10,7 @@ fn region_that_evicts_takes_nothing_from_the_others() {
     const KEYS: usize = 4_000;
     const VALUE: usize = 1_000;
     let small = ["--node-set=b:memory.maxmemory=2mb", "--node-set=b:memory.maxmemory_policy=allkeys-lru"];
-    with_lab(&[&["--regions=a,b", "--wan=none"], &small[..]].concat(), |lab| {
+    with_lab(&of_one_node(&[&["--regions=a,b", "--wan=none"], &small[..]].concat()), |lab| {
         let lab: &Lab = lab;
         let [a, b] = ["a", "b"].map(|name| lab.region(name));
         let keys: Vec<_> = (0..KEYS).map(|index| format!("key:{index}")).collect();
@@ -38,7 +38,7 @@ fn burst_onto_one_key_crosses_a_slow_link_as_few_records() {
     const WRITES: usize = 2_000;
     const VALUE: usize = 10_000;
     // All of it would keep the link busy for 40 seconds. What is on its way is bounded, and what waits is overtaken.
-    with_lab(&["--regions=a,b", "--wan=none", "--node-set=gateway.window=128KiB"], |lab| {
+    with_lab(&of_one_node(&["--regions=a,b", "--wan=none", "--node-set=gateway.window=128KiB"]), |lab| {
         let lab: &Lab = lab;
         let [a, b] = ["a", "b"].map(|name| lab.region(name));
         lab.wan.change("a", "b", &serde_json::json!({ "rate_mbit": 4 }))?;
@@ -59,7 +59,7 @@ fn burst_onto_one_key_crosses_a_slow_link_as_few_records() {
 fn link_that_is_reset_over_and_over_loses_nothing() {
     const KEYS: usize = 2_000;
     const RESETS: usize = 10;
-    with_lab(&["--regions=a,b"], |lab| {
+    with_lab(&of_one_node(&["--regions=a,b"]), |lab| {
         let lab: &Lab = lab;
         let [a, b] = ["a", "b"].map(|name| lab.region(name));
         for round in 0..RESETS {

@@ -3,11 +3,11 @@
 use std::{fs, net::TcpStream};
 
 use anyhow::{Result, ensure};
-use meridian_tests::{Lab, is_running, kill, terminate, until, until_gone};
+use meridian_tests::{Lab, is_running, kill, of_one_node, terminate, until, until_gone};
 
 #[test]
 fn lab_that_is_terminated_leaves_no_process_and_no_listener() -> Result<()> {
-    let mut lab = Lab::start(&["--wan=none"])?;
+    let mut lab = Lab::start(&of_one_node(&["--wan=none"]))?;
     let pids = all(&lab);
     ensure!(pids.iter().all(|&pid| is_running(pid)), "a process of the lab does not run");
     terminate(lab.process.pid())?;
@@ -23,7 +23,7 @@ fn lab_that_is_terminated_leaves_no_process_and_no_listener() -> Result<()> {
 
 #[test]
 fn lab_that_is_killed_leaves_no_process() -> Result<()> {
-    let mut lab = Lab::start(&["--wan=none"])?;
+    let mut lab = Lab::start(&of_one_node(&["--wan=none"]))?;
     let pids = all(&lab);
     lab.process.child().kill()?;
     lab.process.until_ended()?;
@@ -32,7 +32,7 @@ fn lab_that_is_killed_leaves_no_process() -> Result<()> {
 
 #[test]
 fn node_that_dies_is_reported_and_the_others_go_on() -> Result<()> {
-    let mut lab = Lab::start(&["--regions=a,b,c", "--wan=none"])?;
+    let mut lab = Lab::start(&of_one_node(&["--regions=a,b,c", "--wan=none"]))?;
     kill(lab.regions[1].pid)?;
     let log = lab.dir.path().join("lab.log");
     until("the lab reports it", || Ok(fs::read_to_string(&log)?.contains("b (pid").then_some(())))?;
@@ -48,7 +48,10 @@ fn node_that_dies_is_reported_and_the_others_go_on() -> Result<()> {
 
 #[test]
 fn labs_beside_one_another_take_ports_of_their_own() -> Result<()> {
-    let labs = [Lab::start(&["--regions=a,b", "--wan=none"])?, Lab::start(&["--regions=a,b", "--wan=none"])?];
+    let labs = [
+        Lab::start(&of_one_node(&["--regions=a,b", "--wan=none"]))?,
+        Lab::start(&of_one_node(&["--regions=a,b", "--wan=none"]))?,
+    ];
     let [first, second] = labs.each_ref().map(|lab| lab.region("a"));
     ensure!(first.addr != second.addr, "two labs at {}", first.addr);
     first.run::<()>(&["SET", "key", "first"])?;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use meridian_tests::{Lab, Leashed, note, read_json, until, with_lab};
+use meridian_tests::{Lab, Leashed, note, of_one_node, read_json, until, with_lab};
 use serde_json::Value;
 
 /// By how much the rules are faster than those that are shipped.
@@ -35,7 +35,7 @@ fn alerts_fire_when_a_link_is_cut_and_resolve_when_it_is_healed() {
         }
         Err(error) => panic!("cannot run prometheus: {error}"),
     }
-    with_lab(&["--regions=us-east,eu-west"], |lab| {
+    with_lab(&of_one_node(&["--regions=us-east,eu-west"]), |lab| {
         let lab: &Lab = lab;
         let prometheus = Prometheus::start(lab)?;
         for (from, _) in lab.pairs() {

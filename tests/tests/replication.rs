@@ -6,14 +6,14 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use meridian_tests::{Lab, Region, note, until, with_lab};
+use meridian_tests::{Lab, Region, note, of_one_node, until, with_lab};
 
 /// How often the delay of each link is measured.
 const SAMPLES: usize = 20;
 
 #[test]
 fn write_is_read_in_every_other_region() {
-    with_lab(&[], |lab| {
+    with_lab(&of_one_node(&[]), |lab| {
         for (from, to) in lab.pairs() {
             let key = format!("{}:{}", from.name, to.name);
             from.run::<()>(&["SET", &key, "hello"])?;
@@ -34,7 +34,7 @@ fn write_is_read_in_every_other_region() {
 
 #[test]
 fn flush_is_final_everywhere_for_what_it_saw() {
-    with_lab(&["--wan=none"], |lab| {
+    with_lab(&of_one_node(&["--wan=none"]), |lab| {
         let [us, eu, ap] = ["us-east", "eu-west", "ap-south"].map(|name| lab.region(name));
         for index in 0..100 {
             us.run::<()>(&["SET", &format!("old:{index}"), "x"])?;
@@ -56,7 +56,7 @@ fn flush_is_final_everywhere_for_what_it_saw() {
 
 #[test]
 fn no_write_is_read_before_its_way_is_over() {
-    with_lab(&[], |lab| {
+    with_lab(&of_one_node(&[]), |lab| {
         let lab: &Lab = lab;
         thread::scope(|scope| {
             let links = lab.pairs().map(|(from, to)| scope.spawn(move || measure(lab, from, to)));

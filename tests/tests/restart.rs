@@ -1,13 +1,13 @@
 //! What becomes of a region that loses everything, and of deletes that had to be forgotten.
 
 use anyhow::ensure;
-use meridian_tests::{Lab, delete, set, until, until_same_entries, with_lab};
+use meridian_tests::{Lab, delete, of_one_node, set, until, until_same_entries, with_lab};
 
 const KEYS: usize = 500;
 
 #[test]
 fn region_that_restarts_empty_serves_at_once_and_is_refilled() {
-    with_lab(&[], |lab| {
+    with_lab(&of_one_node(&[]), |lab| {
         let keys: Vec<_> = (0..KEYS).map(|index| format!("key:{index}")).collect();
         // A third from each region: what the lost one wrote itself has to come home as well.
         for (region, keys) in lab.regions.iter().zip(keys.chunks(KEYS.div_ceil(3))) {
@@ -49,7 +49,7 @@ fn region_that_restarts_empty_serves_at_once_and_is_refilled() {
 
 #[test]
 fn deleted_key_stays_deleted_when_its_tombstone_had_to_be_forgotten() {
-    with_lab(&["--wan=none", "--node-set=memory.tombstone_budget=4KiB"], |lab| {
+    with_lab(&of_one_node(&["--wan=none", "--node-set=memory.tombstone_budget=4KiB"]), |lab| {
         let lab: &Lab = lab;
         let [us, ap] = ["us-east", "ap-south"].map(|name| lab.region(name));
         let keys: Vec<_> = (0..4 * KEYS).map(|index| format!("key:{index}")).collect();
@@ -73,7 +73,7 @@ fn deleted_key_stays_deleted_when_its_tombstone_had_to_be_forgotten() {
 
 #[test]
 fn region_whose_disk_was_lost_stops_once_and_comes_back_as_a_new_life() {
-    with_lab(&["--wan=none"], |lab| {
+    with_lab(&of_one_node(&["--wan=none"]), |lab| {
         let keys: Vec<_> = (0..KEYS).map(|index| format!("key:{index}")).collect();
         set(lab.region("ap-south"), keys.iter().map(|key| (key, "from a former life")))?;
         lab.until_settled("before")?;
