@@ -22,15 +22,15 @@ fn refused(arguments: &[&str], expected: &str) {
 
 #[test]
 fn layouts_that_are_not_possible_are_refused_with_what_is() {
-    // Links between regions of several nodes are not there yet.
-    refused(&["--primaries=3"], "regions of 3 nodes cannot be linked yet");
-    refused(&["--replicas=1"], "name one, such as --regions us-east");
-    refused(&["--gateways=2"], "give embedded");
+    refused(&["--gateways=0"], "the gateways of a region of 4 nodes are processes of their own");
+    refused(&["--primaries=1", "--replicas=0", "--gateways=2"], "give --gateways embedded");
+    refused(&["--regions=alone", "--gateways=1"], "gateways join regions, and there is but one");
+    refused(&["--primaries=20"], "at most 99 nodes, not 120");
 }
 
 #[test]
 fn regions_and_distances_that_do_not_fit_are_refused() {
-    refused(&["--regions=alone"], "a lab has 2 to 20 regions, not 1");
+    refused(&["--regions=alone", "--primaries=1", "--replicas=0"], "a single region must have several nodes");
     refused(&["--regions=a,b,a"], "a is named twice");
     refused(&["--regions=US,EU"], "lower-case");
     refused(&["--wan=mars"], "neither a preset (lab, world, none) nor a file");

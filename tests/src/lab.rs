@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::{Node, Region, Wan, meridian, process::Leashed};
+use crate::{Gateway, Node, Region, Wan, meridian, process::Leashed};
 
 /// How many lines of each log a failed test shows.
 const LOG_LINES: usize = 25;
@@ -59,6 +59,7 @@ struct DescribedRegion {
     name: String,
     id: u8,
     nodes: Vec<DescribedNode>,
+    gateways: Vec<Gateway>,
 }
 
 #[derive(Deserialize)]
@@ -78,14 +79,15 @@ struct DescribedWan {
 
 impl DescribedRegion {
     fn started(self, dir: &Path) -> Result<Region> {
-        let Self { name, id, nodes } = self;
+        let Self { name, id, nodes, gateways } = self;
         ensure!(!nodes.is_empty(), "region {name} has no node");
-        let is_alone = nodes.len() == 1;
+        // Its files are called as the region, if the gateway is inside it.
+        let is_alone = gateways.first().is_some_and(|gateway| gateway.id == nodes[0].id);
         let node = |DescribedNode { id, role, addr, admin, pid }: DescribedNode| {
             let name = if is_alone { name.clone() } else { id.clone() };
             Node { id, name, role, addr, admin, pid, dir: dir.to_owned(), restarted: None }
         };
-        Ok(Region { id, nodes: nodes.into_iter().map(node).collect(), name })
+        Ok(Region { id, nodes: nodes.into_iter().map(node).collect(), name, gateways })
     }
 }
 

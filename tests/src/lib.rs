@@ -41,7 +41,7 @@ pub use members::{Member, key_of, members, until_feeds, until_follows, until_mem
 pub use node::{LinkIn, LinkOut, Links, Node, Status};
 pub use operator::operate;
 pub use process::{Frozen, Leashed, is_running, kill, terminate, until_gone};
-pub use region::Region;
+pub use region::{Gateway, Region};
 pub use seed::Seed;
 pub use wait::{DEADLINE, until};
 pub use wan::Wan;

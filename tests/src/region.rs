@@ -2,7 +2,9 @@
 
 use std::ops::{Deref, DerefMut};
 
-use crate::Node;
+use serde::Deserialize;
+
+use crate::{Client, Node};
 
 /// A region: a node, or the nodes of a cluster.
 ///
@@ -16,12 +18,30 @@ pub struct Region {
     pub id: u8,
     /// Its nodes, at least one, those first that were primaries first.
     pub nodes: Vec<Node>,
+    /// Its gateways: processes, or that inside its one node.
+    pub gateways: Vec<Gateway>,
+}
+
+/// Where links begin and end.
+#[derive(Debug, Deserialize)]
+pub struct Gateway {
+    /// What its files are called; of one that is inside a node, the id of that.
+    pub id: String,
+    /// Where its metrics and its status are.
+    pub admin: String,
+    /// Its process.
+    pub pid: u32,
 }
 
 impl Region {
     /// Where clients connect to its nodes.
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(|node| node.addr.clone()).collect()
+    }
+
+    /// A client that finds its way to whichever node owns a key.
+    pub fn client(&self) -> Client {
+        Client::new(self.addresses())
     }
 
     /// The place of the node with this address.

@@ -7,7 +7,7 @@ use meridian_tests::{Lab, is_running, kill, of_one_node, terminate, until, until
 
 #[test]
 fn lab_that_is_terminated_leaves_no_process_and_no_listener() -> Result<()> {
-    let mut lab = Lab::start(&of_one_node(&["--wan=none"]))?;
+    let mut lab = Lab::start(&["--regions=a,b", "--wan=none"])?;
     let pids = all(&lab);
     ensure!(pids.iter().all(|&pid| is_running(pid)), "a process of the lab does not run");
     terminate(lab.process.pid())?;
@@ -15,15 +15,15 @@ fn lab_that_is_terminated_leaves_no_process_and_no_listener() -> Result<()> {
     ensure!(status.success(), "the lab ended with {status}");
     // It waited for its children before it ended.
     ensure!(!pids.iter().any(|&pid| is_running(pid)), "a process outlived the lab");
-    for region in &lab.regions {
-        ensure!(TcpStream::connect(&region.addr).is_err(), "somebody still listens at {}", region.addr);
+    for node in lab.regions.iter().flat_map(|region| &region.nodes) {
+        ensure!(TcpStream::connect(&node.addr).is_err(), "somebody still listens at {}", node.addr);
     }
     Ok(())
 }
 
 #[test]
 fn lab_that_is_killed_leaves_no_process() -> Result<()> {
-    let mut lab = Lab::start(&of_one_node(&["--wan=none"]))?;
+    let mut lab = Lab::start(&["--regions=a,b", "--wan=none"])?;
     let pids = all(&lab);
     lab.process.child().kill()?;
     lab.process.until_ended()?;
@@ -61,5 +61,7 @@ fn labs_beside_one_another_take_ports_of_their_own() -> Result<()> {
 }
 
 fn all(lab: &Lab) -> Vec<u32> {
-    lab.regions.iter().flat_map(|region| &region.nodes).map(|node| node.pid).chain(lab.wan_pid).collect()
+    let nodes = lab.regions.iter().flat_map(|region| &region.nodes).map(|node| node.pid);
+    let gateways = lab.regions.iter().flat_map(|region| &region.gateways).map(|gateway| gateway.pid);
+    nodes.chain(gateways).chain(lab.wan_pid).collect()
 }

@@ -121,9 +121,9 @@ fn in_place(lab: &Lab, command: &str) -> Result<String> {
         .replace("redis-cli ", "redis-cli --no-raw ")
         .replace("curl ", "curl --silent --show-error --fail ")
         .replace("7300", &port(lab.wan.control()));
-    for (index, region) in lab.regions.iter().enumerate() {
-        line = line.replace(&format!("-p {}", 7001 + index), &format!("-p {}", port(&region.addr)));
-        line = line.replace(&format!("localhost:{}", 7101 + index), &format!("localhost:{}", port(&region.admin)));
+    for (index, node) in lab.regions.iter().flat_map(|region| &region.nodes).enumerate() {
+        line = line.replace(&format!("-p {}", 7001 + index), &format!("-p {}", port(&node.addr)));
+        line = line.replace(&format!("localhost:{}", 7101 + index), &format!("localhost:{}", port(&node.admin)));
     }
     Ok(line)
 }

@@ -1,7 +1,7 @@
 //! What `meridian lab` can be asked for.
 //!
-//! What cannot be had yet is refused by the flag itself, with what can be had: a lab that quietly starts something
-//! else than it was asked for would be worse than none.
+//! What cannot be had is refused, with what can be had: a lab that quietly starts something else than it was asked for
+//! would be worse than none. What a flag alone can tell is refused here, what depends on several in `plan`.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -17,25 +17,26 @@ pub(crate) struct LabArgs {
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', default_value = "us-east,eu-west,ap-south")]
     pub(super) regions: Vec<RegionName>,
 
-    /// Primaries of each region, among which its slots are shared out. With more than one, or with replicas, the region is
-    /// a cluster, and must be the only one: give --regions NAME
-    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..=i64::from(limits::NODES_MAX)))]
+    /// Primaries of each region, among which its slots are shared out
+    #[arg(long, value_name = "N", default_value = "2", value_parser = value_parser!(u16).range(1..=i64::from(limits::NODES_MAX)))]
     pub(super) primaries: u16,
 
     /// Replicas of each primary
-    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u16).range(0..i64::from(limits::NODES_MAX)))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(0..i64::from(limits::NODES_MAX)))]
     pub(super) replicas: u16,
 
-    /// Gateway processes of each region; 0, or "embedded" in its node, is what is possible
-    #[arg(long, value_name = "N", default_value = "embedded", value_parser = embedded_gateway)]
-    gateways: u32,
+    /// Gateway processes of each region, by default 1. With "embedded" or 0 the gateway runs inside the node: so it is by
+    /// default, and may only be, where a region has but one (--primaries 1 --replicas 0). One region alone needs none
+    #[arg(long, value_name = "N", value_parser = gateways)]
+    pub(super) gateways: Option<u16>,
 
     /// How far apart the regions are: a preset (lab, world, none), or a WAN file with a link for each pair
     #[arg(long, value_name = "PRESET|FILE", default_value = "lab")]
     pub(super) wan: String,
 
-    /// The ports: Redis of node i at BASE+i, admin at BASE+100+i, gateway at BASE+200+i, bus at BASE+700+i, the WAN's
-    /// control at BASE+300, its routes above that. By default the first of 7000, 8000, ... 32000 at which all of them are free
+    /// The ports: Redis of node i at BASE+i, its admin at BASE+100+i, its bus at BASE+700+i; gateway i at BASE+200+i, its bus
+    /// at BASE+800+i, its admin at BASE+900+i; the WAN's control at BASE+300, its routes above that. By default the first of
+    /// 7000, 8000, ... 32000 at which all of them are free
     #[arg(long, value_name = "BASE")]
     pub(super) port: Option<u16>,
 
@@ -57,13 +58,11 @@ pub(crate) struct LabArgs {
     pub(super) clock_offset: Vec<ClockOffset>,
 }
 
-fn embedded_gateway(text: &str) -> Result<u32, String> {
-    let _zero = only(text, &["0", "embedded"], "the gateway of a lab's region runs inside its node: give embedded")?;
-    Ok(0)
-}
-
-fn only(text: &str, possible: &[&str], otherwise: &str) -> Result<u32, String> {
-    if possible.contains(&text) { Ok(text.parse().unwrap_or(0)) } else { Err(otherwise.to_owned()) }
+/// A number of gateways; none is one inside the node.
+fn gateways(text: &str) -> Result<u16, String> {
+    let number = if text == "embedded" { Some(0) } else { text.parse().ok() };
+    let number = number.filter(|number| *number <= limits::NODES_MAX);
+    number.ok_or_else(|| format!("give a number up to {}, or embedded", limits::NODES_MAX))
 }
 
 /// One `--node-set`: a key of the node's file, and what to set it to.
@@ -142,21 +141,27 @@ mod tests {
     }
 
     #[test]
-    fn three_regions_are_the_default() {
+    fn three_clusters_are_the_default() {
         let args = parse(&[]).unwrap();
         let names: Vec<_> = args.regions.iter().map(|name| name.as_str()).collect();
         assert_eq!(names, ["us-east", "eu-west", "ap-south"]);
         assert_eq!((args.wan.as_str(), args.port, args.json), ("lab", None, false));
+        assert_eq!((args.primaries, args.replicas, args.gateways), (2, 1, None));
     }
 
     #[test]
     fn what_is_not_possible_is_refused_with_what_is() {
-        for (flag, wanted) in [("--primaries=0", "1..=99"), ("--replicas=99", "0..99"), ("--gateways=3", "embedded")] {
+        for (flag, wanted) in
+            [("--primaries=0", "1..=99"), ("--replicas=99", "0..99"), ("--gateways=many", "or embedded")]
+        {
             let error = parse(&[flag]).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
         }
-        let args = parse(&["--primaries=3", "--replicas=1", "--gateways=0"]).unwrap();
-        assert_eq!((args.primaries, args.replicas), (3, 1));
+        let args = parse(&["--primaries=3", "--replicas=2", "--gateways=4"]).unwrap();
+        assert_eq!((args.primaries, args.replicas, args.gateways), (3, 2, Some(4)));
+        for embedded in ["--gateways=0", "--gateways=embedded"] {
+            assert_eq!(parse(&[embedded]).unwrap().gateways, Some(0));
+        }
     }
 
     #[test]

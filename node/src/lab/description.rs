@@ -1,8 +1,9 @@
 //! The one line of `--json`: what was started, and where it is.
 //!
 //! It is a contract with everybody who automates a lab: names and their order stand as in the design, and things are
-//! added at most. A gateway that is embedded in a node stands among the gateways all the same, with the node's process,
-//! so that whoever wants to cut off or kill a gateway finds it at the same place in every layout.
+//! added at most. A gateway that is embedded in a node stands among the gateways all the same, with the node's process and
+//! id, so that whoever wants to cut off or kill a gateway finds it at the same place in every layout. The id of one that is a
+//! process is what its files are called, as it is for the nodes of a cluster.
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     look::Snapshot,
-    plan::{NodePlan, Plan},
+    plan::{GatewayPlan, NodePlan, Plan},
 };
 
 /// The process ids of a lab.
@@ -19,6 +20,8 @@ use super::{
 pub(super) struct Pids {
     /// Of the nodes, in the order of the plan.
     pub(super) nodes: Vec<u32>,
+    /// Of the gateways that are processes, in the order of the plan.
+    pub(super) gateways: Vec<u32>,
     /// Of the WAN, if there is one.
     pub(super) wan: Option<u32>,
 }
@@ -66,15 +69,18 @@ impl<'a> Description<'a> {
     /// Describes a plan that was carried out; the roles are those of the snapshot.
     pub(super) fn new(plan: &'a Plan, pids: &Pids, snapshot: &Snapshot) -> Self {
         let mut pids_left = pids.nodes.iter().copied();
+        let mut gateway_pids = pids.gateways.iter().copied();
         let regions = plan.regions.iter().enumerate().map(|(index, region)| {
             let nodes: Vec<_> = region.nodes.iter().zip(pids_left.by_ref().take(region.nodes.len())).collect();
+            let gateways = region.gateways.iter().zip(gateway_pids.by_ref().take(region.gateways.len()));
+            let inside = nodes.iter().filter_map(|&(node, pid)| Gateway::inside(node, pid));
             let role =
                 |node: &NodePlan| if snapshot.role(index, node) == Role::Primary { "primary" } else { "replica" };
             Region {
                 name: &region.name,
                 id: region.id,
                 nodes: nodes.iter().map(|&(node, pid)| Node::new(node, role(node), pid)).collect(),
-                gateways: nodes.iter().filter_map(|&(node, pid)| Gateway::inside(node, pid)).collect(),
+                gateways: inside.chain(gateways.map(|(gateway, pid)| Gateway::new(gateway, pid))).collect(),
             }
         });
         let wan = plan.topology.as_ref().zip(pids.wan).map(|(topology, pid)| Wan { control: topology.control, pid });
@@ -89,6 +95,10 @@ impl Node {
 }
 
 impl Gateway {
+    fn new(plan: &GatewayPlan, pid: u32) -> Self {
+        Self { id: plan.name.clone(), addr: plan.links, admin: plan.admin, pid }
+    }
+
     /// The gateway inside a node, if it has one.
     fn inside(plan: &NodePlan, pid: u32) -> Option<Self> {
         Some(Self { id: plan.id.clone(), addr: plan.gateway?, admin: plan.admin, pid })
@@ -112,9 +122,9 @@ mod tests {
 
     #[test]
     fn line_has_the_form_that_is_promised() {
-        let args = Cli::parse_from(["lab", "--regions=a,b"]).lab;
+        let args = Cli::parse_from(["lab", "--regions=a,b", "--primaries=1", "--replicas=0"]).lab;
         let plan = Plan::new(&args, Path::new("/lab")).unwrap();
-        let pids = Pids { nodes: vec![11, 12], wan: Some(13) };
+        let pids = Pids { nodes: vec![11, 12], gateways: Vec::new(), wan: Some(13) };
         let line = serde_json::to_string(&Description::new(&plan, &pids, &Snapshot::default())).unwrap();
         let base = plan.regions[0].nodes[0].redis.port() - 1;
         let at = |offset: u16| format!("127.0.0.1:{}", base + offset);
@@ -135,7 +145,7 @@ mod tests {
         let args = Cli::parse_from(["lab", "--regions=a", "--primaries=2", "--replicas=1"]).lab;
         let plan = Plan::new(&args, Path::new("/lab")).unwrap();
         let snapshot = Snapshot { maps: vec![Some(founded(&plan.regions[0]))], ..Snapshot::default() };
-        let pids = Pids { nodes: vec![11, 12, 13, 14], wan: None };
+        let pids = Pids { nodes: vec![11, 12, 13, 14], gateways: Vec::new(), wan: None };
         let described = serde_json::to_value(Description::new(&plan, &pids, &snapshot)).unwrap();
         let region = &described["regions"][0];
         assert_eq!((&described["wan"], &region["gateways"]), (&serde_json::Value::Null, &serde_json::json!([])));
@@ -143,5 +153,23 @@ mod tests {
         let roles: Vec<_> = nodes.iter().map(|node| node["role"].as_str().unwrap()).collect();
         assert_eq!(roles, ["primary", "primary", "replica", "replica"]);
         assert_eq!((&nodes[3]["id"], &nodes[3]["pid"]), (&"a-4".into(), &14.into()));
+    }
+
+    #[test]
+    fn gateways_that_are_processes_are_listed_as_such() {
+        let args = Cli::parse_from(["lab", "--regions=a,b", "--gateways=2"]).lab;
+        let plan = Plan::new(&args, Path::new("/lab")).unwrap();
+        let pids = Pids { nodes: (11..19).collect(), gateways: (21..25).collect(), wan: Some(31) };
+        let described = serde_json::to_value(Description::new(&plan, &pids, &Snapshot::default())).unwrap();
+        let base = plan.regions[0].nodes[0].redis.port() - 1;
+        let at = |offset: u16| format!("127.0.0.1:{}", base + offset);
+        for (region, first) in [(0, 1), (1, 3)] {
+            let name = &plan.regions[region].name;
+            let gateway = |number: u16| {
+                let (place, id) = (first + number - 1, format!("{name}-gw-{number}"));
+                serde_json::json!({ "id": id, "addr": at(200 + place), "admin": at(900 + place), "pid": 20 + place })
+            };
+            assert_eq!(described["regions"][region]["gateways"], serde_json::json!([gateway(1), gateway(2)]));
+        }
     }
 }

@@ -2,14 +2,15 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-/// Regions of one lab: at least two, since one node is what `meridian node` alone is, unless the one is a cluster; and at
+/// Regions of one lab: one alone must be a cluster, since one node is what `meridian node` alone is; and at
 /// most what a simulated WAN can join pairwise. Policy: refused before anything starts.
-pub(super) const REGIONS: RangeInclusive<usize> = 2..=20;
+pub(super) const REGIONS: RangeInclusive<usize> = 1..=20;
 
-/// The routes between so many regions.
+/// Routes of the WAN: one from each region to each gateway of each other, and so many regions have one each. Policy: refused
+/// before anything starts.
 pub(super) const ROUTES_MAX: u16 = 20 * 19;
 
-/// Nodes of one lab: the ports of a kind come in hundreds. Policy: refused before anything starts.
+/// Nodes of one lab, and gateways: the ports of a kind come in hundreds. Policy: refused before anything starts.
 pub(super) const NODES_MAX: u16 = 99;
 
 /// How long all links may take to come up. Policy: the lab says what is missing, shows the logs, and fails.

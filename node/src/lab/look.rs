@@ -1,4 +1,4 @@
-//! What the lab sees of its processes: the status of each node, and the links of the WAN.
+//! What the lab sees of its processes: the status of each node and gateway, and the links of the WAN.
 //!
 //! The lab looks through the same HTTP that everybody else has, one short connection per look, all of them at once. A
 //! process that does not answer in time, or not in the form that is expected, is one that does not answer. Only what
@@ -18,7 +18,8 @@ use tokio::{net::TcpStream, time};
 use super::{
     cluster::{self, Cluster},
     limits,
-    plan::{NodePlan, Plan},
+    link::Link,
+    plan::{NodePlan, Plan, RegionPlan},
 };
 
 /// The state of everything at about one moment.
@@ -26,6 +27,8 @@ use super::{
 pub(super) struct Snapshot {
     /// The nodes, in the order of the plan; none for one that did not answer.
     pub(super) nodes: Vec<Option<Status>>,
+    /// The gateways that are processes, in the order of the plan; none for one that did not answer.
+    pub(super) gateways: Vec<Option<GatewayStatus>>,
     /// The maps of the regions, in their order; none if a region has none, or nobody knows it.
     pub(super) maps: Vec<Option<ClusterMap>>,
     /// The links of the WAN; none if it did not answer.
@@ -77,6 +80,8 @@ pub(super) struct LinkIn {
     pub(super) up: bool,
     /// What it does.
     pub(super) state: String,
+    /// Of how many streams it consists.
+    pub(super) streams: usize,
     /// How far behind the other region this one is; decades if it never heard from it.
     lag_seconds: Option<f64>,
     /// What went wrong last.
@@ -90,6 +95,42 @@ impl LinkIn {
         self.lag_seconds.filter(|&seconds| seconds < limits::LAG_OF_A_STRANGER.as_secs_f64())
     }
 }
+
+/// What a gateway says of itself.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct GatewayStatus {
+    /// The nodes that it calls.
+    pub(super) nodes: Vec<CalledNode>,
+    /// The sending half.
+    pub(super) relay: Relay,
+    /// The streams that arrive.
+    pub(super) arriving: Vec<Stream>,
+}
+
+impl GatewayStatus {
+    /// How many nodes know it.
+    pub(super) fn attached(&self) -> usize {
+        self.nodes.iter().filter(|node| node.attached).count()
+    }
+}
+
+/// A node that a gateway calls.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct CalledNode {
+    /// Whether it knows the gateway.
+    pub(super) attached: bool,
+}
+
+/// The sending half of a gateway.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Relay {
+    /// The streams that leave.
+    pub(super) streams: Vec<Stream>,
+}
+
+/// A stream through a gateway; what the lab shows is how many there are.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Stream {}
 
 /// A link of the WAN.
 #[derive(Debug, Deserialize)]
@@ -112,33 +153,40 @@ impl Snapshot {
             links: Vec<WanLink>,
         }
         let nodes = join_all(plan.nodes().map(|node| read_json(node.admin, "/status")));
+        let gateways = join_all(plan.gateways().map(|gateway| read_json(gateway.admin, "/status")));
         let maps = join_all(clusters.iter().map(async |cluster| cluster.as_ref()?.map().await));
         let wan = async { read_json::<All>(plan.topology.as_ref()?.control, "/links").await };
-        let (nodes, maps, wan) = tokio::join!(nodes, maps, wan);
-        Self { nodes, maps, wan: wan.map(|all| all.links) }
+        let (nodes, gateways, maps, wan) = tokio::join!(nodes, gateways, maps, wan);
+        Self { nodes, gateways, maps, wan: wan.map(|all| all.links) }
     }
 
-    /// The node of a region that has but one, by the index of the region.
-    fn only_node(&self, plan: &Plan, region: usize) -> Option<&Status> {
-        self.nodes.get(plan.first_node(region))?.as_ref()
+    /// The statuses of a region's nodes, in the order of the plan, by the index of the region.
+    pub(super) fn nodes_of<'a>(&'a self, plan: &'a Plan, region: usize) -> &'a [Option<Status>] {
+        let first = plan.first_node(region);
+        self.nodes.get(first..first + plan.regions[region].nodes.len()).unwrap_or_default()
+    }
+
+    /// The statuses of a region's gateways that are processes, in the order of the plan, by the index of the region.
+    pub(super) fn gateways_of(&self, plan: &Plan, region: usize) -> &[Option<GatewayStatus>] {
+        let first: usize = plan.regions.iter().take(region).map(|region| region.gateways.len()).sum();
+        self.gateways.get(first..first + plan.regions[region].gateways.len()).unwrap_or_default()
+    }
+
+    /// The primaries of a region, by its index, each by what it says of itself; nothing if nobody tells who they are.
+    pub(super) fn primaries<'a>(&'a self, plan: &'a Plan, region: usize) -> Vec<Option<&'a Status>> {
+        let RegionPlan { nodes, .. } = &plan.regions[region];
+        let statuses = self.nodes_of(plan, region);
+        if plan.regions[region].is_cluster() && self.maps.get(region).is_none_or(Option::is_none) {
+            return Vec::new();
+        }
+        let primaries = nodes.iter().zip(statuses).filter(|(node, _)| self.role(region, node) == Role::Primary);
+        primaries.map(|(_, status)| status.as_ref()).collect()
     }
 
     /// What a node is, by the map of its region; the primary, if it is alone in it.
     pub(super) fn role(&self, region: usize, node: &NodePlan) -> Role {
         let map = self.maps.get(region).and_then(Option::as_ref);
         map.zip(node.bus).and_then(|(map, bus)| map.role(cluster::node_at(map, bus)?)).unwrap_or(Role::Primary)
-    }
-
-    /// The receiving end of a link, by the indices of its regions.
-    pub(super) fn link_in(&self, plan: &Plan, from: usize, to: usize) -> Option<&LinkIn> {
-        let status = self.only_node(plan, to)?;
-        status.links.incoming.iter().find(|link| link.from == plan.regions[from].name)
-    }
-
-    /// The sending end of a link, by the indices of its regions.
-    pub(super) fn link_out(&self, plan: &Plan, from: usize, to: usize) -> Option<&LinkOut> {
-        let status = self.only_node(plan, from)?;
-        status.links.out.iter().find(|link| link.to == plan.regions[to].name)
     }
 
     /// The link of the WAN under a link, by the indices of its regions.
@@ -153,22 +201,19 @@ impl Snapshot {
         let mut missing: Vec<_> = silent.map(|(node, _)| format!("{} does not answer", node.name)).collect();
         let has_wan = plan.topology.is_some();
         missing.extend((has_wan && self.wan.is_none()).then(|| "the wan does not answer".to_owned()));
-        let answering = |index: usize| self.only_node(plan, index).is_some();
-        for (from, to) in plan.pairs().filter(|&(from, to)| answering(from) && answering(to)) {
-            let out = self.link_out(plan, from, to);
-            let incoming = self.link_in(plan, from, to);
-            if out.is_some_and(|link| link.up) && incoming.is_some_and(|link| link.up) {
-                continue;
+        for (index, region) in plan.regions.iter().enumerate() {
+            for (gateway, status) in region.gateways.iter().zip(self.gateways_of(plan, index)) {
+                let nodes = region.nodes.len();
+                let what = match status.as_ref().map(GatewayStatus::attached) {
+                    None => "does not answer".to_owned(),
+                    Some(attached) if attached < nodes => format!("is known to {attached} of {nodes} nodes"),
+                    Some(_) => continue,
+                };
+                missing.push(format!("{} {what}", gateway.name));
             }
-            let error = out.and_then(|link| link.last_error.as_deref());
-            let error = error.or(incoming.and_then(|link| link.last_error.as_deref()));
-            let state = out.map_or("unknown", |link| link.state.as_str());
-            let [from, to] = [from, to].map(|index| plan.regions[index].name.as_str());
-            missing.push(format!(
-                "link {from} -> {to} is {state}{}",
-                error.map(|e| format!(" ({e})")).unwrap_or_default()
-            ));
         }
+        let links = plan.pairs().map(|(from, to)| Link::between(plan, self, from, to));
+        missing.extend(links.filter_map(|link| link.missing()));
         missing
     }
 }

@@ -6,7 +6,9 @@
 //! know nothing of being in one, talking through the proxy of `sim-wan` with certificates and all.
 //!
 //! # What it keeps
-//! - It is ready when every link is up at both ends and every cluster serves all its slots, and says so only then.
+//! - It is ready when every cluster serves all its slots and its replicas follow, every gateway is known to all nodes of its
+//!   region, and every link is up at both ends, from each primary of one region to each of the other, and has brought what
+//!   was there. It says so only then.
 //! - It takes other ports rather than fail, unless it was told which.
 //! - It leaves nothing behind. Children stop when it is interrupted, and also when it is killed: see [`leash`]. Without
 //!   `--dir` the files go as well (but not when it is killed, since then nobody is left to remove them).
@@ -16,22 +18,25 @@
 //!   no child is left.
 //!
 //! # Where what is
-//! `args` what can be asked for; `plan` what that comes to; `ports` and `certificates` what it needs; `processes` and
-//! `leash` the children; `look` what they say of themselves; `cluster` the nodes of a region
-//! as one; `view` and `shards` what a person sees (on a [`terminal`](crate::terminal)), and
-//! `description` what a program does.
+//! `args` what can be asked for; `plan` what that comes to, and `files` what stands in the files; `ports` and `certificates` what
+//! it needs; `processes` and `leash` the children; `look` what they say of themselves; `cluster` the nodes of a region as one,
+//! `link` the ends of a link as one; `introduction`, `view` and `regions` what a person sees (on a
+//! [`terminal`](crate::terminal)), and `description` what a program does.
 
 mod args;
 pub(crate) mod certificates;
 mod cluster;
 mod description;
+mod files;
+mod introduction;
 pub(crate) mod leash;
 mod limits;
+mod link;
 mod look;
 mod plan;
 mod ports;
 mod processes;
-mod shards;
+mod regions;
 mod view;
 
 use std::{
@@ -47,6 +52,7 @@ pub(crate) use args::LabArgs;
 use certificates::Authority;
 use cluster::Cluster;
 use description::{Description, Pids};
+use futures_util::future::join_all;
 use look::Snapshot;
 use plan::Plan;
 use processes::{Ended, Files, Processes};
@@ -100,7 +106,9 @@ struct Lab {
 impl Lab {
     /// Starts everything, waits until it is ready, and shows it for as long as anything is left of it.
     async fn live(&mut self, processes: &mut Processes) -> anyhow::Result<ExitCode> {
-        self.say(Line::default().with(Style::Dim, format!("  starting {} nodes", self.plan.nodes().count())));
+        let (nodes, gateways) = (self.plan.nodes().count(), self.plan.gateways().count());
+        let gateways = if gateways == 0 { String::new() } else { format!(" and {gateways} gateways") };
+        self.say(Line::default().with(Style::Dim, format!("  starting {nodes} nodes{gateways}")));
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
         self.until_ready(processes, &mut clusters).await?;
@@ -109,9 +117,9 @@ impl Lab {
             let line = serde_json::to_string(&Description::new(&self.plan, &pids, &first))?;
             writeln!(io::stdout(), "{line}")?;
         } else {
-            self.screen.say(&view::introduction(&self.plan))?;
+            self.screen.say(&introduction::lines(&self.plan, &pids))?;
         }
-        let in_place = !self.json && self.screen.has_room_for(view::live(&self.plan, &first).len());
+        let in_place = !self.json && self.live_view(&first).is_some();
         let mut tick = time::interval(if in_place { limits::REFRESH } else { limits::LINE_EVERY });
         while processes.running() > 0 {
             tokio::select! {
@@ -144,7 +152,7 @@ impl Lab {
         if in_time {
             return Ok(());
         }
-        let logs = plan.nodes().map(|node| (&node.name, plan.file(&node.name, "log")));
+        let logs = plan.names().map(|name| (name, plan.file(name, "log")));
         let logs = logs.map(|(name, log)| format!("\n  {name} said last:\n{}", processes::tail(&log)));
         let missing = missing.join("\n  ");
         bail!("not ready after {} s:\n  {missing}{}", limits::READY.as_secs(), logs.collect::<String>());
@@ -153,11 +161,17 @@ impl Lab {
     /// Shows the state of things, in place or as a line.
     async fn show(&mut self, in_place: bool, clusters: &[Option<Cluster>]) -> io::Result<()> {
         let snapshot = Snapshot::take(&self.plan, clusters).await;
-        if in_place {
-            return self.screen.draw(&view::live(&self.plan, &snapshot));
+        // Where there was room once, there may be none after the terminal has been made smaller.
+        if let Some(lines) = self.live_view(&snapshot).filter(|_| in_place) {
+            return self.screen.draw(&lines);
         }
         let uptime: Duration = self.started.elapsed();
         self.screen.say(&[Line::default().with(Style::Plain, view::summary(&self.plan, &snapshot, uptime))])
+    }
+
+    /// As much as can be drawn in place; none if nothing can.
+    fn live_view(&self, snapshot: &Snapshot) -> Option<Vec<Line>> {
+        view::live(&self.plan, snapshot, |lines| self.screen.has_room_for(lines))
     }
 
     /// Says loudly that a child has died; also where nothing else is said.
@@ -184,15 +198,14 @@ fn obituary(Ended { name, pid, status, log }: &Ended) -> String {
 
 /// Takes each cluster as far as it can go at this moment, and says what is not there yet.
 async fn prepare(plan: &Plan, clusters: &mut [Option<Cluster>]) -> Vec<String> {
-    let mut missing = Vec::new();
-    for (region, cluster) in plan.regions.iter().zip(clusters) {
-        let Some(cluster) = cluster else { continue };
+    let prepared = plan.regions.iter().zip(clusters).map(async |(region, cluster)| {
+        let Some(cluster) = cluster else { return Vec::new() };
         match cluster.found().await {
-            Ok(()) => missing.extend(cluster.missing(&region.nodes).await),
-            Err(error) => missing.push(format!("{} is no cluster yet: {error}", region.name)),
+            Ok(()) => cluster.missing(&region.nodes).await,
+            Err(error) => vec![format!("{} is no cluster yet: {error}", region.name)],
         }
-    }
-    missing
+    });
+    join_all(prepared).await.concat()
 }
 
 /// Writes all files and starts all children: the WAN first, so that nobody's first attempt to connect fails.
@@ -218,7 +231,9 @@ fn start(plan: &Plan, processes: &mut Processes) -> anyhow::Result<Pids> {
         fs::create_dir_all(&state).with_context(|| format!("cannot make {}", state.display()))?;
         child(&node.name, "node", &node.config)
     });
-    Ok(Pids { nodes: nodes.collect::<Result<_, _>>()?, wan })
+    let nodes = nodes.collect::<Result<_, _>>()?;
+    let gateways = plan.gateways().map(|gateway| child(&gateway.name, "gateway", &gateway.config));
+    Ok(Pids { nodes, gateways: gateways.collect::<Result<_, _>>()?, wan })
 }
 
 /// Where the files of a lab are.

@@ -5,13 +5,14 @@
 //! started by hand.
 //!
 //! ```text
-//! DIR/us-east.toml   the node's file        DIR/wan.toml    the WAN's file
-//! DIR/us-east.cmd    how it is started      DIR/wan.cmd
-//! DIR/us-east.log    what it says           DIR/wan.log
-//! DIR/us-east.state/ what it must remember  DIR/certs/      certificates, made anew each time
+//! DIR/us-east-1.toml     a node's file           DIR/wan.toml  the WAN's file
+//! DIR/us-east-1.cmd      how it is started       DIR/wan.cmd
+//! DIR/us-east-1.log      what it says            DIR/wan.log
+//! DIR/us-east-1.state/   what it must remember   DIR/certs/    certificates, made anew each time
+//! DIR/us-east-gw-1.toml  and so on: a gateway's
 //! ```
-//! A region of several nodes is a cluster. Its nodes are `us-east-1`, `us-east-2` and so on, each with files of its own.
-//! Links between clusters are not there yet, so such a region is alone in its lab, and there is no WAN.
+//! A region is a cluster with gateways beside it, or one node with its gateway inside, whose files are called as its region.
+//! A region that is alone in its lab has no gateway, and then there is no WAN.
 
 use std::{
     collections::HashSet,
@@ -20,15 +21,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use config::{NodeConfig, RegionName};
+use config::RegionName;
 use sim_wan::{
     presets,
     topology::{LinkSpec, RouteSpec, Topology},
 };
-use toml::{Table, Value};
 
 use super::{
     args::LabArgs,
+    files::Planner,
     limits,
     ports::{Block, Layout, Wanted},
 };
@@ -57,6 +58,8 @@ pub(super) struct RegionPlan {
     pub(super) id: u8,
     /// Its nodes: one with the gateway inside, or those of a cluster, the primaries first.
     pub(super) nodes: Vec<NodePlan>,
+    /// Its gateways that are processes.
+    pub(super) gateways: Vec<GatewayPlan>,
     /// How many replicas each primary has.
     pub(super) replicas: u16,
 }
@@ -80,10 +83,44 @@ pub(super) struct NodePlan {
     pub(super) config: String,
 }
 
+/// One gateway that is a process.
+#[derive(Clone, Debug)]
+pub(super) struct GatewayPlan {
+    /// What it is called in this lab, and its files.
+    pub(super) name: String,
+    /// Where the links of other regions arrive.
+    pub(super) links: SocketAddr,
+    /// Where it is looked at.
+    pub(super) admin: SocketAddr,
+    /// The text of its file.
+    pub(super) config: String,
+}
+
 impl RegionPlan {
-    /// Whether it has several nodes.
+    /// Whether it is a cluster.
     pub(super) fn is_cluster(&self) -> bool {
-        self.nodes.len() > 1
+        self.nodes.iter().any(|node| node.bus.is_some())
+    }
+}
+
+/// What each region is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Nodes, the primaries first.
+    pub(super) nodes: u16,
+    /// Gateways that are processes.
+    pub(super) gateways: u16,
+}
+
+impl Shape {
+    /// Whether the nodes are a cluster; else there is one, with its gateway inside.
+    pub(super) fn is_cluster(self) -> bool {
+        self.nodes > 1
+    }
+
+    /// Where links of other regions arrive, inside nodes or not.
+    pub(super) fn doors(self) -> u16 {
+        if self.is_cluster() { self.gateways } else { self.nodes }
     }
 }
 
@@ -93,7 +130,7 @@ impl RegionPlan {
 pub(super) struct UsageError(String);
 
 impl UsageError {
-    fn new(error: impl Display) -> Self {
+    pub(super) fn new(error: impl Display) -> Self {
         Self(error.to_string())
     }
 }
@@ -104,19 +141,24 @@ impl Plan {
     /// # Errors
     /// [`UsageError`] if it cannot be as it was asked for. Nothing was written or started.
     pub(super) fn new(args: &LabArgs, dir: &Path) -> Result<Self, UsageError> {
-        let nodes_each = args.primaries.saturating_mul(args.replicas.saturating_add(1));
-        let names = check_names(&args.regions, nodes_each)?;
+        let names = check_names(&args.regions)?;
         for region in args.clock_offset.iter().map(|offset| &offset.region).chain(settings_regions(args)) {
             if !args.regions.contains(region) {
                 return Err(UsageError(format!("there is no region {region}; there are {}", names.join(", "))));
             }
         }
+        let shape = shape(args)?;
         let regions = u16::try_from(names.len()).expect("limits::REGIONS fits");
-        let wanted = Wanted { nodes: regions * nodes_each, routes: regions * (regions - 1), has_bus: nodes_each > 1 };
+        let wanted = Wanted {
+            nodes: regions * shape.nodes,
+            gateways: regions * shape.doors(),
+            routes: regions * (regions - 1) * shape.doors(),
+            has_bus: shape.is_cluster(),
+        };
         let ports = Block::take(args.port, wanted).map_err(UsageError::new)?;
         let layout = ports.layout();
-        let topology = (regions > 1).then(|| topology(&args.wan, &names, layout)).transpose()?;
-        let planner = Planner { args, names: &names, nodes_each, layout, topology: topology.as_ref(), dir };
+        let topology = (regions > 1).then(|| topology(&args.wan, &names, shape, layout)).transpose()?;
+        let planner = Planner { args, names: &names, shape, layout, topology: topology.as_ref(), dir };
         let regions = (0..regions).map(|index| planner.region(index)).collect::<Result<_, _>>()?;
         Ok(Self { regions, topology, dir: dir.to_owned(), _ports: ports })
     }
@@ -124,6 +166,17 @@ impl Plan {
     /// All nodes, in the order of their regions.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &NodePlan> {
         self.regions.iter().flat_map(|region| &region.nodes)
+    }
+
+    /// All gateways that are processes, in the order of their regions.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = &GatewayPlan> {
+        self.regions.iter().flat_map(|region| &region.gateways)
+    }
+
+    /// What the files of all processes are called, but for those of the WAN.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let gateways = self.gateways().map(|gateway| gateway.name.as_str());
+        self.nodes().map(|node| node.name.as_str()).chain(gateways)
     }
 
     /// The place of a region's first node among all, by the place of the region.
@@ -156,20 +209,48 @@ fn settings_regions(args: &LabArgs) -> impl Iterator<Item = &RegionName> {
     args.node_set.iter().filter_map(|setting| setting.region.as_ref())
 }
 
-fn check_names(regions: &[RegionName], nodes_each: u16) -> Result<Vec<String>, UsageError> {
-    let count = regions.len();
-    if nodes_each > limits::NODES_MAX {
-        return Err(UsageError(format!("a lab has at most {} nodes, not {nodes_each}", limits::NODES_MAX)));
+/// What each region is made of, if it can be.
+fn shape(args: &LabArgs) -> Result<Shape, UsageError> {
+    let regions = u16::try_from(args.regions.len()).expect("limits::REGIONS fits");
+    let nodes = args.primaries.saturating_mul(args.replicas.saturating_add(1));
+    let is_alone = regions == 1;
+    let why_not = match (nodes, args.gateways) {
+        (1, _) if is_alone => {
+            "a single region must have several nodes, such as --primaries 3; or name two regions".to_owned()
+        }
+        (1, Some(1..)) => {
+            "the gateway of a region of one node runs inside it: give --gateways embedded, or more nodes".to_owned()
+        }
+        (_, Some(1..)) if is_alone => "gateways join regions, and there is but one: leave --gateways out".to_owned(),
+        (2.., Some(0)) if !is_alone => format!(
+            "the gateways of a region of {nodes} nodes are processes of their own: give --gateways 1 or more, or --primaries 1 --replicas 0"
+        ),
+        _ => String::new(),
+    };
+    if !why_not.is_empty() {
+        return Err(UsageError(why_not));
     }
-    if nodes_each > 1 && count > 1 {
+    let gateways = if nodes == 1 || is_alone { 0 } else { args.gateways.unwrap_or(1) };
+    for (what, count) in [("nodes", regions.saturating_mul(nodes)), ("gateways", regions.saturating_mul(gateways))] {
+        if count > limits::NODES_MAX {
+            return Err(UsageError(format!("a lab has at most {} {what}, not {count}", limits::NODES_MAX)));
+        }
+    }
+    let routes = (regions * (regions - 1)).saturating_mul(gateways);
+    if routes > limits::ROUTES_MAX {
         return Err(UsageError(format!(
-            "regions of {nodes_each} nodes cannot be linked yet, and {count} were asked for; name one, such as --regions us-east"
+            "the wan of a lab has at most {} routes, and {regions} regions of {gateways} gateways would take {routes}",
+            limits::ROUTES_MAX
         )));
     }
-    if !limits::REGIONS.contains(&count) && nodes_each == 1 {
+    Ok(Shape { nodes, gateways })
+}
+
+fn check_names(regions: &[RegionName]) -> Result<Vec<String>, UsageError> {
+    let count = regions.len();
+    if !limits::REGIONS.contains(&count) {
         let (min, max) = (limits::REGIONS.start(), limits::REGIONS.end());
-        let cluster = "a single one must have several nodes, such as --primaries 3";
-        return Err(UsageError(format!("a lab has {min} to {max} regions, not {count}; {cluster}")));
+        return Err(UsageError(format!("a lab has {min} to {max} regions, not {count}")));
     }
     let mut seen = HashSet::from([WAN]);
     for name in regions {
@@ -185,8 +266,9 @@ fn pairs(regions: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..regions).flat_map(move |from| (0..regions).filter(move |&to| to != from).map(move |to| (from, to)))
 }
 
-/// The WAN: links from the preset or the file, routes and control from the lab.
-fn topology(wan: &str, names: &[String], layout: Layout) -> Result<Topology, UsageError> {
+/// The WAN: links from the preset or the file, routes and control from the lab. There is a route to each gateway of each
+/// other region, so that nothing goes past the WAN.
+fn topology(wan: &str, names: &[String], shape: Shape, layout: Layout) -> Result<Topology, UsageError> {
     let (seed, links) = if presets::NAMES.contains(&wan) {
         (0, presets::preset(wan, names).map_err(UsageError::new)?)
     } else {
@@ -198,11 +280,11 @@ fn topology(wan: &str, names: &[String], layout: Layout) -> Result<Topology, Usa
         let Topology { seed, links, .. } = config::load(file).map_err(UsageError::new)?;
         (seed, links.into_iter().flat_map(one_way).collect())
     };
-    let routes = pairs(names.len()).zip(0u16..).map(|((from, to), index)| RouteSpec {
-        from: names[from].clone(),
-        to: names[to].clone(),
-        listen: layout.route(index),
-        target: layout.gateway(u16::try_from(to).expect("limits::REGIONS fits")).into(),
+    let doors = |(from, to)| (0..shape.doors()).map(move |door| (from, to, door));
+    let routes = pairs(names.len()).flat_map(doors).zip(0u16..).map(|((from, to, door), index)| {
+        let region = u16::try_from(to).expect("limits::REGIONS fits");
+        let target = layout.gateway(region * shape.doors() + door).into();
+        RouteSpec { from: names[from].clone(), to: names[to].clone(), listen: layout.route(index), target }
     });
     let topology = Topology { seed, control: layout.control(), links, routes: routes.collect() };
     topology.validate().map_err(|error| UsageError(format!("--wan {wan}: {error}")))?;
@@ -214,106 +296,6 @@ fn one_way(link: LinkSpec) -> Vec<LinkSpec> {
     let there = LinkSpec { both_ways: false, ..link.clone() };
     let back = LinkSpec { from: link.to, to: link.from, ..there.clone() };
     if link.both_ways { vec![there, back] } else { vec![there] }
-}
-
-/// What the plans of all nodes go by.
-struct Planner<'a> {
-    args: &'a LabArgs,
-    names: &'a [String],
-    nodes_each: u16,
-    layout: Layout,
-    topology: Option<&'a Topology>,
-    dir: &'a Path,
-}
-
-impl Planner<'_> {
-    fn region(&self, index: u16) -> Result<RegionPlan, UsageError> {
-        let name = self.names[usize::from(index)].clone();
-        let id = u8::try_from(index + 1).expect("limits::REGIONS fits");
-        let nodes = (0..self.nodes_each).map(|node| self.node(&name, id, index * self.nodes_each + node, node + 1));
-        Ok(RegionPlan { nodes: nodes.collect::<Result<_, _>>()?, name, id, replicas: self.args.replicas })
-    }
-
-    /// A node: the `number`th of its region, at the `index`th place of the ports.
-    fn node(&self, region: &str, region_id: u8, index: u16, number: u16) -> Result<NodePlan, UsageError> {
-        let (layout, is_cluster) = (self.layout, self.nodes_each > 1);
-        let id = format!("{region}-{number}");
-        let name = if is_cluster { id.clone() } else { region.to_owned() };
-        let (redis, admin) = (layout.redis(index), layout.admin(index));
-        let gateway = (!is_cluster).then(|| layout.gateway(index));
-        let bus = is_cluster.then(|| layout.bus(index));
-        let mut file = File::default();
-        file.set("region", "name", text(region));
-        file.set("region", "id", Value::Integer(region_id.into()));
-        file.set("node", "listen", text(redis));
-        file.set("node", "admin", text(admin));
-        file.set("node", "dir", text(format_args!("{name}.state")));
-        for (section, listen) in [("gateway", gateway), ("cluster", bus)] {
-            let Some(listen) = listen else { continue };
-            file.set(section, "listen", text(listen));
-            file.set(section, "cert", text(format_args!("certs/{region}.pem")));
-            file.set(section, "key", text(format_args!("certs/{region}.key")));
-            file.set(section, "ca", text("certs/ca.pem"));
-        }
-        if is_cluster {
-            // A former lab in the same folder may have had other ports.
-            let first = index + 1 - number;
-            let seeds = (first..first + self.nodes_each).filter(|other| *other != index);
-            file.set("cluster", "seeds", Value::Array(seeds.map(|other| text(layout.bus(other))).collect()));
-        }
-        self.set_as_asked(&mut file, region);
-        if let Some(topology) = self.topology {
-            file.0.insert("peer".to_owned(), Value::Array(peers(self.names, region, topology)));
-        }
-        let config = toml::to_string(&file.0).map_err(UsageError::new)?;
-        let path = self.dir.join(format!("{name}.toml"));
-        NodeConfig::parse(&path.display().to_string(), &config).map_err(UsageError::new)?;
-        Ok(NodePlan { id, name, redis, admin, gateway, bus, config })
-    }
-
-    /// What the command line says about the nodes of a region.
-    fn set_as_asked(&self, file: &mut File, region: &str) {
-        for offset in self.args.clock_offset.iter().filter(|offset| offset.region.as_str() == region) {
-            file.set("clock", "offset", text(offset.offset));
-        }
-        for setting in &self.args.node_set {
-            if setting.region.as_ref().is_none_or(|of| of.as_str() == region) {
-                file.set(&setting.section, &setting.key, setting.value.clone());
-            }
-        }
-    }
-}
-
-/// The file of a node.
-#[derive(Default)]
-struct File(Table);
-
-impl File {
-    fn set(&mut self, section: &str, key: &str, value: Value) {
-        let section = self.0.entry(section).or_insert_with(|| Value::Table(Table::new()));
-        if let Some(table) = section.as_table_mut() {
-            table.insert(key.to_owned(), value);
-        }
-    }
-}
-
-/// The other regions, each at the route that leads to it from here.
-fn peers(names: &[String], own: &str, topology: &Topology) -> Vec<Value> {
-    let routes = topology.routes.iter().filter(|route| route.from == own);
-    let peer = |route: &RouteSpec| {
-        let id = names.iter().position(|name| *name == route.to).map_or(0, |index| index + 1);
-        let id = i64::try_from(id).expect("limits::REGIONS fits");
-        Value::Table(Table::from_iter([
-            ("region".to_owned(), text(&route.to)),
-            ("id".to_owned(), Value::Integer(id)),
-            ("addr".to_owned(), text(route.listen)),
-        ]))
-    };
-    routes.map(peer).collect()
-}
-
-fn text(value: impl Display) -> Value {
-    Value::String(value.to_string())
 }
 
 #[cfg(test)]

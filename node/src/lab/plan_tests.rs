@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Parser;
-use config::NodeConfig;
+use config::{GatewayConfig, NodeConfig};
 
 use super::{LabArgs, Plan};
 
@@ -18,13 +18,18 @@ fn plan(args: &[&str]) -> Result<Plan, String> {
     Plan::new(&args, Path::new("/lab")).map_err(|error| error.to_string())
 }
 
+/// Of regions of one node each.
+fn plan_of_one_node(args: &[&str]) -> Result<Plan, String> {
+    plan(&[&["--primaries=1", "--replicas=0"], args].concat())
+}
+
 fn config(plan: &Plan, index: usize) -> NodeConfig {
     NodeConfig::parse("/lab/node.toml", &plan.regions[index].nodes[0].config).unwrap()
 }
 
 #[test]
 fn every_region_dials_every_other_through_the_wan() {
-    let plan = plan(&[]).unwrap();
+    let plan = plan_of_one_node(&[]).unwrap();
     let routes = &plan.topology.as_ref().unwrap().routes;
     assert_eq!(routes.len(), 6);
     for (from, to) in plan.pairs() {
@@ -62,16 +67,65 @@ fn what_cannot_be_is_refused_in_words() {
         let error = plan(&args).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
+}
+
+#[test]
+fn layouts_that_cannot_be_are_refused_with_what_can() {
     for (args, words) in [
-        (["--regions=a,b", "--primaries=2"], "regions of 2 nodes cannot be linked yet, and 2 were asked for"),
-        (["--regions=a,b", "--replicas=1"], "regions of 2 nodes cannot be linked yet"),
-        (["--regions=a", "--primaries=1"], "a single one must have several nodes"),
+        (&["--regions=a", "--primaries=50"][..], "at most 99 nodes, not 100"),
+        (&["--regions=a,b,c", "--primaries=17"], "at most 99 nodes, not 102"),
+        (&["--gateways=34"], "at most 99 gateways, not 102"),
+        (&["--regions=a,b,c,d,e,f,g,h", "--primaries=2", "--replicas=0", "--gateways=7"], "would take 392"),
+        (&["--regions=a", "--primaries=1", "--replicas=0"], "a single region must have several nodes"),
+        (&["--regions=a", "--gateways=1"], "gateways join regions, and there is but one"),
+        (&["--gateways=0"], "the gateways of a region of 4 nodes are processes of their own"),
+        (&["--primaries=1", "--replicas=0", "--gateways=1"], "runs inside it: give --gateways embedded"),
     ] {
-        let error = plan(&args).unwrap_err();
-        assert!(error.contains(words), "{error}");
+        let error = plan(args).unwrap_err();
+        assert!(error.contains(words), "{args:?}: {error}");
     }
-    let error = plan(&["--regions=a", "--primaries=50", "--replicas=1"]).unwrap_err();
-    assert!(error.contains("at most 99 nodes, not 100"), "{error}");
+    for args in [&["--regions=a", "--gateways=0"][..], &["--primaries=1", "--replicas=0", "--gateways=0"]] {
+        assert_eq!(plan(args).unwrap().gateways().count(), 0);
+    }
+}
+
+#[test]
+fn gateways_stand_between_clusters_and_the_wan_between_gateways() {
+    let plan = plan(&["--gateways=2"]).unwrap();
+    let routes = &plan.topology.as_ref().unwrap().routes;
+    assert_eq!((routes.len(), plan.nodes().count(), plan.gateways().count()), (3 * 2 * 2, 3 * 4, 3 * 2));
+    let parsed = |text: &str| GatewayConfig::parse("/lab/gateway.toml", text).unwrap();
+    for (from, to) in plan.pairs() {
+        let (source, target) = (&plan.regions[from], &plan.regions[to]);
+        for (gateway, number) in source.gateways.iter().zip(1..) {
+            let config = parsed(&gateway.config);
+            assert_eq!(gateway.name, format!("{}-gw-{number}", source.name));
+            assert_eq!(config.gateway.name.to_string(), format!("gateway-{number}"));
+            assert_eq!(config.gateway.listen.address(), Some(gateway.links));
+            let seeds: Vec<_> = config.cluster.seeds.iter().map(ToString::to_string).collect();
+            assert_eq!(seeds, source.nodes.iter().map(|node| node.bus.unwrap().to_string()).collect::<Vec<_>>());
+            let peer = config.peers.iter().find(|peer| peer.region.as_str() == target.name).unwrap();
+            assert_eq!(peer.id.number(), target.id);
+            let leads_to = |addr: String| {
+                let route = routes.iter().find(|route| route.listen.to_string() == addr).unwrap();
+                assert_eq!((&route.from, &route.to), (&source.name, &target.name));
+                route.target.to_string()
+            };
+            let reached: Vec<_> = peer.addr.iter().map(|addr| leads_to(addr.to_string())).collect();
+            assert_eq!(reached, target.gateways.iter().map(|gateway| gateway.links.to_string()).collect::<Vec<_>>());
+        }
+        let node = config(&plan, from);
+        assert!(node.peers.iter().all(|peer| peer.addr.is_empty()) && node.peers.len() == 2);
+        assert!(!node.gateway.listen.is_on());
+    }
+    let base = plan.regions[0].nodes[0].redis.port() - 1;
+    for (gateway, number) in plan.gateways().zip(1..) {
+        let bus = parsed(&gateway.config).cluster.listen.address().unwrap();
+        assert_eq!(
+            [gateway.links, bus, gateway.admin].map(|at| at.port() - base),
+            [200 + number, 800 + number, 900 + number]
+        );
+    }
 }
 
 #[test]

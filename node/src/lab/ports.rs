@@ -8,10 +8,12 @@
 //! BASE        held by the lab as long as it runs: the block is taken
 //! BASE+i      Redis of node i, counted from 1
 //! BASE+100+i  admin of node i
-//! BASE+200+i  gateway of node i
+//! BASE+200+i  gateway i, for the links of other regions; that of node i, if it is inside
 //! BASE+300    control of the WAN
 //! BASE+301... routes of the WAN
 //! BASE+700+i  bus of node i, if its region is a cluster
+//! BASE+800+i  bus of gateway i, if it is a process
+//! BASE+900+i  admin of gateway i, if it is a process
 //! ```
 //!
 //! A port that was found free is not yet ours: the process that will listen there starts a moment later, and a node
@@ -35,15 +37,19 @@ const GATEWAY: u16 = 200;
 const CONTROL: u16 = 300;
 const ROUTES: u16 = 301;
 const BUS: u16 = 700;
+const GATEWAY_BUS: u16 = 800;
+const GATEWAY_ADMIN: u16 = 900;
 
 /// How many ports of a kind a lab needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Nodes, at most [`limits::NODES_MAX`].
     pub(super) nodes: u16,
+    /// Gateways, as many at most, whether inside nodes or not.
+    pub(super) gateways: u16,
     /// Routes of the WAN.
     pub(super) routes: u16,
-    /// Whether the nodes have a bus.
+    /// Whether the nodes have a bus. Gateways then are processes, and have one too.
     pub(super) has_bus: bool,
 }
 
@@ -92,18 +98,25 @@ impl Block {
     }
 
     fn take_at(base: u16, wanted: Wanted) -> Result<Self, PortError> {
-        let Wanted { nodes, routes, has_bus } = wanted;
+        let Wanted { nodes, gateways, routes, has_bus } = wanted;
         let layout = Layout { base };
-        let needed = if has_bus { BUS + nodes } else { ROUTES + routes };
+        let needed = match (has_bus, gateways) {
+            (false, _) => ROUTES + routes,
+            (true, 0) => BUS + nodes,
+            (true, gateways) => GATEWAY_ADMIN + gateways,
+        };
         if base.checked_add(needed).is_none() {
             return Err(PortError::TooHigh { base, needed });
         }
         let listen = |port| TcpListener::bind(local(port)).map_err(|source| PortError::Taken { port, source });
         let held = listen(base)?;
-        let of_nodes = (0..nodes).flat_map(|index| [layout.redis(index), layout.admin(index), layout.gateway(index)]);
+        let of_nodes = (0..nodes).flat_map(|index| [layout.redis(index), layout.admin(index)]);
         let of_wan = (0..routes).map(|index| layout.route(index)).chain([layout.control()]);
+        let of_links = (0..gateways).map(|index| layout.gateway(index));
         let of_buses = (0..nodes).filter(|_| has_bus).map(|index| layout.bus(index));
-        for address in of_nodes.chain(of_wan).chain(of_buses) {
+        let of_gateways = (0..gateways).filter(|_| has_bus);
+        let of_gateways = of_gateways.flat_map(|index| [layout.gateway_bus(index), layout.gateway_admin(index)]);
+        for address in of_nodes.chain(of_wan).chain(of_links).chain(of_buses).chain(of_gateways) {
             listen(address.port())?;
         }
         Ok(Self { layout, _held: held })
@@ -115,7 +128,7 @@ impl Block {
     }
 }
 
-/// Where what is in a block. Nodes and routes are counted from 0 here.
+/// Where what is in a block. Nodes, gateways and routes are counted from 0 here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     base: u16,
@@ -132,7 +145,7 @@ impl Layout {
         local(self.base + ADMIN + 1 + index)
     }
 
-    /// Gateway of a node.
+    /// A gateway, for the links of other regions.
     pub(super) fn gateway(self, index: u16) -> SocketAddr {
         local(self.base + GATEWAY + 1 + index)
     }
@@ -140,6 +153,16 @@ impl Layout {
     /// The bus of a node.
     pub(super) fn bus(self, index: u16) -> SocketAddr {
         local(self.base + BUS + 1 + index)
+    }
+
+    /// The bus of a gateway that is a process.
+    pub(super) fn gateway_bus(self, index: u16) -> SocketAddr {
+        local(self.base + GATEWAY_BUS + 1 + index)
+    }
+
+    /// Admin of a gateway that is a process.
+    pub(super) fn gateway_admin(self, index: u16) -> SocketAddr {
+        local(self.base + GATEWAY_ADMIN + 1 + index)
     }
 
     /// Control of the WAN.
@@ -155,6 +178,7 @@ impl Layout {
 
 // What is of each kind must end where the next begins.
 const _: () = assert!(limits::NODES_MAX < ADMIN && ROUTES + limits::ROUTES_MAX <= BUS);
+const _: () = assert!(GATEWAY_ADMIN + limits::NODES_MAX < BASE_STEP);
 
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
@@ -164,7 +188,7 @@ fn local(port: u16) -> SocketAddr {
 mod tests {
     use super::{Block, PortError, Wanted};
 
-    const WANTED: Wanted = Wanted { nodes: 3, routes: 6, has_bus: true };
+    const WANTED: Wanted = Wanted { nodes: 3, gateways: 3, routes: 6, has_bus: true };
 
     #[test]
     fn block_is_taken_once_and_free_again_afterwards() {
