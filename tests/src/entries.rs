@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::{Region, until};
+use crate::{Client, Region, until};
 
 /// How many keys are written or asked for at once.
 const PIPELINE: usize = 500;
@@ -46,6 +46,10 @@ pub fn delete(region: &Region, keys: &[String]) -> Result<()> {
 /// # Errors
 /// If the region does not answer.
 pub fn entries(region: &Region, keys: &[String]) -> Result<Vec<Entry>> {
+    if region.nodes.len() > 1 {
+        let mut client = region.client();
+        return keys.iter().map(|key| entry(&mut client, key)).collect();
+    }
     let mut connection = region.connect()?;
     let mut entries = Vec::with_capacity(keys.len());
     for keys in keys.chunks(PIPELINE) {
@@ -62,6 +66,12 @@ pub fn entries(region: &Region, keys: &[String]) -> Result<Vec<Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// What a cluster has at a key.
+fn entry(client: &mut Client, key: &str) -> Result<Entry> {
+    let expires_ms = client.run(key, redis::cmd("PEXPIRETIME").arg(key))?;
+    Ok(Entry { value: client.run(key, redis::cmd("GET").arg(key))?, expires_ms })
 }
 
 /// Waits until all regions hold the same at each of these keys, and returns that.

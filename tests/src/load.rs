@@ -154,7 +154,15 @@ impl Written {
     /// # Errors
     /// If one has not; those keys are named.
     pub fn check(&self) -> Result<()> {
-        let mut client = Client::new(self.nodes.clone());
+        self.check_at(&self.nodes)
+    }
+
+    /// The same in another region, which has nodes at these addresses.
+    ///
+    /// # Errors
+    /// If a key has not what was promised, or not yet.
+    pub fn check_at(&self, nodes: &[String]) -> Result<()> {
+        let mut client = Client::new(nodes.to_vec());
         let mut wrong = Vec::new();
         for Counter { key, attempted, promised } in self.counters.iter() {
             let (promised, attempted) = (promised.load(SeqCst), attempted.load(SeqCst));
