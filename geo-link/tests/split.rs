@@ -172,7 +172,7 @@ impl Cluster {
     fn hand_over(&mut self, from: usize, to: usize, moving: &SlotSet) {
         let (source, target) = (&self.primaries[from].store, &self.primaries[to].store);
         target.clear_slots(moving);
-        let mut feed = Feed::of_slots(source, moving.clone(), target.origin());
+        let mut feed = Feed::of_slots(source, moving.clone());
         let mut intake = Intake::of_slots(moving.clone());
         loop {
             let now = self.now();

@@ -73,7 +73,7 @@ const SLOT: Slot = match Slot::new(0) {
 
 fn envelope() -> Envelope {
     let origin = Origin::new(RegionId::MIN, Incarnation::FIRST);
-    Envelope { origin, epoch: 1, sequence: 1, sent: Time::MAX, range: TimeRange::EMPTY, seen: None }
+    Envelope { origin, epoch: 1, sequence: 1, round: 1, sent: Time::MAX, range: TimeRange::EMPTY, seen: None }
 }
 
 #[divan::bench(args = CASES)]
