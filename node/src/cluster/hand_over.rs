@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use node_core::{
-    cluster::{ClusterMap, NodeId, Run, Tenure},
+    cluster::{ClusterMap, Epoch, NodeId, Run, Tenure},
     slot::Slot,
 };
 use tokio::{sync::Notify, time::timeout};
@@ -85,7 +85,7 @@ impl Steward {
 
     async fn resign(&self, map: &ClusterMap, to: NodeId, (run, address): (Run, String)) -> Result<(), NotDone> {
         let moment = self.until_nobody_writes().await;
-        let caught_up = self.followers().until_as_of(to, moment);
+        let caught_up = self.followers().until_as_of(to, Epoch::default(), moment);
         timeout(HAND_OVER_MAX, caught_up).await.map_err(|_| NotDone::NotCaughtUp)?;
         let request = Request::Succeed;
         match self.parts.bus.peer(address).call(Channel::Control, &request, HAND_OVER_MAX).await {

@@ -24,10 +24,7 @@
 use std::time::Duration;
 
 use metrics::histogram;
-use node_core::{
-    cluster::{Answer, Cargo, ClusterMap, Epoch, Keeping, MapCommand, NodeId, Offer, leaving},
-    slot::SlotSet,
-};
+use node_core::cluster::{Answer, Cargo, ClusterMap, Epoch, Keeping, MapCommand, NodeId, Offer, leaving};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +73,7 @@ impl Steward {
             first.is_some_and(|slot| self.parts.cluster.custody(|custody, _| custody.keeping(slot)) != Keeping::Gone)
         };
         let mut leaving = leaving(&map, id).into_iter();
-        leaving.find(|(target, cargo)| self.movers().is_online(*target) && is_here(cargo))
+        leaving.find(|(target, cargo)| self.movers().is_fed(*target, cargo.since) && is_here(cargo))
     }
 
     async fn move_to(&self, target: NodeId, cargo: &Cargo) {
@@ -98,7 +95,7 @@ impl Steward {
         let first = cargo.slots.iter().next().ok_or(NotDone::NotPrimary)?;
         let prepared = || self.map().moving(first).and_then(|moving| moving.prepared);
         if prepared().is_none() {
-            self.rehearse_often(target).await?;
+            self.rehearse_often(target, cargo.since).await?;
             let command = prepare(&self.map(), self.me(), target, cargo).ok_or(NotDone::NotPrimary)?;
             self.agree_on(&command, CHANGE_MAX).await?;
             timeout(CHANGE_MAX, self.until_map(|| prepared().is_some())).await.map_err(|_| NotDone::NotAgreed)?;
@@ -109,7 +106,7 @@ impl Steward {
             self.give(target, at, None).await?;
             return Ok(Duration::ZERO);
         }
-        let handed = self.hand(target, &cargo.slots, at).await;
+        let handed = self.hand(target, cargo, at).await;
         if handed.is_err() && self.parts.cluster.custody(|custody, _| custody.withdraw(at)) {
             self.settled.notify_one();
             _ = timeout(CHANGE_MAX, self.until_map(|| prepared() != Some(at))).await;
@@ -118,9 +115,9 @@ impl Steward {
     }
 
     /// Waits until the target keeps up well enough that slots can be held.
-    async fn rehearse_often(&self, target: NodeId) -> Result<(), NotDone> {
+    async fn rehearse_often(&self, target: NodeId, since: Epoch) -> Result<(), NotDone> {
         for rest in rests() {
-            if self.rehearse(target).await {
+            if self.rehearse(target, since).await {
                 return Ok(());
             }
             sleep(rest).await;
@@ -129,18 +126,19 @@ impl Steward {
     }
 
     /// Whether the target has within a moment what was written just now.
-    async fn rehearse(&self, target: NodeId) -> bool {
-        timeout(REHEARSAL_MAX, self.movers().until_as_of(target, self.now())).await.is_ok()
+    async fn rehearse(&self, target: NodeId, since: Epoch) -> bool {
+        timeout(REHEARSAL_MAX, self.movers().until_as_of(target, since, self.now())).await.is_ok()
     }
 
     /// Hands over what is prepared, at a moment at which that is quick.
-    async fn hand(&self, target: NodeId, slots: &SlotSet, at: Epoch) -> Result<Duration, NotDone> {
+    async fn hand(&self, target: NodeId, cargo: &Cargo, at: Epoch) -> Result<Duration, NotDone> {
+        let since = cargo.since;
         self.tell(target, &Request::Prepared { at }, CHANGE_MAX).await?;
         for rest in rests() {
-            if self.rehearse(target).await {
+            if self.rehearse(target, since).await {
                 let began = self.now();
-                let hold = self.hold(slots);
-                if let Some(hold) = self.catch_up(target, began, hold).await {
+                let hold = self.hold(&cargo.slots);
+                if let Some(hold) = self.catch_up((target, since), began, hold).await {
                     let given = self.give(target, at, Some(hold)).await;
                     let held = self.note_held(began);
                     return given.map(|()| held);
@@ -153,10 +151,10 @@ impl Steward {
 
     /// Waits until the target has all that was written to slots that are held, and goes on holding them. If that takes too
     /// long, they are let go.
-    async fn catch_up(&self, target: NodeId, began: Duration, hold: Hold) -> Option<Hold> {
+    async fn catch_up(&self, (target, since): (NodeId, Epoch), began: Duration, hold: Hold) -> Option<Hold> {
         let catching_up = async {
             let moment = self.until_nobody_writes().await;
-            self.movers().until_as_of(target, moment).await;
+            self.movers().until_as_of(target, since, moment).await;
             moment
         };
         let caught_up = timeout(HOLD_BUDGET, catching_up).await;

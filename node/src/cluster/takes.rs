@@ -77,7 +77,7 @@ impl Steward {
         let now = self.now();
         for (replica, follower) in self.followers().all() {
             if follower.is_online {
-                self.followers().until_as_of(replica, now).await;
+                self.followers().until_as_of(replica, Epoch::default(), now).await;
             }
         }
     }

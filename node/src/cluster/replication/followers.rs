@@ -20,7 +20,7 @@ use std::{
 };
 
 use clock::Time;
-use node_core::cluster::NodeId;
+use node_core::cluster::{Epoch, NodeId};
 use tokio::sync::{Notify, futures::Notified};
 
 use super::source::Settled;
@@ -28,6 +28,9 @@ use super::source::Settled;
 /// A replica, as its primary knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Follower {
+    /// Since when what it is fed has been moving to it; nothing of a replica. What an earlier feed to it has acknowledged says
+    /// nothing of this one.
+    pub(crate) since: Epoch,
     /// Whether it is connected and has all that there was when it connected.
     pub(crate) is_online: bool,
     /// It has everything up to here; zero if it never had.
@@ -51,9 +54,13 @@ pub(crate) struct Followers {
 }
 
 impl Followers {
-    /// This is a replica from now on, connected or not.
-    pub(super) fn expect(&self, replica: NodeId) {
-        self.lock().entry(replica).or_default();
+    /// This is a replica from now on, connected or not; or a mover, to which something has been moving since then.
+    pub(super) fn expect(&self, replica: NodeId, since: Epoch) {
+        let mut followers = self.lock();
+        let follower = followers.entry(replica).or_default();
+        if follower.since != since {
+            *follower = Follower { since, ..Follower::default() };
+        }
     }
 
     /// A replica is none any more.
@@ -68,17 +75,17 @@ impl Followers {
     }
 
     /// A replica has acknowledged everything up to a time.
-    pub(super) fn acknowledged(&self, replica: NodeId, settled: Settled, heard: Duration) {
+    pub(super) fn acknowledged(&self, replica: NodeId, since: Epoch, settled: Settled, heard: Duration) {
         let Settled { until, offset, as_of, .. } = settled;
-        if let Some(follower) = self.lock().get_mut(&replica) {
-            *follower = Follower { is_online: true, until: follower.until.max(until), offset, as_of, heard };
+        if let Some(follower) = self.lock().get_mut(&replica).filter(|follower| follower.since == since) {
+            *follower = Follower { since, is_online: true, until: follower.until.max(until), offset, as_of, heard };
         }
         self.changed.notify_waiters();
     }
 
     /// A replica is not connected any more. What it has acknowledged it still has, as far as anybody knows.
-    pub(super) fn lost(&self, replica: NodeId) {
-        if let Some(follower) = self.lock().get_mut(&replica) {
+    pub(super) fn lost(&self, replica: NodeId, since: Epoch) {
+        if let Some(follower) = self.lock().get_mut(&replica).filter(|follower| follower.since == since) {
             follower.is_online = false;
         }
     }
@@ -114,6 +121,11 @@ impl Followers {
         self.changed.notify_waiters();
     }
 
+    /// Whether a mover is connected, and has all that there was when it connected of what has been moving since then.
+    pub(crate) fn is_fed(&self, mover: NodeId, since: Epoch) -> bool {
+        self.lock().get(&mover).is_some_and(|follower| follower.is_online && follower.since == since)
+    }
+
     /// Notices whatever changes from this call on.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
@@ -129,14 +141,18 @@ impl Followers {
         self.wants.notified()
     }
 
-    /// Waits until one of them has everything that the log named at a moment of this node's monotonic time. Their feeds
-    /// hurry.
-    pub(crate) async fn until_as_of(&self, replica: NodeId, moment: Duration) {
+    /// Waits until one of them has everything that the log named at a moment of this node's monotonic time; a mover, of what
+    /// has been moving since then. Their feeds hurry.
+    pub(crate) async fn until_as_of(&self, replica: NodeId, since: Epoch, moment: Duration) {
         self.wanted.fetch_max(moment.as_nanos() as u64, Release);
         self.wants.notify_waiters();
         loop {
             let changed = self.changed.notified();
-            if self.lock().get(&replica).is_some_and(|follower| follower.is_online && follower.as_of >= moment) {
+            if self
+                .lock()
+                .get(&replica)
+                .is_some_and(|follower| follower.since == since && follower.is_online && follower.as_of >= moment)
+            {
                 return;
             }
             changed.await;
@@ -153,13 +169,15 @@ mod tests {
     use std::time::Duration;
 
     use clock::Time;
-    use node_core::cluster::{Id, NodeId};
+    use node_core::cluster::{Epoch, Id, NodeId};
 
     use super::{Followers, Settled};
 
     fn settled(ms: u64) -> Settled {
         Settled { batch: 1, until: at(ms), offset: 7, as_of: Duration::ZERO }
     }
+
+    const REPLICA: Epoch = Epoch(0);
 
     fn node(number: u8) -> NodeId {
         NodeId(Id::from_bytes([number; 20]))
@@ -172,10 +190,10 @@ mod tests {
     #[test]
     fn what_was_acknowledged_counts_also_when_the_connection_is_lost() {
         let followers = Followers::default();
-        [1, 2].into_iter().for_each(|number| followers.expect(node(number)));
+        [1, 2].into_iter().for_each(|number| followers.expect(node(number), REPLICA));
         assert_eq!((followers.count(at(1)), followers.least()), (0, Some(Time::ZERO)));
-        followers.acknowledged(node(1), settled(5), Duration::from_secs(1));
-        followers.lost(node(1));
+        followers.acknowledged(node(1), REPLICA, settled(5), Duration::from_secs(1));
+        followers.lost(node(1), REPLICA);
         assert_eq!((followers.count(at(5)), followers.count(at(6))), (1, 0));
         assert_eq!(followers.online(Duration::from_secs(1), Duration::from_secs(10)), 0);
     }
@@ -183,16 +201,27 @@ mod tests {
     #[test]
     fn who_was_not_heard_for_long_is_no_good_replica() {
         let followers = Followers::default();
-        followers.expect(node(1));
-        followers.acknowledged(node(1), settled(5), Duration::from_secs(1));
+        followers.expect(node(1), REPLICA);
+        followers.acknowledged(node(1), REPLICA, settled(5), Duration::from_secs(1));
         assert_eq!(followers.online(Duration::from_secs(11), Duration::from_secs(10)), 1);
         assert_eq!(followers.online(Duration::from_secs(12), Duration::from_secs(10)), 0);
     }
 
     #[test]
+    fn what_was_acknowledged_of_one_move_says_nothing_of_the_next_to_the_same_node() {
+        let movers = Followers::default();
+        movers.expect(node(1), Epoch(5));
+        movers.acknowledged(node(1), Epoch(5), settled(5), Duration::from_secs(1));
+        assert!(movers.is_fed(node(1), Epoch(5)) && !movers.is_fed(node(1), Epoch(6)));
+        movers.expect(node(1), Epoch(6));
+        movers.acknowledged(node(1), Epoch(5), settled(6), Duration::from_secs(1));
+        assert!(!movers.is_fed(node(1), Epoch(6)));
+    }
+
+    #[test]
     fn nobody_who_is_no_replica_is_counted() {
         let followers = Followers::default();
-        followers.acknowledged(node(9), settled(5), Duration::from_secs(1));
+        followers.acknowledged(node(9), REPLICA, settled(5), Duration::from_secs(1));
         assert_eq!((followers.count(at(1)), followers.least()), (0, None));
     }
 }

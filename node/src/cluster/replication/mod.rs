@@ -37,7 +37,7 @@ use std::{
 
 use clock::{Now, Origin, OsClock, Time};
 use node_core::{
-    cluster::{Assignment, Cargo, Custody, Held, NodeId},
+    cluster::{Assignment, Cargo, Custody, Epoch, Held, NodeId},
     slot::SlotSet,
     store::{Seen, Store},
 };
@@ -309,7 +309,7 @@ impl Replication {
             if self.sources.iter().any(|(fed, _)| *fed == target) {
                 continue;
             }
-            target.acknowledgements(shared).into_iter().for_each(|known| known.expect(target.node));
+            target.acknowledgements(shared).into_iter().for_each(|known| known.expect(target.node, target.since()));
             let ending = self.ending.child_token();
             self.sources.push((target.clone(), ending.clone()));
             let shared = self.shared.clone();
@@ -371,6 +371,14 @@ impl Target {
 
     fn mover(node: NodeId, address: &Arc<str>, cargo: &Cargo) -> Self {
         Self { purpose: Purpose::Move(cargo.clone()), node, address: address.clone() }
+    }
+
+    /// Since when what it is fed has been moving; nothing of what does not move.
+    fn since(&self) -> Epoch {
+        match &self.purpose {
+            Purpose::Move(cargo) => cargo.since,
+            Purpose::Follow | Purpose::Return => Epoch::default(),
+        }
     }
 
     /// Where it is noted what the other end has; nowhere for what is returned.

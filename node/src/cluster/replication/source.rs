@@ -78,7 +78,7 @@ pub(super) async fn serve(shared: &Shared, target: &Target, ending: &Cancellatio
             },
         };
         if let Some(known) = target.acknowledgements(shared) {
-            known.lost(target.node);
+            known.lost(target.node, target.since());
         }
         match lost {
             Lost::Over => return None,
@@ -279,7 +279,7 @@ impl<'a> Connection<'a> {
         let acknowledged = self.sender.acknowledged();
         while let Some(settled) = self.settled.pop_front_if(|settled| settled.batch <= acknowledged) {
             match self.target.acknowledgements(self.shared) {
-                Some(known) => known.acknowledged(self.target.node, settled, now.monotonic),
+                Some(known) => known.acknowledged(self.target.node, self.target.since(), settled, now.monotonic),
                 None => return Err(Lost::Done),
             }
         }
