@@ -15,6 +15,8 @@ use std::collections::HashSet;
 pub enum Action {
     /// `SET`.
     Set(u64),
+    /// `INCR`, and the value after it; none if nobody heard. Of nothing it makes one.
+    Increment(Option<u64>),
     /// `DEL`, and whether there was a value; none if nobody heard.
     Delete(Option<bool>),
     /// `GET`.
@@ -37,6 +39,8 @@ impl Action {
     fn after(self, state: Option<u64>) -> Option<Option<u64>> {
         match self {
             Self::Set(value) => Some(Some(value)),
+            Self::Increment(None) => Some(Some(state.unwrap_or(0) + 1)),
+            Self::Increment(Some(value)) => (state.unwrap_or(0) + 1 == value).then_some(Some(value)),
             Self::Delete(None) => Some(None),
             Self::Delete(Some(was_there)) => (state.is_some() == was_there).then_some(None),
             Self::Read(value) => (state == value).then_some(state),
@@ -139,7 +143,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::{
-        Action::{Delete, Read, Set},
+        Action::{Delete, Increment, Read, Set},
         Operation, is_linearizable,
     };
 
@@ -198,6 +202,17 @@ mod tests {
     fn a_delete_that_comes_undone_is_found() {
         let history = [operation(0, 1, Set(1)), operation(2, 3, Delete(Some(true))), operation(4, 5, Read(Some(1)))];
         assert!(!is_linearizable(&history));
+    }
+
+    #[test]
+    fn an_increment_that_is_lost_or_counted_twice_is_found() {
+        let first = [operation(0, 1, Increment(Some(1))), lost(2, Increment(None))];
+        for (value, is_possible) in [(2, true), (3, true), (1, false), (4, false)] {
+            let history = [first[0], first[1], operation(3, 4, Increment(Some(value)))];
+            assert_eq!(is_linearizable(&history), is_possible, "{value}");
+        }
+        let after_set = [operation(0, 1, Set(7)), operation(2, 5, Increment(Some(8))), operation(3, 4, Read(Some(8)))];
+        assert!(is_linearizable(&after_set));
     }
 
     #[test]

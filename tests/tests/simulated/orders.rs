@@ -1,0 +1,136 @@
+//! What an operator orders, and how a primary hands over to its replica. How slots go from shard to shard is in `moves`.
+//!
+//! A primary holds the requests, waits until nobody writes, lets its replica catch up, lets go of its lease and resigns. It
+//! does not while it has slots that the map does not give it yet.
+
+use std::{rc::Rc, time::Duration};
+
+use node_core::{
+    cluster::{MapCommand, NodeId, Run, ShardId},
+    slot::{Slot, SlotSet},
+};
+use rand::{RngExt, seq::IndexedRandom};
+
+use super::{
+    clients::KEYS,
+    process::Holder,
+    world::{What, World},
+};
+
+/// How long the other end may take to catch up while clients wait.
+const CATCH_UP_MAX: Duration = Duration::from_millis(500);
+/// How long a primary that has resigned waits for its successor.
+const SUCCESSION_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at an order that is being carried out.
+const LOOK_EVERY_MS: u64 = 4;
+
+/// How far an order is.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Turns that began before are waited for, until this moment of true time.
+    Quiet(Duration),
+    /// The other end is waited for: what there was at this moment of local time, and until when.
+    CatchUp(Duration, Duration),
+    /// The map is waited for, until then.
+    Agreement(Duration),
+}
+
+/// A hand-over to a replica.
+pub(crate) struct HandOver {
+    to: (NodeId, Run),
+    stage: Stage,
+    former: (NodeId, Run),
+}
+
+impl World {
+    /// An operator does something: a hand-over, or a move of the slots of some keys.
+    pub(crate) fn operate(&mut self) {
+        let map = Rc::clone(self.raft.map());
+        let shards: Vec<_> = map.shards().map(|(id, shard)| (id, shard.primary)).collect();
+        let (id, primary) = shards[self.random.random_range(0..shards.len())];
+        if self.random.random_ratio(1, 2) || shards.len() == 1 {
+            let replicas: Vec<NodeId> = map.replicas(id).map(|(node, _)| node).collect();
+            let Some(to) = replicas.choose(&mut self.random).copied() else { return };
+            let index = self.index_of(primary);
+            self.soon(index, 5, What::HandOver(to));
+        } else {
+            let (to, _) = shards[self.random.random_range(0..shards.len())];
+            self.begin_move(to);
+        }
+    }
+
+    fn begin_move(&mut self, to: ShardId) {
+        let map = Rc::clone(self.raft.map());
+        let keys = self.random.random_range(1..=2);
+        let slots = KEYS.sample(&mut self.random, keys).map(|key| Slot::of(key));
+        let slots: SlotSet = slots.collect();
+        let mut owners: Vec<_> = slots.iter().map(|slot| map.owner(slot)).collect();
+        owners.dedup();
+        if owners.len() == 1 && slots.iter().all(|slot| map.target(slot).is_none()) {
+            self.append(None, MapCommand::Move { slots, to });
+        }
+    }
+
+    /// A primary is told to hand over.
+    pub(crate) fn hand_over(&mut self, index: usize, to: NodeId) {
+        let process = &mut self.processes[index];
+        let serving = process.progress.serving();
+        let Some(heir) = process.tenure.successor(&process.map, to, serving) else { return };
+        let is_online = process.followers.get(&to).is_some_and(|follower| follower.is_online);
+        if !is_online || process.hand_over.is_some() || process.tenure.resigns_to().is_some() {
+            return;
+        }
+        if !process.custody.resigns() {
+            return;
+        }
+        let (former, stage) = ((process.node.id, process.node.run), Stage::Quiet(process.turns_until.max(self.now)));
+        process.hand_over = Some(HandOver { to: (to, heir.run), stage, former });
+        // Also those that arrive meanwhile.
+        process.hold(Holder::HandOver, Slot::all().collect());
+        let to = self.index_of(to);
+        self.note(format!("{index} hands over to {to}"));
+        self.soon(index, LOOK_EVERY_MS, What::LookAtHandOver);
+    }
+
+    /// Carries a hand-over on.
+    pub(crate) fn look_at_hand_over(&mut self, index: usize) {
+        let process = &self.processes[index];
+        let local = process.clock.at(self.now).monotonic;
+        let Some(HandOver { to, stage, former }) = &process.hand_over else { return };
+        let (to, former) = (*to, *former);
+        let next = match *stage {
+            Stage::Quiet(until) if self.now >= until => Some(Stage::CatchUp(local, local + CATCH_UP_MAX)),
+            Stage::CatchUp(moment, _) if self.has_caught_up(process.followers.get(&to.0), moment) => {
+                self.note(format!("{index} resigns"));
+                let process = &mut self.processes[index];
+                process.tenure.resign(local, to);
+                process.publish_lease();
+                self.soon(index, 1, What::Report);
+                Some(Stage::Agreement(local + SUCCESSION_MAX))
+            }
+            Stage::CatchUp(_, deadline) if local > deadline => None,
+            Stage::Agreement(deadline) => {
+                let shard = process.map.shard_of(process.node.id).map(|(_, shard)| (shard.primary, shard.run));
+                (shard == Some(former) && local <= deadline).then_some(Stage::Agreement(deadline))
+            }
+            stage => Some(stage),
+        };
+        let process = &mut self.processes[index];
+        match (next, &mut process.hand_over) {
+            (Some(next), Some(hand_over)) => {
+                hand_over.stage = next;
+                self.soon(index, LOOK_EVERY_MS, What::LookAtHandOver);
+            }
+            _ => {
+                process.hand_over = None;
+                if process.tenure.resigns_to().is_some() {
+                    process.tenure.take_back(local);
+                    process.publish_lease();
+                }
+                process.custody.stays();
+                process.let_go(Holder::HandOver);
+                self.soon(index, 1, What::Report);
+            }
+        }
+    }
+}

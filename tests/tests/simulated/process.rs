@@ -1,0 +1,370 @@
+//! One process of a node, as the shell runs it: what it knows, and what it does with requests.
+//!
+//! Every decision is the core's. What stands here is the order in which the shell carries decisions out, and that things
+//! take time: a turn lasts, and what waits for turns to pass waits.
+
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
+
+use clock::{Incarnation, Now, Offset, Origin, RegionId, Stamp, Time};
+use node_core::{
+    cluster::{
+        Access, Assignment, ClusterMap, Custody, Founder, Governor, GovernorOptions, Held, Holding, Keeping, NodeId,
+        Progress, Report, Route, Routing, Run, Tenure,
+    },
+    slot::{Slot, SlotSet},
+    store::{Store, StoreOptions},
+};
+
+use super::{
+    Broken,
+    clients::{Command, Outcome, Request},
+    feeds::{Follower, Sink, Source},
+    moves::{Handing, Settling},
+    orders::HandOver,
+    store_support::NOON_MS,
+};
+
+/// How often a node reports in the length of a lease.
+pub(crate) const REPORTS: u32 = 5;
+/// How long a request is held at most.
+pub(crate) const HOLD_MAX: Duration = Duration::from_millis(100);
+/// How far two clocks may be apart.
+pub(crate) const DRIFT_MAX: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(3);
+const STRIPES: usize = 2;
+const LOG_RECORDS: usize = 64;
+const HASH_SEED: u64 = 7;
+
+/// One process of a node.
+pub(crate) struct Process {
+    pub(crate) node: Founder,
+    pub(crate) is_up: bool,
+    pub(crate) is_stopped: bool,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) governor: Governor,
+    pub(crate) tenure: Tenure,
+    pub(crate) progress: Progress,
+    /// By which clients are routed.
+    pub(crate) map: Rc<ClusterMap>,
+    pub(crate) routing: Rc<Routing>,
+    /// That was carried out, or is being.
+    pub(crate) carried: Rc<ClusterMap>,
+    pub(crate) is_carrying: bool,
+    pub(crate) holds: Vec<(Holder, SlotSet)>,
+    /// What commands are told of the lease, in local time.
+    pub(crate) lease_until: Duration,
+    /// All turns that have begun have ended at this moment of true time.
+    pub(crate) turns_until: Duration,
+    pub(crate) assignment: Assignment,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) sinks: BTreeMap<u64, Sink>,
+    pub(crate) followers: BTreeMap<NodeId, Follower>,
+    pub(crate) movers: BTreeMap<NodeId, Follower>,
+    pub(crate) unsure: SlotSet,
+    pub(crate) hand_over: Option<HandOver>,
+    /// Slots that were given and taken.
+    pub(crate) custody: Custody,
+    pub(crate) handing: Option<Handing>,
+    pub(crate) settling: Settling,
+    /// When slots are tried again that could not be handed over.
+    pub(crate) handing_again: Duration,
+    reports: u64,
+    broken: Option<Broken>,
+}
+
+/// Who lets requests wait. What one lets go, another may hold still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Tenure,
+    HandOver,
+    Mover,
+}
+
+/// A node's clocks. Monotonic time runs at a rate of its own; wall time is off.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) began: Duration,
+    /// In parts per million of true time.
+    pub(crate) rate: u32,
+    pub(crate) offset: Offset,
+}
+
+impl Clock {
+    /// What it shows at a true time.
+    pub(crate) fn at(self, now: Duration) -> Now {
+        let wall = Time::from_unix_ms(NOON_MS).after(now).shifted(self.offset);
+        Now { wall, monotonic: self.began + now * self.rate / 1_000_000 }
+    }
+}
+
+/// A turn that is under way: it goes by what it found when it began.
+pub(crate) struct Turn {
+    pub(crate) request: Request,
+    routing: Rc<Routing>,
+    leased: bool,
+    now: Now,
+}
+
+impl Process {
+    /// A process that has just started, with an empty memory.
+    pub(crate) fn new(node: Founder, clock: Clock, lease: Duration, broken: Option<Broken>) -> Self {
+        let map = ClusterMap::new();
+        let options = GovernorOptions { lease, fresh: lease * 3 / REPORTS, patience: PATIENCE };
+        let (id, run) = (node.id, node.run);
+        Self {
+            node,
+            is_up: true,
+            is_stopped: false,
+            clock,
+            store: Store::new(&StoreOptions {
+                origin: Origin::new(RegionId::MIN, Incarnation::UNBORN),
+                start: Time::ZERO,
+                peers: Vec::new(),
+                stripes: STRIPES,
+                log_records: LOG_RECORDS,
+                hash_seed: HASH_SEED,
+            }),
+            governor: Governor::new(options),
+            tenure: Tenure::new(id, run, lease),
+            progress: Progress::default(),
+            routing: Rc::new(Routing::new(&map, id)),
+            map: Rc::new(map),
+            carried: Rc::default(),
+            is_carrying: false,
+            holds: Vec::new(),
+            lease_until: Duration::ZERO,
+            turns_until: Duration::ZERO,
+            assignment: Assignment::Idle,
+            sources: Vec::new(),
+            sinks: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            movers: BTreeMap::new(),
+            unsure: SlotSet::new(),
+            hand_over: None,
+            custody: Custody::new(id, run),
+            handing: None,
+            settling: Settling::default(),
+            handing_again: Duration::ZERO,
+            reports: 0,
+            broken,
+        }
+    }
+
+    /// Clients are routed by this map from here on, unless it is an old one.
+    pub(crate) fn route(&mut self, map: &Rc<ClusterMap>) {
+        if map.epoch() <= self.map.epoch() {
+            return;
+        }
+        let holding = self.tenure.handle_map(map, self.progress.serving());
+        self.hold_for_lease(holding);
+        let is_over = |slot: &Slot| self.map.target(*slot).is_some() && map.target(*slot).is_none();
+        for (_, slots) in &mut self.holds {
+            let over: Vec<Slot> = slots.iter().filter(is_over).collect();
+            over.into_iter().for_each(|slot| _ = slots.remove(slot));
+        }
+        self.custody.follow(&self.map, map);
+        self.map = Rc::clone(map);
+        self.reroute();
+    }
+
+    /// Gives or takes slots, and routes clients by that at once.
+    pub(crate) fn change_hands<T>(&mut self, change: impl FnOnce(&mut Custody, &ClusterMap) -> T) -> T {
+        let changed = change(&mut self.custody, &self.map);
+        self.note_own();
+        self.reroute();
+        changed
+    }
+
+    /// Tells the store which slots are this node's own.
+    fn note_own(&self) {
+        self.store.set_owned(self.custody.own(&self.map), self.map.epoch().0);
+    }
+
+    /// What a map leaves to do for slots: to go on with those that come back, and to drop others.
+    pub(crate) fn follow_slots(&mut self, foreign: &SlotSet, now: Now) {
+        let returning = self.custody.returning().clone();
+        if !returning.is_empty() {
+            self.store.stamp_above(now.wall.after(DRIFT_MAX));
+            self.change_hands(|custody, _| custody.returned(&returning));
+        }
+        self.note_own();
+        self.store.clear_slots(foreign);
+    }
+
+    fn hold_for_lease(&mut self, Holding { hold, let_go }: Holding) {
+        if !let_go.is_empty() {
+            self.let_go(Holder::Tenure);
+        }
+        if !hold.is_empty() {
+            self.hold(Holder::Tenure, hold);
+        }
+    }
+
+    /// Lets requests for these slots wait.
+    pub(crate) fn hold(&mut self, holder: Holder, slots: SlotSet) {
+        self.holds.retain(|(other, _)| *other != holder);
+        self.holds.push((holder, slots));
+        self.reroute();
+    }
+
+    /// Ends what this holder began.
+    pub(crate) fn let_go(&mut self, holder: Holder) {
+        self.holds.retain(|(other, _)| *other != holder);
+        self.reroute();
+    }
+
+    fn reroute(&mut self) {
+        let held: SlotSet = self.holds.iter().flat_map(|(_, slots)| slots.iter()).collect();
+        self.routing = Rc::new(Routing::holding(&self.map, self.node.id, &held, Some(&self.custody)));
+    }
+
+    /// What a carried-out map leaves to do: none if another node's part has not changed.
+    pub(crate) fn wanted(&self, map: &ClusterMap) -> Assignment {
+        Assignment::of(map, self.node.id, self.node.run, DRIFT_MAX)
+    }
+
+    /// The lease as commands know it follows what the tenure says.
+    pub(crate) fn publish_lease(&mut self) {
+        self.lease_until = self.tenure.lease_until();
+    }
+
+    /// The leader has answered what was asked at `asked`, in local time.
+    pub(crate) fn take(&mut self, asked: Duration, standing: &node_core::cluster::Standing) {
+        let serving = self.progress.serving();
+        let before = self.tenure.lease_until();
+        let holding = self.tenure.handle_standing(asked, standing, serving);
+        if self.tenure.lease_until() != before {
+            self.publish_lease();
+        }
+        self.hold_for_lease(holding);
+    }
+
+    /// Whether commands may be answered.
+    pub(crate) fn has_lease(&self, local: Duration) -> bool {
+        let ever = self.broken == Some(Broken::ServesAfterLease) && !self.lease_until.is_zero();
+        ever || local < self.lease_until
+    }
+
+    /// What it says to the leader.
+    pub(crate) fn report(&mut self, now: Now, suspects: Vec<(NodeId, Run)>) -> Report {
+        self.reports += 1;
+        Report {
+            node: self.node.clone(),
+            number: self.reports,
+            epoch: self.map.epoch(),
+            after: self.tenure.moment(),
+            held: self.held(now),
+            suspects,
+            resigns_to: self.tenure.resigns_to(),
+        }
+    }
+
+    /// What it holds of its shard.
+    fn held(&self, now: Now) -> Option<Held> {
+        let incarnation = self.progress.holding()?;
+        let until = self.store.seen_minima(now).at(Origin::new(RegionId::MIN, incarnation));
+        Some(Held { incarnation, until })
+    }
+
+    /// What is kept up to date while nothing happens: what may be forgotten, and forgetting it.
+    pub(crate) fn keep_house(&self, now: Now) {
+        let least = self.followers.values().map(|follower| follower.until).min().unwrap_or(Time::MAX);
+        self.store.settings().set_frontier_limit(least);
+        if self.progress.serving().is_some() {
+            self.store.advance_frontier(now);
+        }
+        (0..self.store.stripes()).for_each(|index| _ = self.store.lock(index).collect(100));
+    }
+
+    /// Begins a turn.
+    pub(crate) fn begin_turn(&self, request: Request, now: Now) -> Turn {
+        Turn { request, routing: Rc::clone(&self.routing), leased: self.has_lease(now.monotonic), now }
+    }
+
+    /// Does what a turn does, and says what the client is to hear when it ends at `end`, in local time.
+    pub(crate) fn end_turn(&mut self, turn: &Turn, end: Duration) -> Outcome {
+        let Turn { request, routing, leased, now } = turn;
+        let writes = request.command != Command::Get;
+        let waited = request.held_since.is_some_and(|since| now.monotonic.saturating_sub(since) >= HOLD_MAX);
+        let access = Access { writes, leased: *leased, waited, ..Access::default() };
+        let slot = Slot::of(request.key);
+        match self.decide(routing, slot, access) {
+            Route::Here => {}
+            Route::Hold => return Outcome::Held(now.monotonic),
+            Route::Moved(to) => return Outcome::Elsewhere(place(to)),
+            Route::TryAgain | Route::Unserved | Route::Down | Route::ReadOnly => return Outcome::Refused,
+        }
+        let outcome = self.execute(request, *now);
+        if writes && !self.has_lease(end) { Outcome::Lost } else { outcome }
+    }
+
+    fn decide<'r>(&self, routing: &'r Routing, slot: Slot, access: Access) -> Route<'r> {
+        let route = routing.route(slot, access);
+        let shard = self.map.shard_of(self.node.id).map(|(id, _)| id);
+        let is_owner = self.progress.serving().is_some() && shard.is_some() && self.map.owner(slot) == shard;
+        let keeping = self.custody.keeping(slot);
+        let serves_anyway = match self.broken {
+            Some(Broken::ReadsHeldSlots) => {
+                !access.writes && access.leased && route == Route::Hold && self.progress.serving().is_some()
+            }
+            Some(Broken::ReplicaAnswers) => {
+                let replica = self.map.shard_of(self.node.id).filter(|(_, shard)| shard.primary != self.node.id);
+                !access.writes && replica.is_some_and(|(id, _)| self.map.owner(slot) == Some(id))
+            }
+            Some(Broken::ServesWhatItGave) => {
+                access.leased && is_owner && matches!(keeping, Keeping::Given | Keeping::Gone)
+            }
+            Some(Broken::DoubtIsNo) => {
+                let is_in_doubt = self.map.moving(slot).is_some_and(|moving| moving.is_in_doubt());
+                access.leased && is_owner && is_in_doubt && keeping == Keeping::Plain
+            }
+            Some(Broken::TargetServesEarly) => {
+                access.leased && self.progress.serving().is_some() && self.map.target(slot) == shard && shard.is_some()
+            }
+            _ => false,
+        };
+        if serves_anyway { Route::Here } else { route }
+    }
+
+    fn execute(&self, request: &Request, now: Now) -> Outcome {
+        let (store, key) = (&self.store, request.key);
+        let at = store.address(key);
+        let mut stripe = store.lock(store.stripe_of(at.slot));
+        let found = stripe.read(at, key, now.wall).map(|found| (number(found.value), found.stamp));
+        let value = found.map(|(value, _)| value);
+        let mut put = |value: u64| {
+            stripe.write(at, key, value.to_string().as_bytes(), None, now.wall).expect("the heap has room")
+        };
+        match request.command {
+            Command::Get => Outcome::Read(value),
+            Command::Set(value) => Outcome::Written(value, put(value)),
+            Command::Increment => {
+                let next = value.unwrap_or(0) + 1;
+                Outcome::Written(next, put(next))
+            }
+            Command::Delete => {
+                stripe.delete(at, key, now.wall).expect("the heap has room");
+                let stamp = Stamp { time: stripe.watermark(Time::ZERO), origin: store.origin() };
+                Outcome::Deleted(value.is_some(), stamp)
+            }
+        }
+    }
+
+    /// Whether as many replicas as it takes have what was stamped until then.
+    pub(crate) fn is_replicated(&self, until: Time, local: Duration) -> bool {
+        let is_unconfirmed = self.custody.is_unconfirmed();
+        let has_it = !is_unconfirmed && self.followers.values().any(|follower| follower.until >= until);
+        (has_it || self.broken == Some(Broken::WaitsForNobody)) && self.has_lease(local)
+    }
+}
+
+/// The place of a node by its address.
+fn place(address: &str) -> usize {
+    let (_, port) = address.rsplit_once(':').expect("an address has a port");
+    port.parse::<usize>().expect("a port is a number") - 1
+}
+
+fn number(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).expect("only numbers are written")
+}
