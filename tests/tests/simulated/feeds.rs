@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clock::{Origin, RegionId, Time};
 use node_core::{
-    cluster::{Assignment, Cargo, NodeId},
+    cluster::{Assignment, Cargo, Epoch, NodeId},
     slot::{SlotRange, SlotSet},
     store::{Feed, FeedItem, Intake, Polled, Scope, Seen, SeenTable},
 };
@@ -67,6 +67,8 @@ pub(crate) struct Sink {
 /// What another node has, as far as it has said so.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Follower {
+    /// Since when what it is fed has been moving to it; nothing of a replica.
+    pub(crate) since: Epoch,
     pub(crate) is_online: bool,
     /// It has everything that this node stamped up to here.
     pub(crate) until: Time,
@@ -157,9 +159,11 @@ impl World {
             if process.sources.iter().any(|source| (&source.target, &source.purpose) == (&target, &purpose)) {
                 continue;
             }
-            match purpose {
+            match purpose.clone() {
                 Purpose::Follow => _ = process.followers.insert(target, Follower::default()),
-                Purpose::Move(_) => _ = process.movers.insert(target, Follower::default()),
+                Purpose::Move(Cargo { since, .. }) => {
+                    process.movers.insert(target, Follower { since, ..Follower::default() });
+                }
                 Purpose::Return => {}
             }
             self.add_source(index, target, purpose);
@@ -377,7 +381,7 @@ impl World {
             }
         };
         if let Some(follower) = known.get_mut(&source.target) {
-            *follower = Follower { is_online: true, until: follower.until.max(until), as_of };
+            *follower = Follower { is_online: true, until: follower.until.max(until), as_of, ..*follower };
         }
     }
 

@@ -128,9 +128,11 @@ impl World {
             let first = cargo.slots.iter().next();
             first.is_some_and(|slot| process.custody.keeping(slot) != node_core::cluster::Keeping::Gone)
         };
-        let is_online = |node: &NodeId| process.movers.get(node).is_some_and(|mover| mover.is_online);
-        let ready = leaving(&process.map, id).into_iter();
-        let (target, cargo) = ready.filter(|(target, _)| is_online(target)).find(|(_, cargo)| is_here(cargo))?;
+        let is_fed = |node: &NodeId, cargo: &Cargo| {
+            process.movers.get(node).is_some_and(|mover| mover.is_online && mover.since == cargo.since)
+        };
+        let mut ready = leaving(&process.map, id).into_iter();
+        let (target, cargo) = ready.find(|(target, cargo)| is_fed(target, cargo) && is_here(cargo))?;
         let prepared = process.prepared(cargo.slots.iter().next()?);
         let stage = match prepared {
             Some(at) if process.custody.has_given(at) => Stage::Giving { again: self.now },
@@ -146,7 +148,7 @@ impl World {
 
     fn carry_on(&mut self, index: usize, mut handing: Handing) -> Option<Handing> {
         let (now, process) = (self.now, &self.processes[index]);
-        let mover = process.movers.get(&handing.target);
+        let mover = process.movers.get(&handing.target).filter(|mover| mover.since == handing.cargo.since);
         handing.stage = match (handing.stage, handing.prepared) {
             (Stage::Rehearsal { of, .. }, None) if self.has_caught_up(mover, of) => {
                 self.prepare(index, &handing)?;

@@ -26,7 +26,8 @@
 //!
 //! # What is taken must be whole
 //! A feed that has to begin again clears what had arrived. So a target takes only what a feed has brought in full since it
-//! began last, and lets no feed begin again for what it has taken. The giver sees to it that nobody writes, and that all that
+//! began last, and lets no feed begin again for what it has taken, also not when that is settled: the map may be ahead of what
+//! is still connected by the one before it. The giver sees to it that nobody writes, and that all that
 //! was written has been acknowledged, before it gives.
 //!
 //! # Slots that come back
@@ -57,6 +58,8 @@ pub struct Custody {
     /// By when they were prepared.
     given: BTreeMap<Epoch, Given>,
     taken: BTreeMap<Epoch, SlotSet>,
+    /// By slot, when that was prepared which this process took of it last, and the map has settled since.
+    settled: BTreeMap<Slot, Epoch>,
     /// Prepared moves that this process neither gives nor takes any more.
     void: BTreeSet<Epoch>,
     /// What feeds bring: by who sends it, and since when it moves.
@@ -135,6 +138,7 @@ impl Custody {
             run,
             given: BTreeMap::new(),
             taken: BTreeMap::new(),
+            settled: BTreeMap::new(),
             void: BTreeSet::new(),
             arriving: BTreeMap::new(),
             feeds: 0,
@@ -209,7 +213,10 @@ impl Custody {
             stays
         });
         self.returning = returning;
-        self.taken.retain(|prepared, _| shard.is_some() && is_open(*prepared));
+        let settled = self.taken.extract_if(.., |prepared, _| shard.is_none() || !is_open(*prepared));
+        for (prepared, slots) in settled.collect::<Vec<_>>() {
+            self.settled.extend(slots.iter().map(|slot| (slot, prepared)));
+        }
         self.void.retain(|prepared| *prepared > map.epoch() || is_open(*prepared));
         self.arriving.retain(|(_, since), Arriving { slots, .. }| {
             let arrives =
@@ -310,7 +317,10 @@ impl Custody {
     /// A feed of these slots wants to begin, or to begin again: what had arrived will be cleared. Returns its number, unless
     /// it may not, as they were taken.
     pub fn begins_to_arrive(&mut self, from: NodeId, since: Epoch, slots: &SlotSet) -> Option<u64> {
-        if self.taken.values().any(|taken| taken.iter().any(|slot| slots.contains(slot))) {
+        let is_settled = |slot| self.settled.get(&slot).is_some_and(|prepared| *prepared > since);
+        if slots.iter().any(is_settled)
+            || self.taken.values().any(|taken| taken.iter().any(|slot| slots.contains(slot)))
+        {
             return None;
         }
         self.feeds += 1;

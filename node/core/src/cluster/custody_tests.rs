@@ -191,6 +191,9 @@ fn no_feed_begins_over_what_was_taken() {
     let offer = region.gives(at);
     region.takes(&offer);
     assert_eq!(region.taker.begins_to_arrive(node(0), region.since, &slots()), None);
+    // Who sends may not have heard of it, and connects once more.
+    region.apply(&MapCommand::Moved { prepared: at });
+    assert_eq!(region.taker.begins_to_arrive(node(0), region.since, &slots()), None);
 }
 
 #[test]
