@@ -154,16 +154,20 @@ impl Stripe {
                 self.append(Item::reset(slot, floor));
             }
         }
-        let own = self.hlc.origin();
-        self.seen.join(slot, &seen.iter().filter(|(origin, _)| *origin != own).collect());
+        self.seen.join(slot, &seen.iter().filter(|(origin, _)| self.is_other(*origin)).collect());
         self.publish();
     }
 
     /// Says that `origin` is seen up to `time` in those of `slots` that are here.
     pub fn advance_seen(&mut self, slots: &SlotRange, origin: Origin, time: Time) {
-        if origin != self.hlc.origin() {
+        if self.is_other(origin) {
             self.seen.advance(slots, origin, time);
         }
+    }
+
+    /// Whether `origin` stamps, and not here: of a replica, which has no origin yet, there is nothing to see.
+    fn is_other(&self, origin: Origin) -> bool {
+        origin != self.hlc.origin() && origin.incarnation() != Incarnation::UNBORN
     }
 
     /// Stamps of this origin that were issued in another stripe of the node count here as well.
@@ -221,6 +225,17 @@ mod tests {
             assert_eq!(stripe.counters().evicted, 1);
         }
         assert_eq!(stripe.census().tombstones, 1);
+    }
+
+    #[test]
+    fn nothing_is_seen_of_a_replica() {
+        let (store, unborn) = (store(), Origin::new(RegionId::new(1).unwrap(), Incarnation::UNBORN));
+        let slot = SlotRange::ALL.first;
+        let seen = [(unborn, Time::from_ntp64(5)), (stamp(0, 2).origin, Time::from_ntp64(6))].into_iter().collect();
+        store.lock(0).finish_slot(slot, None, &seen);
+        store.lock(0).advance_seen(&SlotRange::ALL, unborn, Time::from_ntp64(7));
+        assert_eq!(store.lock(0).seen().at(slot, unborn), Time::ZERO);
+        assert_eq!(store.lock(0).seen().at(slot, stamp(0, 2).origin), Time::from_ntp64(6));
     }
 
     proptest! {
