@@ -16,7 +16,8 @@
 //! a region's restart under a new incarnation does not pull the frontier, or anyone's `seen`, back to zero.
 //!
 //! # What holds it back
-//! A speaker that never reported, and a slot for which nobody speaks: nothing is known there. A silent origin does as long as
+//! A speaker that never reported, and a slot for which nobody speaks: nothing is known there. A report counts for those
+//! speakers whose slots it is about. A silent origin does as long as
 //! regions disagree on it, where rows can be compared: between regions of one node. The rows of several primaries are
 //! about different slots, and do not say in which of them the regions agree; there a silent origin holds nobody back, and
 //! the floor pays: a consumer that lacked something of it gets such a slot whole.
@@ -29,7 +30,7 @@ use std::{
 use clock::{Origin, RegionId, Time};
 
 use super::Seen;
-use crate::slot::{Slot, SlotSet};
+use crate::slot::{SLOTS, Slot, SlotSet};
 
 /// For which slots an origin says that it speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +77,8 @@ impl Matrix {
     }
 
     /// Learns that `origin`, born at `birth`, speaks for what it claims. Whoever spoke there before has ended there, and one
-    /// that speaks for nothing any more is silent; what a new one has seen is unknown until it reports.
+    /// that speaks for nothing any more is silent; what a new one has seen, or one that claims more than before, is unknown
+    /// until it reports.
     ///
     /// Returns whether it speaks for anything: it does not if all that it claims has younger claims on it, or its region is
     /// none of those that count.
@@ -84,7 +86,15 @@ impl Matrix {
         let Some(region) = self.regions.get_mut(&origin.region()) else { return false };
         match region.get_mut(&origin) {
             Some(speaker) if claim.epoch < speaker.claim.epoch => return true,
-            Some(speaker) => speaker.claim = claim.clone(),
+            Some(speaker) => {
+                let mut more = (*claim.slots).clone();
+                more.subtract(&speaker.claim.slots);
+                if !more.is_empty() {
+                    // What it reported was not about these.
+                    speaker.seen = Seen::new();
+                }
+                speaker.claim = claim.clone();
+            }
             None => {
                 let speaker = Speaker { claim: claim.clone(), slots: claim.slots.clone(), seen: Seen::new() };
                 region.insert(origin, speaker);
@@ -206,14 +216,23 @@ impl Matrix {
             return Time::ZERO;
         }
         let others = self.regions.iter().filter(|(region, _)| **region != self.own);
-        let reported = others.flat_map(|(_, speakers)| speakers.values().map(|speaker| &speaker.seen));
-        let rows: Vec<_> = std::iter::once(own_seen).chain(reported).map(|seen| self.with_births(seen)).collect();
-        let is_comparable = self.regions.values().all(|speakers| speakers.len() == 1);
-        let origins: BTreeSet<Origin> = rows.iter().flat_map(|seen| seen.iter().map(|(origin, _)| origin)).collect();
+        // Who reported, and on which of these slots.
+        let own_row = (self.with_births(own_seen), owned.cloned().unwrap_or_else(SlotSet::all));
+        let reported = others.flat_map(|(_, speakers)| speakers.values());
+        let reported =
+            reported.map(|speaker| (self.with_births(&speaker.seen), speaker.slots.intersection(&own_row.1)));
+        let reported: Vec<_> = reported.collect();
+        let rows: Vec<_> = std::iter::once(own_row).chain(reported).collect();
+        let is_comparable = self.is_of_single_nodes(owned);
+        let origins: BTreeSet<Origin> =
+            rows.iter().flat_map(|(seen, _)| seen.iter().map(|(origin, _)| origin)).collect();
         let mut frontier = None;
         for origin in origins {
-            let least = rows.iter().map(|seen| seen.at(origin)).min().unwrap_or(Time::ZERO);
-            let most = rows.iter().map(|seen| seen.at(origin)).max().unwrap_or(Time::ZERO);
+            // Of who speaks for none of the slots that a row is about, the row says nothing.
+            let spoken_for = self.spoken_for(origin);
+            let is_about = |slots: &SlotSet| spoken_for.is_none_or(|of| !of.intersection(slots).is_empty());
+            let times = rows.iter().filter(|(_, slots)| is_about(slots)).map(|(seen, _)| seen.at(origin));
+            let (Some(least), Some(most)) = (times.clone().min(), times.max()) else { continue };
             if self.is_live(origin) || is_comparable && least != most {
                 frontier = Some(frontier.map_or(least, |frontier: Time| frontier.min(least)));
             }
@@ -230,6 +249,15 @@ impl Matrix {
                 && speakers.values().all(|speaker| speaker.seen.at(origin) >= time)
         };
         self.regions.iter().filter(has_seen).count()
+    }
+
+    /// Whether the rows of all regions are about all slots, as far as is known.
+    fn is_of_single_nodes(&self, owned: Option<&SlotSet>) -> bool {
+        let is_all = |slots: &SlotSet| slots.len() == usize::from(SLOTS);
+        let is_one = |speakers: &BTreeMap<_, Speaker>| {
+            speakers.len() == 1 && speakers.values().all(|speaker| is_all(&speaker.slots))
+        };
+        owned.is_none_or(is_all) && self.regions.values().all(is_one)
     }
 
     /// Whether somebody speaks for each of these slots (all, if none are named) of a region.
@@ -378,6 +406,42 @@ mod tests {
         assert_eq!(matrix.frontier(&own, Some(&slots(50..201))), Time::ZERO);
         matrix.announce(origin(2, 2), Time::from_ntp64(20), &claim(6, 200..300));
         assert_eq!(matrix.frontier(&own, Some(&slots(50..201))), Time::from_ntp64(1), "it has reported nothing");
+    }
+
+    #[test]
+    fn a_row_says_nothing_of_who_speaks_for_other_slots() {
+        let mut matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
+        // The primaries of a region hear nothing of each other, whose slots are others'.
+        for (life, numbers) in [(1, 0..8_000), (2, 8_000..16_384)] {
+            matrix.announce(origin(2, life), Time::from_ntp64(1), &claim(5, numbers));
+            matrix.report(origin(2, life), &seen(&[(origin(1, 0), 30), (origin(2, life), 60)]));
+        }
+        let own = seen(&[(origin(1, 0), 50), (origin(2, 1), 55), (origin(2, 2), 55)]);
+        assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(30));
+    }
+
+    #[test]
+    fn a_report_counts_for_no_slots_that_were_claimed_after() {
+        let mut matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
+        let row = seen(&[(origin(1, 0), 30), (origin(2, 1), 60)]);
+        let own = seen(&[(origin(1, 0), 50), (origin(2, 1), 55)]);
+        for (epoch, numbers) in [(5, 0..200), (6, 0..300)] {
+            matrix.announce(origin(2, 1), Time::from_ntp64(1), &claim(epoch, numbers.clone()));
+            assert_eq!(matrix.frontier(&own, Some(&slots(numbers.clone()))), Time::from_ntp64(1));
+            matrix.report(origin(2, 1), &row);
+            assert_eq!(matrix.frontier(&own, Some(&slots(numbers))), Time::from_ntp64(30));
+        }
+        matrix.announce(origin(2, 1), Time::from_ntp64(1), &claim(7, 0..100));
+        assert_eq!(matrix.frontier(&own, Some(&slots(0..100))), Time::from_ntp64(30), "it was about these as well");
+    }
+
+    #[test]
+    fn the_other_primaries_of_the_own_region_hold_nobody_back() {
+        let mut matrix = Matrix::new(origin(1, 0), Time::from_ntp64(1), [region(2)]);
+        matrix.announce(origin(2, 0), Time::from_ntp64(1), &Claim::all());
+        matrix.report(origin(2, 0), &seen(&[(origin(1, 0), 30), (origin(1, 1), 40), (origin(2, 0), 60)]));
+        let own = seen(&[(origin(1, 0), 50), (origin(2, 0), 55)]);
+        assert_eq!(matrix.frontier(&own, Some(&slots(0..100))), Time::from_ntp64(30));
     }
 
     #[test]

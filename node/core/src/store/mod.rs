@@ -281,19 +281,18 @@ impl Store {
             covers.insert(origin, matrix.cover(origin, owned.as_deref()).ranges());
         }
         let silent = owned.as_ref().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
+        for index in 0..self.stripes() {
+            for origin in self.lock(index).seen().origins() {
+                covers.entry(origin).or_insert_with(|| silent.clone());
+            }
+        }
         let mut minima: BTreeMap<Origin, Time> = covers.keys().map(|origin| (*origin, Time::MAX)).collect();
         for index in 0..self.stripes() {
             let mut stripe = self.lock(index);
-            for origin in stripe.seen().origins() {
-                covers.entry(origin).or_insert_with(|| silent.clone());
-            }
             for (origin, slots) in &covers {
                 let least =
                     if *origin == own { Some(stripe.watermark(now.wall)) } else { stripe.seen().least(*origin, slots) };
-                if let Some(least) = least {
-                    // Who comes up here first was never heard in the stripes before.
-                    let unheard = if index == 0 { Time::MAX } else { Time::ZERO };
-                    let entry = minima.entry(*origin).or_insert(unheard);
+                if let (Some(least), Some(entry)) = (least, minima.get_mut(origin)) {
                     *entry = (*entry).min(least);
                 }
             }
