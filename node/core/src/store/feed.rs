@@ -26,7 +26,8 @@
 //! which lag is defined also when nobody writes. A reader that the ring has outrun goes back to scanning those slots
 //! that have changed. Besides what is in its scope a tail carries what arrives of origins that have ended, since
 //! nobody else may have heard it, and of regions that the consumer cannot hear itself ([`Feed::relay`]): that is how a
-//! feed goes around a cut. So memory for a consumer, however slow, is this cursor and nothing else.
+//! feed goes around a cut. A slot that this node was sent whole goes on whole to whoever is told what was seen of others: what
+//! was dropped here for it has no record to send. So memory for a consumer, however slow, is this cursor and nothing else.
 //!
 //! # What a watermark is about
 //! In a region of one node, all slots. In a cluster an origin speaks for some slots, and a node knows of those that it owns;
@@ -221,6 +222,12 @@ impl Context<'_> {
         self.scope.contains(origin) || self.relayed.contains(&origin.region())
     }
 
+    /// Whether the feed says up to where others were seen, so that it must bring also what this node has dropped because they
+    /// had.
+    fn tells_of_others(&self) -> bool {
+        self.scope == Scope::Everything || !self.relayed.is_empty()
+    }
+
     /// Whether `origin` has ended in a slot, or everywhere, and the consumer is not who it was.
     fn is_orphan(&self, origin: Origin, slot: Option<Slot>) -> bool {
         let has_ended = || match slot {
@@ -287,6 +294,9 @@ impl Feed {
             let stripe = store.lock(index);
             let mut lane = Lane { slots: feed.slots.clone(), ..Lane::new(stripe.log.start()) };
             lane.queue_lost(&stripe, |origin| scope.contains(origin), &feed.seen);
+            if scope == Scope::Everything {
+                lane.queue_under_floor(&stripe, &feed.seen);
+            }
             feed.lanes.push(lane);
         }
         feed.queue_orphans(store);
@@ -502,10 +512,11 @@ impl Feed {
             self.lanes.iter_mut().for_each(|lane| lane.keep_only(left.as_ref()));
             (self.slots, self.owned) = (left, owned.clone());
         }
-        let is_limited = self.slots.is_some();
+        // Of a slot that is not owned nothing is said to a replica either: there may arrive what this origin had stamped in an
+        // earlier stay.
         let about = self.slots.clone().or(owned);
         let told_of = matrix.live_origins().filter(|origin| match self.scope {
-            _ if *origin == own => is_limited,
+            _ if *origin == own => about.is_some(),
             Scope::Everything => true,
             Scope::Region(_) => self.relayed.contains(&origin.region()),
         });
@@ -573,8 +584,7 @@ impl Lane {
 
     /// Notes what was sent of a stripe of which nothing is left to send, and returns its watermark: no less than `reached`.
     fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>, reached: Time) -> Time {
-        let tells_of_others = context.scope == Scope::Everything || !context.relayed.is_empty();
-        if tells_of_others && self.minima.0 != stripe.seen().version() {
+        if context.tells_of_others() && self.minima.0 != stripe.seen().version() {
             self.minima = (stripe.seen().version(), context.minima(stripe.seen()));
         }
         self.settled.clone_from(&self.minima.1);
@@ -611,7 +621,8 @@ impl Lane {
         if here.maximum(origin) <= minima.at(origin) {
             return;
         }
-        for slot in here.slots().iter() {
+        let about = self.slots.as_ref().map(|slots| slots.ranges_in(here.slots()));
+        for slot in about.unwrap_or_else(|| vec![here.slots().clone()]).iter().flat_map(SlotRange::iter) {
             if seen.at(slot, origin) < here.at(slot, origin) && counts(slot) {
                 self.queue(slot);
             }
@@ -630,6 +641,16 @@ impl Lane {
         }
     }
 
+    /// Queues the slots that may have arrived here whole, and of which the consumer lacks what is under their floor: what was
+    /// dropped on arrival left nothing in the log but a mark, and the ring may have lost that.
+    fn queue_under_floor(&mut self, stripe: &Stripe, seen: &SeenTable) {
+        let minima = seen.minima_in(stripe.slots());
+        for origin in stripe.seen().origins() {
+            let is_under = |slot| seen.at(slot, origin) < stripe.floor(slot).time;
+            self.queue_newer(stripe.seen(), seen, &minima, origin, is_under);
+        }
+    }
+
     /// Sends from the log. Returns whether there was anything to read.
     fn tail(
         &mut self,
@@ -641,6 +662,9 @@ impl Lane {
         if self.position < stripe.log.start() {
             self.position = stripe.log.start();
             self.queue_lost(stripe, |origin| context.is_in_scope(origin), seen);
+            if context.tells_of_others() {
+                self.queue_under_floor(stripe, seen);
+            }
             let minima = seen.minima_in(stripe.slots());
             for (origin, _) in stripe.log.lost().iter() {
                 let is_orphan = |slot| context.is_orphan(origin, Some(slot));
@@ -751,8 +775,8 @@ fn tail_item(
     let stamp = item.stamp();
     let is_of_no_use = |slot| !context.wants(slot) || is_known(slot, stamp, seen, queued);
     if let Subject::Reset(slot) = item.subject() {
-        // Other regions hear of it from where it came.
-        let is_followed = context.scope == Scope::Everything && context.wants(slot) && !queued.contains(&slot);
+        // Other regions hear of it from where it came, if they can.
+        let is_followed = context.tells_of_others() && context.wants(slot) && !queued.contains(&slot);
         return if is_followed { Err(slot) } else { Ok(0) };
     }
     if !context.carries(stamp.origin, item.slot()) || item.slot().is_some_and(is_of_no_use) {
