@@ -342,7 +342,7 @@ impl World {
             let (source, target) = (region.primary(mover.from), region.primary(mover.to));
             let (feed, intake) = mover.feed.get_or_insert_with(|| {
                 target.store.clear_slots(&mover.slots);
-                let feed = Feed::of_slots(&source.store, mover.slots.clone(), target.store.origin());
+                let feed = Feed::of_slots(&source.store, mover.slots.clone());
                 (feed, Intake::of_slots(mover.slots.clone()))
             });
             if orphans {
