@@ -22,7 +22,7 @@ use node_core::{
 use store_support::{Parcel, at_ms, delete, held, options, origin, region, write};
 
 /// Seeds that a bug was found with.
-const ONCE_FAILED: [u64; 1] = [10];
+const ONCE_FAILED: [u64; 3] = [10, 100_006, 200_884];
 /// Worlds of one run, unless the environment says otherwise: some seconds.
 const SEEDS: u64 = 100;
 /// Worlds in which a broken rule must show.
@@ -143,6 +143,30 @@ fn what_a_whole_slot_dropped_reaches_a_replica_also_if_the_ring_has_lost_it() {
         assert_eq!(held(&primary, b"{a}1"), None);
         assert_eq!(held(&replica, b"{a}1"), None, "connects anew: {connects_anew}");
     }
+}
+
+#[test]
+fn what_a_whole_slot_dropped_reaches_a_replica_also_if_no_floor_has_risen() {
+    let (source, primary) = (a_region(2, 100), a_region(1, 100));
+    let unborn = Origin::new(region(1), Incarnation::UNBORN);
+    let replica = Store::new(&StoreOptions { origin: unborn, ..options(1, 100) });
+    let mut there = all_of(&source, Scope::Region(region(2)), &primary);
+    let mut back = all_of(&primary, Scope::Region(region(1)), &source);
+    let mut follow = all_of(&primary, Scope::Everything, &replica);
+    write(&source, b"{a}1", b"old", None, at_ms(1));
+    flow(&mut there, &source, &primary, 2);
+    delete(&source, b"{a}1", at_ms(10));
+    delete(&primary, b"{a}2", at_ms(20));
+    flow(&mut back, &primary, &source, 21);
+    flow(&mut follow, &primary, &replica, 30);
+    assert!(held(&replica, b"{a}1").is_some());
+    // Both have forgotten the latter, so that their floors are the same.
+    forget_all(&source);
+    forget_all(&primary);
+    flow(&mut there, &source, &primary, 31);
+    flow(&mut follow, &primary, &replica, 40);
+    assert_eq!(held(&primary, b"{a}1"), None);
+    assert_eq!(held(&replica, b"{a}1"), None);
 }
 
 /// The only node of a region.

@@ -87,7 +87,7 @@ impl Stripe {
             if self.table(slot).newest < stamp.time {
                 self.remove_all(slot);
             } else {
-                self.drop_where(slot, |entry| entry.stamp() <= stamp);
+                _ = self.drop_where(slot, |entry| entry.stamp() <= stamp);
             }
             self.raise_floor(slot, stamp);
             let table = self.table_mut(slot);
@@ -145,11 +145,14 @@ impl Stripe {
     /// dropped. From here on the slot has seen what the source had.
     pub fn finish_slot(&mut self, slot: Slot, whole: Option<(Stamp, &Kept)>, seen: &Seen) {
         if let Some((floor, kept)) = whole {
-            self.drop_where(slot, |entry| entry.stamp() <= floor && !kept.contains(entry.key()));
-            if floor > self.floor(slot) {
+            let has_dropped = self.drop_where(slot, |entry| entry.stamp() <= floor && !kept.contains(entry.key()));
+            let has_risen = floor > self.floor(slot);
+            if has_risen {
                 self.raise_floor(slot, floor);
                 let table = self.table_mut(slot);
                 table.newest = table.newest.max(floor.time);
+            }
+            if has_risen || has_dropped {
                 // Who follows this node in everything must drop it as well.
                 self.append(Item::reset(slot, floor));
             }
@@ -177,13 +180,15 @@ impl Stripe {
         }
     }
 
-    fn drop_where(&mut self, slot: Slot, condition: impl Fn(Entry<'_>) -> bool) {
+    /// Takes out the entries that meet a condition. Returns whether there were any.
+    fn drop_where(&mut self, slot: Slot, condition: impl Fn(Entry<'_>) -> bool) -> bool {
         let handles = self.table(slot).handles();
         let doomed: Vec<_> = handles.filter(|handle| condition(Entry::at(&self.heap, *handle))).collect();
-        for handle in doomed {
-            let hash = self.hash_of(handle);
-            self.remove(slot, hash, handle);
+        for handle in &doomed {
+            let hash = self.hash_of(*handle);
+            self.remove(slot, hash, *handle);
         }
+        !doomed.is_empty()
     }
 }
 
