@@ -22,7 +22,7 @@ use node_core::{
 use store_support::{Parcel, at_ms, delete, held, options, origin, region, write};
 
 /// Seeds that a bug was found with.
-const ONCE_FAILED: [u64; 3] = [10, 100_006, 200_884];
+const ONCE_FAILED: [u64; 4] = [10, 100_006, 103_200, 200_884];
 /// Worlds of one run, unless the environment says otherwise: some seconds.
 const SEEDS: u64 = 100;
 /// Worlds in which a broken rule must show.

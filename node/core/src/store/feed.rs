@@ -740,8 +740,11 @@ impl Scan {
         for origin in known.filter(|origin| context.is_the_consumers(*origin, slot)) {
             since.advance(origin, Time::MAX);
         }
-        let mut seen = stripe.seen().of(slot);
-        seen.advance(stripe.hlc.origin(), stripe.watermark(context.now.wall));
+        let (mut seen, own) = (stripe.seen().of(slot), stripe.hlc.origin());
+        if context.covers.get(&own).is_none_or(|cover| cover.slots.contains(slot)) {
+            // Of a slot that is not owned a replica may still hold what came before this origin gave it away.
+            seen.advance(own, stripe.watermark(context.now.wall));
+        }
         // Of a silent origin counts what was heard ahead of its last watermark, too: it may be forgotten here by now.
         let mut reached = stripe.heard.of(slot);
         reached.join(&seen);
