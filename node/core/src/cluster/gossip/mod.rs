@@ -189,8 +189,13 @@ impl Gossip {
         if !matches!(packet.header.message, Message::TurnUndead) {
             packet.header.dst = me;
         }
-        // Of its own former lives a process needs to know only that it has to rise above them, which it has.
-        packet.news.retain(|member| self.known.contains_key(&member.id().node) || *member.id() == me);
+        // Of its own former lives a process needs to know only that it has to rise above them, which it has. And the present one
+        // is told of once: at a death it becomes a former one, and foca would take what follows for news of another member.
+        let mut is_told_of_me = false;
+        packet.news.retain(|member| match *member.id() {
+            life if life == me => !std::mem::replace(&mut is_told_of_me, true),
+            life => self.known.contains_key(&life.node),
+        });
         let bytes = packet.write().ok_or(GossipError::Malformed)?;
         let result = self.foca.handle_data(&bytes, &mut self.effects);
         self.heard.insert(from.node);
