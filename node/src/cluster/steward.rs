@@ -150,9 +150,7 @@ impl Steward {
         let mut maps = self.parts.plane.map();
         loop {
             let map = maps.borrow_and_update().clone();
-            let holding = self.tenure().handle_map(&map, self.serving());
-            self.carry_out_holding(&holding);
-            self.parts.cluster.set_map(map);
+            self.route_by(map);
             self.followed.notify_waiters();
             self.end_succession();
             // Who waits for replicas may have waited for the map.
@@ -164,6 +162,19 @@ impl Steward {
         }
     }
 
+    /// Routes clients by a map, unless they are routed by it, or by a later one, already. A new primary holds its slots before
+    /// that: nobody may see that it is the primary and that it has neither a lease nor a reason to wait for one.
+    fn route_by(&self, map: Arc<ClusterMap>) {
+        // Until the end: what a map and a standing lead to is carried out in the order in which they came.
+        let mut tenure = self.tenure();
+        if map.epoch() > self.map().epoch() {
+            let holding = tenure.handle_map(&map, self.serving());
+            self.carry_out_holding(&holding);
+        }
+        self.parts.cluster.set_map(map);
+    }
+
+    /// Call it under the lock of the tenure that it comes from.
     fn carry_out_holding(&self, Holding { hold, let_go }: &Holding) {
         if hold.is_empty() && let_go.is_empty() {
             return;
@@ -347,18 +358,17 @@ impl Steward {
         let mut tenure = self.tenure();
         let before = tenure.lease_until();
         let holding = tenure.handle_standing(asked, &standing, self.serving());
+        // Under the lock: who gives the lease up meanwhile must have the last word.
         if tenure.lease_until() != before {
-            // Under the lock: who gives the lease up meanwhile must have the last word.
             self.parts.cluster.set_lease(tenure.lease_until());
         }
-        drop(tenure);
         self.carry_out_holding(&holding);
     }
 
     async fn carry_out(&self, former: &ClusterMap, map: &Arc<ClusterMap>) {
         let Parts { server, cluster, replication, .. } = &self.parts;
         let assignment = Assignment::of(map, self.me(), cluster.run, server.config.clock.max_drift);
-        cluster.set_map(map.clone());
+        self.route_by(map.clone());
         let serves = self.serving();
         if serves.is_some() && serves != assignment.incarnation() {
             self.change_tenure(|tenure, now| tenure.give_up(now));
