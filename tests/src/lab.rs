@@ -150,16 +150,21 @@ impl Lab {
 
     /// The last messages of every process.
     pub fn last_words(&self) -> String {
-        let mut words = String::new();
-        let mut logs: Vec<_> = fs::read_dir(self.dir.path()).into_iter().flatten().flatten().collect();
-        logs.sort_by_key(|entry| entry.file_name());
-        for log in logs.iter().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log")) {
-            let text = fs::read(&log).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            let lines: Vec<_> = text.lines().collect();
-            words.push_str(&format!("\n== {} ==\n", log.display()));
-            words.extend(lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| format!("{line}\n")));
-        }
-        words
+        last_words(self.dir.path())
     }
+}
+
+/// The last messages of every process whose log is in a folder.
+pub(crate) fn last_words(dir: &Path) -> String {
+    let mut words = String::new();
+    let mut logs: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().collect();
+    logs.sort_by_key(|entry| entry.file_name());
+    for log in logs.iter().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log")) {
+        let text = fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().collect();
+        words.push_str(&format!("\n== {} ==\n", log.display()));
+        words.extend(lines[lines.len().saturating_sub(LOG_LINES)..].iter().map(|line| format!("{line}\n")));
+    }
+    words
 }

@@ -1,8 +1,9 @@
 //! A primary that dies or hangs is replaced, and nothing that was promised is lost.
 //!
-//! Two ways to lose a primary, under a load that goes on: it is killed, and comes back empty; or it is stopped for longer
-//! than its lease, and comes back with all it had, believing to be what it was. In both, what `WAIT 1` has acknowledged
-//! is there afterwards, nothing goes back, and the former primary becomes a replica. From the second it also brings home
+//! Three ways to lose a primary, under a load that goes on: it is killed, and comes back empty; it is stopped for longer
+//! than its lease, and comes back with all it had, believing to be what it was; or its network is cut one way, so that it hears the
+//! others and they do not hear it, or the other way round, while clients reach it all the time. In each, what `WAIT 1` has acknowledged
+//! is there afterwards, nothing goes back, and the former primary becomes a replica. After a stop it also brings home
 //! what its heir had never received.
 //!
 //! How long clients were without a primary is said and not asserted. `MERIDIAN_TEST_TRIES` says how often each is tried.
@@ -11,13 +12,14 @@ use std::{
     env,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use meridian_tests::{
     Client, Frozen, Lab, Load, Member, Node, Promise, Region, key_of, members, note, operate, until, until_feeds,
-    until_follows, until_members, with_lab,
+    until_follows, until_members, with_lab, with_machines,
 };
 
 const CLUSTER: &[&str] = &["--regions=us-east", "--primaries=2", "--replicas=1"];
@@ -25,6 +27,8 @@ const WRITERS: usize = 2;
 const KEYS_EACH: usize = 50;
 /// Writes that are promised before and after anything happens to a node.
 const PROMISED: u64 = 300;
+/// How long a cut goes on after the failover.
+const CUT: Duration = Duration::from_secs(3);
 /// Keys that a primary has and its replica does not.
 const UNSHIPPED: usize = 200;
 /// Requests that wait in the sockets of a primary that hangs.
@@ -108,6 +112,54 @@ fn primary_that_hung_for_longer_than_its_lease_takes_no_write() {
             let value: String = Client::new(region.addresses()).run(&late, redis::cmd("GET").arg(&late))?;
             ensure!(value == "by the heir", "{late} is {value}");
             until_same_keys(&region.nodes[heir.place], &region.nodes[victim.place])?;
+            note(&format!(
+                "try {turn}: {} promised, {} without an answer, {:?}",
+                written.promised(),
+                written.lost,
+                written.errors
+            ));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn primary_that_is_cut_off_one_way_takes_no_write_once_its_lease_is_over() {
+    with_machines("primary_that_is_cut_off_one_way_takes_no_write_once_its_lease_is_over", 2, |machines| {
+        for turn in 0..tries()?.max(2) {
+            let (is_mute, region) = (turn % 2 == 0, &machines.region);
+            let what = if is_mute { "nobody hears it" } else { "it hears nobody" };
+            let (victim, heir) = shard(region, turn % 2)?;
+            let others: Vec<_> = (0..region.nodes.len()).filter(|place| *place != victim.place).collect();
+            let load = Load::start(&region.addresses(), &format!("cut{turn}"), WRITERS, KEYS_EACH, Promise::Replicated);
+            load.until_promised(PROMISED)?;
+            let [probe, late] = ["probe", "late"].map(|name| key_of(region, &victim.member, name));
+            let (probe, late) = (probe?, late?);
+            let mut direct = TcpStream::connect(&victim.member.addr)?;
+            say(&mut direct, &["PING"])?;
+            ensure!(hear(&direct, 1)? == ["+PONG"], "the primary does not answer");
+            let began = Instant::now();
+            let ends = if is_mute { (&[victim.place][..], &others[..]) } else { (&others[..], &[victim.place][..]) };
+            let cut = machines.cut(ends.0, ends.1)?;
+            until_accepted(&region.nodes[heir.place], &probe)?;
+            note(&format!("try {turn}: {what}; writes were accepted again after {:?}", began.elapsed()));
+            // Who is cut off says CLUSTERDOWN, so a client that knows of no other primary would not get on.
+            region.nodes[heir.place].run::<()>(&["SET", &late, "by the heir"])?;
+            (0..LATE).try_for_each(|_| say(&mut direct, &["SET", &late, "by the former primary"]))?;
+            let answers = hear(&direct, LATE)?;
+            let accepted = answers.iter().filter(|answer| !answer.starts_with('-')).count();
+            ensure!(accepted == 0 && answers.len() == LATE, "{accepted} of {} were accepted", answers.len());
+            // For longer than anybody's patience with a connection.
+            thread::sleep(CUT);
+            drop(cut);
+            until_follows(&region.nodes[victim.place])?;
+            load.until_promised(PROMISED)?;
+            let written = load.finish()?;
+            written.check()?;
+            let value: String = Client::new(region.addresses()).run(&late, redis::cmd("GET").arg(&late))?;
+            ensure!(value == "by the heir", "{late} is {value}");
+            until_same_keys(&region.nodes[heir.place], &region.nodes[victim.place])?;
+            until_feeds(&region.nodes[heir.place], &region.nodes[victim.place])?;
             note(&format!(
                 "try {turn}: {} promised, {} without an answer, {:?}",
                 written.promised(),
