@@ -46,6 +46,8 @@ pub struct Status {
     pub keys: u64,
     /// How many tombstones and markers it has.
     pub tombstones: u64,
+    /// How many stamps it has forgotten before every region was past them.
+    pub forgotten_early: u64,
     /// Its ends of links.
     pub links: Links,
 }

@@ -110,6 +110,56 @@ fn regions_hold_the_same_after_slots_have_moved_in_both_of_them_under_writes() {
     });
 }
 
+#[test]
+fn cut_that_outlasts_the_tombstone_budget_costs_misses_and_never_a_deleted_value() {
+    const KEYS: usize = 3_000;
+    // Room for a hundred deletes or so at each node.
+    with_lab(&[REGIONS, "--node-set=memory.tombstone_budget=4KiB"], |lab| {
+        let [a, b] = &lab.regions[..] else { panic!("two regions") };
+        let keys: Vec<_> = (0..KEYS).map(|index| format!("key:{index}")).collect();
+        let (mut at_a, mut at_b) = (a.client(), b.client());
+        keys.iter().try_for_each(|key| set(&mut at_a, key, "before"))?;
+        until_read_elsewhere(a, b, "before the cut")?;
+        lab.wan.partition(&[&b.name])?;
+        // A third is deleted in one region; of these every tenth was written anew in the other before, and one in ten after that.
+        let (deleted, kept) = keys.split_at(KEYS / 3);
+        let of_ten = |which: usize| deleted.iter().skip(which).step_by(10);
+        of_ten(0).try_for_each(|key| set(&mut at_b, key, "older"))?;
+        for key in deleted {
+            at_a.run::<()>(key, redis::cmd("DEL").arg(key))?;
+        }
+        of_ten(5).try_for_each(|key| set(&mut at_b, key, "newer"))?;
+        until("both primaries have forgotten early, and say so", || {
+            let primaries = a.nodes_of_role("primary");
+            let early =
+                primaries.map(|node| node.status().map(|status| status.forgotten_early)).collect::<Result<Vec<_>>>()?;
+            ensure!(early.len() == 2 && early.iter().all(|count| *count > 0), "they say {early:?}");
+            Ok(Some(()))
+        })?;
+        let metric = a.nodes_of_role("primary").map(|node| node.metric("meridian_forgotten_early_total"));
+        let metric: f64 = metric.sum::<Result<f64>>()?;
+        ensure!(metric > 0.0, "the metric is {metric}");
+        lab.wan.heal()?;
+        until_read_elsewhere(a, b, "after the cut")?;
+        until_read_elsewhere(b, a, "after the cut")?;
+        let held = until_same_entries(&lab.regions, &keys)?;
+        let value =
+            |key: &str| held[keys.iter().position(|other| other == key).expect("it is one of them")].value.as_deref();
+        for (index, key) in deleted.iter().enumerate() {
+            let is_right = match value(key) {
+                None => true,
+                Some(value) => value == "newer" && index % 10 == 5,
+            };
+            ensure!(is_right, "{key} was deleted, and is {:?}", value(key));
+        }
+        let lost = kept.iter().filter(|key| value(key) != Some("before")).count();
+        ensure!(lost == 0, "{lost} keys are lost that nobody has touched since all had them");
+        let misses = of_ten(5).filter(|key| value(key).is_none()).count();
+        note(&format!("forgotten early: {metric}; {misses} of {} newer writes are misses", KEYS / 30));
+        Ok(())
+    });
+}
+
 /// Writes a value for each primary of both regions in one of them, and waits until it is read in the other.
 fn until_read_elsewhere(from: &Region, to: &Region, value: &str) -> Result<()> {
     let keys: Vec<_> = (0..32).map(|index| format!("{}:{index}", from.name)).collect();

@@ -21,6 +21,10 @@ pub(crate) struct Status {
     used_memory_bytes: usize,
     /// Tombstones, and markers of values that were dropped.
     tombstones: usize,
+    tombstone_bytes: usize,
+    tombstone_budget_bytes: usize,
+    /// Stamps that were forgotten before the frontier had passed them, since the start.
+    forgotten_early: u64,
     /// How long ago the frontier passed.
     frontier_age_seconds: f64,
     pub(crate) links: LinksStatus,
@@ -73,6 +77,9 @@ impl Status {
             keys: census.values,
             used_memory_bytes: store.settings().used_bytes(),
             tombstones: census.tombstones,
+            tombstone_bytes: store.settings().tombstone_bytes(),
+            tombstone_budget_bytes: store.settings().tombstone_budget(),
+            forgotten_early: store.counters().forgotten_early,
             frontier_age_seconds: now.wall.since(store.settings().frontier()).as_secs_f64(),
             links: server.links.status(now),
             cluster: ClusterStatus::of(server, now),
