@@ -23,7 +23,7 @@ use super::{
     control::{Request, Response},
     steward::{NotDone, Steward, done},
 };
-use crate::limits::{HAND_OVER_MAX, SUCCESSION_MAX};
+use crate::limits::{FOLLOWER_MAX, HAND_OVER_MAX, SUCCESSION_MAX};
 
 impl Steward {
     /// Wakes who has the primary hand over to this node.
@@ -57,7 +57,7 @@ impl Steward {
         let Some(primary) = map.node(shard.primary) else { return Response::NotHere(None) };
         let request = Request::HandOver { to: replica };
         let peer = self.parts.bus.peer(primary.addresses.bus());
-        match peer.call(Channel::Control, &request, HAND_OVER_MAX + SUCCESSION_MAX).await {
+        match peer.call(Channel::Control, &request, FOLLOWER_MAX + HAND_OVER_MAX + SUCCESSION_MAX).await {
             Ok(response) => response,
             Err(error) => Response::Failed(format!("the primary cannot be asked: {error}")),
         }
@@ -65,11 +65,11 @@ impl Steward {
 
     /// Lets a replica take the place of this primary, without loss.
     pub(super) async fn hand_over(&self, to: NodeId) -> Result<(), NotDone> {
-        let map = self.parts.cluster.map();
+        self.tenure().successor(&self.map(), to, self.serving()).ok_or(NotDone::NotPrimary)?;
+        // One that has just become a replica, or has lost its connection, may be back in a moment.
+        timeout(FOLLOWER_MAX, self.followers().until_online(to)).await.map_err(|_| NotDone::NotConnected)?;
+        let map = self.map();
         let heir = self.tenure().successor(&map, to, self.serving()).ok_or(NotDone::NotPrimary)?;
-        if !self.followers().is_online(to) {
-            return Err(NotDone::NotConnected);
-        }
         if self.tenure().resigns_to().is_some() {
             return Err(NotDone::Busy);
         }

@@ -38,3 +38,7 @@ pub(super) const ID_DIGITS_MIN: usize = 4;
 /// How often a move that is to stop is told so while its slots are just changing hands, with [`POLL`] in between. Policy: then the
 /// command fails with that.
 pub(super) const STOPS_MAX: usize = 50;
+
+/// How long a change that needs a primary waits for one that has failed to be replaced, or to be found well. Policy: the command
+/// fails and names it.
+pub(super) const PRIMARY_MAX: Duration = Duration::from_secs(5);

@@ -116,6 +116,17 @@ impl Followers {
         self.lock().get(&replica).is_some_and(|follower| follower.is_online)
     }
 
+    /// Waits until one of them is online.
+    pub(crate) async fn until_online(&self, replica: NodeId) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_online(replica) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Has everybody look again who waits for a change: what counts has changed.
     pub(crate) fn look_again(&self) {
         self.changed.notify_waiters();
