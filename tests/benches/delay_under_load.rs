@@ -1,0 +1,156 @@
+//! The delay of a link between clusters that take a steady load, with all links up, and beside a link that has become a black hole.
+//!
+//! A lab of three linked clusters is started. In one, writers keep up a load of values of 100 bytes over all its primaries, in
+//! pipelines. Besides, for each primary a probe writes a value now and then, and another client asks its owner in a second region until it
+//! is there. Then the link to the third region swallows everything, and the same is measured again: in the seconds in which nobody
+//! knows yet, and when what is lost there is carried around the hole. What is printed is the time beyond the one-way delay.
+//!
+//! ```text
+//! cargo bench -p meridian-tests --bench delay_under_load [-- WRITES_PER_SECOND [SECONDS]]
+//! ```
+//! Asserts nothing.
+
+use std::{
+    env,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use meridian_tests::{Lab, Node, Region, key_of, members};
+use serde_json::json;
+
+/// Writes per second in all, unless said otherwise.
+const RATE: u32 = 20_000;
+/// How long each phase is measured, unless said otherwise.
+const SECONDS: u32 = 6;
+/// Probes per second and primary.
+const PROBES: u32 = 200;
+/// Writes that are sent at once.
+const PIPELINE: u32 = 20;
+/// Keys that are written to, per primary.
+const KEYS: u32 = 100_000;
+const VALUE: &str =
+    "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv";
+
+/// A primary of the source, a hash tag of its slots, and who owns that in the target.
+struct Way<'l> {
+    source: &'l Node,
+    target: &'l Node,
+    tag: String,
+}
+
+fn main() -> Result<()> {
+    let mut numbers = env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    let rate: u32 = numbers.next().unwrap_or(RATE);
+    let seconds: u32 = numbers.next().unwrap_or(SECONDS);
+    let lab = Lab::start(&[])?;
+    let [from, to, third] = &lab.regions[..] else { anyhow::bail!("the default lab has three regions") };
+    let ways = ways(from, to)?;
+    let one_way = lab.wan.delay_ms(&from.name, &to.name)?;
+    let (ending, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let share = rate / ways.len() as u32;
+        let (ending, written) = (&ending, &written);
+        let loads: Vec<_> = ways.iter().map(|way| scope.spawn(move || load(way, share, ending, written))).collect();
+        println!("{} -> {}, {one_way} ms one way, {rate} writes/s; ms beyond", from.name, to.name);
+        println!("{:<44} {:>9} {:>8} {:>8} {:>8}", "", "writes/s", "p50", "p99", "max");
+        let phases = [
+            ("all links up", None),
+            ("a black hole on the other link", Some(json!({ "state": "blackhole" }))),
+            ("that link is known to be down", None),
+            ("it is up again", Some(json!({ "state": "up" }))),
+        ];
+        let measured = phases.into_iter().enumerate().try_for_each(|(phase, (what, change))| {
+            if let Some(change) = change {
+                lab.wan.change(&from.name, &third.name, &change)?;
+            }
+            let (began, before) = (Instant::now(), written.load(Relaxed));
+            let delays = probe(&ways, phase, PROBES * seconds)?;
+            let per_second = (written.load(Relaxed) - before) as f64 / began.elapsed().as_secs_f64();
+            let beyond = |share: f64| {
+                let index = ((delays.len() - 1) as f64 * share) as usize;
+                delays[index].as_secs_f64() * 1e3 - one_way
+            };
+            println!("{what:<44} {per_second:>9.0} {:>8.1} {:>8.1} {:>8.1}", beyond(0.5), beyond(0.99), beyond(1.0));
+            anyhow::Ok(())
+        });
+        ending.store(true, Relaxed);
+        loads.into_iter().try_for_each(|load| load.join().expect("a load does not panic"))?;
+        measured
+    })
+}
+
+fn ways<'l>(from: &'l Region, to: &'l Region) -> Result<Vec<Way<'l>>> {
+    let (sources, targets) = (members(from)?, members(to)?);
+    let primaries = sources.iter().filter(|member| member.is_primary);
+    let way = |member| {
+        let tag = key_of(from, member, "tag")?;
+        let slot: u16 = to.run(&["CLUSTER", "KEYSLOT", &tag])?;
+        let target = targets.iter().find(|member| member.owns(slot)).context("nobody owns the slot")?;
+        anyhow::Ok(Way {
+            source: &from.nodes[from.place(&member.addr)],
+            target: &to.nodes[to.place(&target.addr)],
+            tag,
+        })
+    };
+    primaries.map(way).collect()
+}
+
+/// Writes at an even pace until it is told to end.
+fn load(way: &Way<'_>, rate: u32, ending: &AtomicBool, written: &AtomicU64) -> Result<()> {
+    let mut connection = way.source.connect()?;
+    let (began, mut count) = (Instant::now(), 0_u32);
+    while !ending.load(Relaxed) {
+        let due = began + Duration::from_secs_f64(f64::from(count) / f64::from(rate));
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut pipeline = redis::pipe();
+        for index in count..count + PIPELINE {
+            pipeline.cmd("SET").arg(format!("{{{}}}:{}", way.tag, index % KEYS)).arg(VALUE).ignore();
+        }
+        pipeline.exec(&mut connection)?;
+        count += PIPELINE;
+        written.fetch_add(PIPELINE.into(), Relaxed);
+    }
+    Ok(())
+}
+
+/// The delays of probes on each way, in ascending order.
+fn probe(ways: &[Way<'_>], phase: usize, count: u32) -> Result<Vec<Duration>> {
+    let delays = thread::scope(|scope| {
+        let probes: Vec<_> = ways.iter().map(|way| scope.spawn(move || probe_one(way, phase, count))).collect();
+        probes.into_iter().map(|probe| probe.join().expect("a probe does not panic")).collect::<Result<Vec<_>>>()
+    })?;
+    let mut delays: Vec<_> = delays.into_iter().flatten().collect();
+    delays.sort_unstable();
+    Ok(delays)
+}
+
+fn probe_one(way: &Way<'_>, phase: usize, count: u32) -> Result<Vec<Duration>> {
+    let key = |index: u32| format!("{{{}}}:probe:{phase}:{index}", way.tag);
+    let (mut writer, mut reader) = (way.source.connect()?, way.target.connect()?);
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let began = Instant::now();
+            let write = |index: u32| {
+                let due = began + Duration::from_secs(1) * index / PROBES;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                let sent = Instant::now();
+                redis::cmd("SET").arg(key(index)).arg(VALUE).exec(&mut writer).map(|()| sent)
+            };
+            (0..count).map(write).collect::<Result<Vec<_>, _>>()
+        });
+        let mut read = Vec::with_capacity(count as usize);
+        while (read.len() as u32) < count {
+            let there: bool = redis::cmd("EXISTS").arg(key(read.len() as u32)).query(&mut reader)?;
+            if there {
+                read.push(Instant::now());
+            } else {
+                thread::sleep(Duration::from_micros(500));
+            }
+        }
+        let sent = writing.join().expect("a writer does not panic")?;
+        Ok(sent.into_iter().zip(read).map(|(sent, read)| read - sent).collect())
+    })
+}
