@@ -16,6 +16,7 @@
 
 mod binary;
 mod client;
+pub mod decoders;
 mod entries;
 mod http;
 mod lab;
