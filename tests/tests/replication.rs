@@ -1,11 +1,12 @@
 //! What is written in one region is read in all others, and not before it can have got there.
 
 use std::{
+    collections::HashMap,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use meridian_tests::{Lab, Region, note, of_one_node, until, with_lab};
 
 /// How often the delay of each link is measured.
@@ -50,6 +51,45 @@ fn flush_is_final_everywhere_for_what_it_saw() {
             region.until_result(&["GET", "new"], &Some("y".to_owned()))?;
             region.until_result(&["EXISTS", "old:0", "old:50", "old:99"], &0)?;
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn concurrent_writes_are_conflicts_and_overwrites_are_not() {
+    with_lab(&of_one_node(&["--regions=a,b", "--wan=none"]), |lab| {
+        let lab: &Lab = lab;
+        let [a, b] = ["a", "b"].map(|name| lab.region(name));
+        lab.until_settled("before")?;
+        // A write that has arrived is overwritten: one after the other.
+        a.run::<()>(&["SET", "overwritten", "first"])?;
+        b.until_result(&["GET", "overwritten"], &Some("first".to_owned()))?;
+        lab.until_settled("so that b has said what it has seen")?;
+        until("b has said so", || Ok((a.run::<i64>(&["REGION", "WAIT", "1", "1000"])? == 1).then_some(())))?;
+        thread::sleep(Duration::from_millis(200));
+        b.run::<()>(&["SET", "overwritten", "then"])?;
+        a.until_result(&["GET", "overwritten"], &Some("then".to_owned()))?;
+        for region in [a, b] {
+            let none: Vec<redis::Value> = region.run(&["REGION", "CONFLICTS"])?;
+            ensure!(none.is_empty(), "{} tells of {none:?}", region.name);
+        }
+        lab.wan.partition(&["b"])?;
+        a.run::<()>(&["SET", "concurrent", "a"])?;
+        b.run::<()>(&["SET", "concurrent", "b"])?;
+        lab.wan.heal()?;
+        // Where the write was lost. The other region hears of it only if it was sent before the winner arrived.
+        a.until_result(&["GET", "concurrent"], &Some("b".to_owned()))?;
+        let told: Vec<HashMap<String, redis::Value>> = a.run(&["REGION", "CONFLICTS", "5"])?;
+        let [conflict] = &told[..] else { bail!("it tells of {told:?}") };
+        let key: String = redis::from_redis_value_ref(&conflict["key"])?;
+        let side = |name: &str| redis::from_redis_value_ref::<HashMap<String, String>>(&conflict[name]);
+        let regions = (side("winner")?["region"].clone(), side("loser")?["region"].clone());
+        ensure!(key == "concurrent" && regions == ("b".to_owned(), "a".to_owned()), "{key}, {regions:?}");
+        let counted = a.metric("meridian_conflicts_total")?;
+        ensure!((counted - 1.0).abs() < f64::EPSILON, "{counted} are counted");
+        a.run::<()>(&["REGION", "CONFLICTS", "RESET"])?;
+        let none: Vec<redis::Value> = a.run(&["REGION", "CONFLICTS"])?;
+        ensure!(none.is_empty(), "after a reset it tells of {none:?}");
         Ok(())
     });
 }

@@ -4,6 +4,8 @@
 //! sender's log still holds what was missed, when it has lost it, and, to compare, when the receiver begins with nothing.
 //! The cost is to be in proportion to what was missed. `KEYS=1000000` in the environment takes another number of keys.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is no part of the core: it reads the clock")]
+
 use std::{
     env,
     time::{Duration, Instant},

@@ -82,5 +82,11 @@ pub const GATEWAY_ASIDE: Duration = Duration::from_secs(5);
 /// none along.
 pub const GATEWAY_SETTLED: Duration = Duration::from_secs(5);
 
+/// Conflicts that the ledger keeps. One more takes the place of the oldest; the counter goes on.
+pub const CONFLICTS_KEPT: usize = 1_024;
+
+/// What the ledger of conflicts keeps of a key, in bytes. A longer one is cut.
+pub const CONFLICT_KEY_BYTES_MAX: usize = 512;
+
 /// For how long the measured offset of another node's clock counts: some rounds of asking.
 pub const CLOCK_OFFSET_FRESH: Duration = Duration::from_secs(5);

@@ -204,7 +204,7 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::RegionWait => region::wait(call),
         C::RegionToken => region::token(call),
         C::RegionAwait => region::await_token(call),
-        C::RegionConflicts => region::unavailable(call),
+        C::RegionConflicts => region::conflicts(call),
         C::CommandTable
         | C::CommandCount
         | C::CommandDocs

@@ -1,11 +1,14 @@
 //! REGION: the other regions, from where a client stands. The same data as `/status`.
 //!
 //! STATUS, LAG and TOKEN look at every stripe, so they do not run inside a transaction, which may hold them. In a transaction
-//! WAIT and AWAIT wait for nobody. CONFLICTS is not there yet and says so.
+//! WAIT and AWAIT wait for nobody.
 //!
 //! In a cluster all of it is about the node that is asked, and its slots: WAIT about what this node has stamped, a token as well,
 //! and AWAIT about what has arrived here. A client that has written to several nodes joins their tokens by commas, and waits
 //! at each node that it is about to read from.
+
+use clock::RegionId;
+use node_core::number;
 
 use super::{
     Context, Done, Failure,
@@ -76,7 +79,51 @@ fn refuse_replica(call: &Context<'_, '_, '_>) -> Result<(), Failure> {
     if is_replica(call.server()) { Err(Failure::text("ERR ask the primary: this node is a replica")) } else { Ok(()) }
 }
 
-/// What is not there yet.
-pub(super) fn unavailable(_: Context<'_, '_, '_>) -> Done {
-    Err(Failure::text("ERR this subcommand of REGION is not available in this version; try REGION HELP"))
+/// Entries that CONFLICTS returns unless asked for more or less.
+const CONFLICTS: usize = 10;
+
+/// `REGION CONFLICTS [count | RESET]`: the latest concurrent writes of one key, of which one is lost; the latest first. For each a map: the
+/// key, when it was found here in milliseconds since 1970, and the stamps of both sides, each with its region and the time of the write.
+pub(super) fn conflicts(call: Context<'_, '_, '_>) -> Done {
+    let count = match call.args.get(2) {
+        None => CONFLICTS,
+        Some(word) if word.eq_ignore_ascii_case(b"reset") => {
+            call.server().store.ledger().clear();
+            call.reply.ok();
+            return Ok(());
+        }
+        Some(count) => match number::parse_i64(count).ok_or(Failure::NOT_AN_INTEGER)? {
+            -1 => usize::MAX,
+            count => {
+                usize::try_from(count).map_err(|_| Failure::text("ERR count should be greater than or equal to -1"))?
+            }
+        },
+    };
+    let server = call.worker.server.clone();
+    let conflicts = server.store.ledger().latest(count);
+    let name = |region: RegionId| {
+        let config = &server.config;
+        let peer = config.peers.iter().find(|peer| peer.id == region).map(|peer| peer.region.to_string());
+        let own = (config.region.id == region).then(|| config.region.name.to_string());
+        own.or(peer).unwrap_or_else(|| region.to_string())
+    };
+    call.reply.array(conflicts.len());
+    for conflict in conflicts {
+        call.reply.map(4);
+        call.reply.text("key");
+        call.reply.bulk(&conflict.key);
+        call.reply.text("found");
+        call.reply.integer(conflict.found.unix_ms().cast_signed());
+        for (side, stamp) in [("winner", conflict.winner), ("loser", conflict.loser)] {
+            call.reply.text(side);
+            call.reply.map(3);
+            call.reply.text("region");
+            call.reply.text(&name(stamp.origin.region()));
+            call.reply.text("written");
+            call.reply.integer(stamp.time.unix_ms().cast_signed());
+            call.reply.text("stamp");
+            call.reply.text(&stamp.to_string());
+        }
+    }
+    Ok(())
 }

@@ -479,8 +479,8 @@ table! {
         "0.1.0" "O(1)" "token timeout:integer"
         "Waits until this region has seen what a token of another one stands for";
     RegionConflicts "region|conflicts" -2 [LOADING STALE] [] Region NO_KEYS VARIES
-        "0.1.0" "O(N), where N is the number of entries" "[count:integer]"
-        "Returns the latest writes that lost against a concurrent write";
+        "0.1.0" "O(N), where N is the number of entries" "[what=(count:integer | RESET)]"
+        "Returns the latest writes that lost against a concurrent write, or forgets them";
     RegionHelp "region|help" 2 [LOADING STALE] [] Region NO_KEYS NO_TIPS
         "0.1.0" "O(1)" "" "Prints this help";
     RegionLag "region|lag" -2 [LOADING STALE] [] Region NO_KEYS VARIES

@@ -46,6 +46,7 @@ impl Stripe {
             let other = held.stamp.origin.region() != record.stamp.origin.region();
             if news && other && held.stamp.time > sender_saw.at(held.stamp.origin) {
                 self.counters.conflicts += 1;
+                self.ledger.note(record.key, held.stamp, record.stamp, now);
             }
         }
         if outcome == Outcome::Applied {

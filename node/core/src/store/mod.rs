@@ -14,6 +14,7 @@
 //! the order of their numbers.
 
 mod apply;
+mod conflicts;
 mod entry;
 mod evict;
 mod expire;
@@ -47,6 +48,7 @@ use clock::{Hlc, Incarnation, Now, Origin, Stamp, Time};
 use foldhash::fast::FixedState;
 
 pub use self::{
+    conflicts::{Conflict, Ledger},
     evict::{Access, Eviction},
     expire::Swept,
     feed::{Feed, FeedItem, Polled, Scope},
@@ -94,6 +96,7 @@ pub struct Store {
     shift: u32,
     hasher: FixedState,
     settings: Arc<Settings>,
+    ledger: Arc<Ledger>,
     matrix: Mutex<Arc<Matrix>>,
     /// The bits of the origin.
     origin: AtomicU16,
@@ -119,12 +122,20 @@ impl Store {
     pub fn new(options: &StoreOptions) -> Self {
         assert!(options.stripes.is_power_of_two() && options.stripes <= STRIPES_MAX, "stripes must be 1, 2, 4 .. 64");
         let settings = Arc::new(Settings::default());
+        let ledger = Arc::new(Ledger::default());
         let hasher = FixedState::with_seed(options.hash_seed);
         let width = SLOTS / options.stripes as u16;
         let stripe = |index: u16| {
             let slots = SlotRange::new(index * width..(index + 1) * width).expect("stripes share out the slots");
             let hlc = Hlc::new(options.origin, options.start);
-            Stripe::new(slots, hlc, options.log_records / options.stripes, hasher.clone(), settings.clone())
+            Stripe::new(
+                slots,
+                hlc,
+                options.log_records / options.stripes,
+                hasher.clone(),
+                settings.clone(),
+                ledger.clone(),
+            )
         };
         let stripes = (0..options.stripes as u16).map(|index| Mutex::new(stripe(index))).collect();
         let matrix = Matrix::new(options.origin, options.start, options.peers.iter().copied());
@@ -133,6 +144,7 @@ impl Store {
             shift: width.trailing_zeros(),
             hasher,
             settings,
+            ledger,
             matrix: Mutex::new(Arc::new(matrix)),
             origin: AtomicU16::new(options.origin.bits()),
             owned: Mutex::default(),
@@ -180,6 +192,11 @@ impl Store {
     /// What an operator may change.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The latest conflicts.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Who stamps the local writes.

@@ -21,6 +21,7 @@ use clock::{Hlc, Stamp, Time};
 use foldhash::fast::FixedState;
 
 use super::{
+    conflicts::Ledger,
     entry::{self, Entry},
     evict::{self, Pool},
     expire::SweepHand,
@@ -142,6 +143,7 @@ pub struct Stripe {
     pub(super) census: Census,
     pub(super) counters: Counters,
     pub(super) settings: Arc<Settings>,
+    pub(super) ledger: Arc<Ledger>,
     pub(super) hasher: FixedState,
     /// Where the sweep for ended values goes on.
     pub(super) sweep: SweepHand,
@@ -159,6 +161,7 @@ impl Stripe {
         log_records: usize,
         hasher: FixedState,
         settings: Arc<Settings>,
+        ledger: Arc<Ledger>,
     ) -> Self {
         Self {
             tables: slots.iter().map(|_| SlotTable::new()).collect(),
@@ -172,6 +175,7 @@ impl Stripe {
             census: Census::default(),
             counters: Counters::default(),
             settings,
+            ledger,
             hasher,
             sweep: SweepHand::new(),
             has_news: false,
