@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GatewayName, Host, Listen, Log, Peer, PeerAddress, Problems, Region, Report, TlsFiles};
+use crate::{Clock, GatewayName, Host, Listen, Log, Peer, PeerAddress, Problems, Region, Report, TlsFiles};
 
 /// A gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct GatewayConfig {
     /// Its HTTP.
     #[serde(default)]
     pub admin: Admin,
+    /// How far clocks are trusted.
+    #[serde(default)]
+    pub clock: Clock,
     /// The other regions.
     #[serde(rename = "peer", default)]
     pub peers: Vec<Peer>,

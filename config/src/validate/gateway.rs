@@ -1,7 +1,10 @@
 //! What types alone cannot say of a gateway's file.
 
-use super::{check_announced, check_bus_files, check_clashes, check_distinct, require_addresses, require_link_files};
-use crate::{GatewayConfig, Problem, Problems};
+use super::{
+    check_announced, check_bus_files, check_clashes, check_distinct, require_addresses, require_link_files,
+    within_durations,
+};
+use crate::{GatewayConfig, Problem, Problems, limits};
 
 impl GatewayConfig {
     /// Notes everything that is wrong with the whole.
@@ -10,6 +13,7 @@ impl GatewayConfig {
         let listeners =
             [("admin.listen", admin.listen), ("cluster.listen", cluster.listen), ("gateway.listen", gateway.listen)];
         check_clashes(&listeners, problems);
+        within_durations("clock.max_drift", self.clock.max_drift, &limits::MAX_DRIFT, problems);
         problems.require(cluster.listen.is_on(), || {
             Problem::new("no node could ever reach this gateway").at("cluster.listen").label("this is off").help(
                 "set `listen` to an address that nodes of the region can reach, such as listen = \"10.0.0.9:17379\"",

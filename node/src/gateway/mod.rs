@@ -140,8 +140,9 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(reach::follow(view.maps.clone(), owners, stopping.clone()));
         let reach = Reach::new(&config.gateway.name.to_string(), bus.clone(), owned);
-        let clock = Arc::new(OsClock::with_offset(Offset::ZERO));
-        let splitter = Splitter::new(region, config.region.id, &peers(config), LinkOptions::default(), clock, reach);
+        let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
+        let options = LinkOptions { max_drift: config.clock.max_drift, ..LinkOptions::default() };
+        let splitter = Splitter::new(region, config.region.id, &peers(config), options, clock, reach);
         let splitter = Arc::new(splitter);
         let looks = Looks::new(config, addresses, stopping.clone(), view, relay.clone(), splitter.clone());
         let looks = Arc::new(looks);

@@ -87,6 +87,7 @@ impl Planner<'_> {
         file.listen("cluster", layout.gateway_bus(index), region);
         file.set("cluster", "seeds", self.buses(region_index * nodes, |_| true));
         file.set("admin", "listen", text(admin));
+        self.set_clock(&mut file, region);
         file.set_peers(self.peers(region, true));
         let config = file.checked(&self.dir.join(format!("{name}.toml")), GatewayConfig::parse)?;
         Ok(GatewayPlan { name, links, admin, config })
@@ -118,11 +119,16 @@ impl Planner<'_> {
         others.map(peer).collect()
     }
 
-    /// What the command line says about the nodes of a region.
-    fn set_as_asked(&self, file: &mut File, region: &str) {
+    /// What the command line says about the clocks of a region.
+    fn set_clock(&self, file: &mut File, region: &str) {
         for offset in self.args.clock_offset.iter().filter(|offset| offset.region.as_str() == region) {
             file.set("clock", "offset", text(offset.offset));
         }
+    }
+
+    /// What the command line says about the nodes of a region.
+    fn set_as_asked(&self, file: &mut File, region: &str) {
+        self.set_clock(file, region);
         for setting in &self.args.node_set {
             if setting.region.as_ref().is_none_or(|of| of.as_str() == region) {
                 file.set(&setting.section, &setting.key, setting.value.clone());
