@@ -12,7 +12,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish,
+    Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish, check_own,
     limits::SMALL_FRAME_BYTES_MAX,
 };
 use node_core::{
@@ -293,11 +293,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     async fn apply(&mut self, batch: Batch) -> Result<(), Lost> {
         let Some(Admitted { peer, id, .. }) = &self.admitted else { return Ok(()) };
         let before = self.intake.tally();
+        let store = &self.region.store;
+        let own = store.origin();
         let mut now = self.region.now();
         for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
-            self.intake.take(&self.region.store, &item, self.receiver.sender_saw(), now)?;
+            check_own(own, &item, |slot| store.issued_in(slot))?;
+            self.intake.take(store, &item, self.receiver.sender_saw(), now)?;
             if let FeedItem::Speaks { origin, epoch, slots } = &item
                 && *origin == id.origin
             {

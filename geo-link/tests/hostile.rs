@@ -2,16 +2,19 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use clock::{Incarnation, Origin, Time};
+use clock::{Incarnation, Origin, Stamp, Time};
 use common::{Lab, TestRegion, log, runtime, wait_until};
 use geo_link::TlsMaterial;
 use geo_link_core::{
     BodyWriter, Envelope, Hello, Packer, TimeRange,
     limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
 };
-use node_core::store::Claim;
+use node_core::{
+    slot::Slot,
+    store::{Claim, FeedItem, Record, State},
+};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -69,10 +72,14 @@ fn hello(origin: Origin, epoch: u64) -> Vec<u8> {
 }
 
 fn batch(origin: Origin, epoch: u64, sequence: u64) -> Vec<u8> {
+    batch_of(origin, epoch, sequence, &mut BodyWriter::new())
+}
+
+fn batch_of(origin: Origin, epoch: u64, sequence: u64, body: &mut BodyWriter) -> Vec<u8> {
     let mut out = Vec::new();
     let sent = Time::from_ntp64(1);
     let envelope = Envelope { origin, epoch, sequence, round: 1, sent, range: TimeRange::EMPTY, seen: None };
-    Packer::new().pack(&envelope, &mut BodyWriter::new(), &mut out);
+    Packer::new().pack(&envelope, body, &mut out);
     out
 }
 
@@ -142,4 +149,32 @@ fn hostile_frames_end_their_own_connection_and_harm_no_other() {
     wait_until("it shows in the status", || alice.incoming("mallory").last_error.is_some());
     assert!(!alice.incoming("mallory").up);
     wait_until("it is in the log", || log().contains("fails its checksum"));
+}
+
+#[test]
+fn a_stamp_in_our_own_name_that_we_never_issued_ends_the_connection() {
+    let lab = Lab::new(["alice", "bob", "mallory"]);
+    let (alice, bob) = (lab.start("alice"), lab.start("bob"));
+    wait_until("the good link is up", || bob.out("alice").up && alice.out("bob").up);
+    let connects = bob.out("alice").connects;
+    let material = lab.authority.issue("mallory");
+    let origin = Origin::new(lab.id("mallory"), Incarnation::FIRST);
+    let own = Origin::new(lab.id("alice"), Incarnation::FIRST);
+    let mut epoch = 0;
+    // Ahead of alice's clock, but not so far that her link would hold it. Should the machine be so slow that her clock has passed
+    // it when it arrives, the next one may not be.
+    wait_until("it is in the log", || {
+        epoch += 1;
+        let stamp = Stamp { time: alice.now().wall.after(Duration::from_millis(450)), origin: own };
+        let mut body = BodyWriter::new();
+        let record = Record { key: b"forged", stamp, state: State::Tombstone };
+        body.push(&FeedItem::Record { slot: Slot::of(b"forged"), record });
+        send_and_be_closed(&alice, &material, &[hello(origin, epoch), batch_of(origin, epoch, 1, &mut body)].concat());
+        log().contains("in our own name, which was never issued here")
+    });
+    let why = alice.incoming("mallory").last_error;
+    assert!(why.is_some_and(|why| why.contains("never issued here")));
+    bob.set("key", "after");
+    alice.wait_for("key", Some("after"));
+    assert_eq!(bob.out("alice").connects, connects, "a forged stamp has cost a good link");
 }

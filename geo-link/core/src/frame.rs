@@ -13,7 +13,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use clock::{Origin, RegionId, Time};
+use clock::{Origin, RegionId, Stamp, Time};
 use node_core::{
     slot::SlotSet,
     store::{Claim, Seen, SeenTable},
@@ -88,6 +88,9 @@ pub enum Malformed {
     /// A watermark or a flush of somebody that the sender does not speak for.
     #[error("statement about origin {0}, for which the sender does not speak")]
     Authority(Origin),
+    /// A stamp in the receiver's own name above all that it has issued.
+    #[error("stamp {0} in our own name, which was never issued here")]
+    NeverIssued(Stamp),
 }
 
 /// What each frame is.

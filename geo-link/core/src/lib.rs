@@ -18,6 +18,7 @@
 mod admission;
 mod batch;
 mod body;
+mod entitlement;
 mod frame;
 mod lag;
 pub mod limits;
@@ -29,6 +30,7 @@ mod sender;
 pub use admission::{Admission, LinkId, announce};
 pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
+pub use entitlement::check_own;
 pub use frame::{Ack, Echo, FrameKind, Hello, Inbox, Malformed, Refusal, Want, Welcome, put_bye};
 pub use lag::{certainly_ahead, lag};
 pub use receiver::{Applied, Authority, Receiver, ReceiverEvent, ReceiverOptions};

@@ -18,7 +18,7 @@ use std::{
 use clock::{Incarnation, Now, Offset, Origin, RegionId, Stamp, Time};
 use geo_link_core::{
     Admission, Inbox, LinkId, Receiver, ReceiverEvent, ReceiverOptions, Refill, RefillOptions, Sender, SenderEvent,
-    SenderOptions, Want, Wish, announce, lag,
+    SenderOptions, Want, Wish, announce, check_own, lag,
     limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
 };
 use node_core::store::{Claim, Feed, Intake, Scope, Store, StoreOptions};
@@ -319,6 +319,7 @@ impl World {
                 for item in batch.items() {
                     let item = item.unwrap();
                     wire.receiver.check(&item).unwrap();
+                    check_own(region.store.origin(), &item, |slot| region.store.issued_in(slot)).unwrap();
                     wire.intake.take(&region.store, &item, &sender_saw, now).unwrap();
                 }
                 if wire.receiver.applied(now, batch).has_watermark {

@@ -390,6 +390,11 @@ impl Store {
         (0..self.stripes()).map(|index| self.lock(index).watermark(Time::ZERO)).max().unwrap_or(Time::ZERO)
     }
 
+    /// The latest time that was stamped here so far by who stamps the writes to a slot, or promised to be passed.
+    pub fn issued_in(&self, slot: Slot) -> Time {
+        self.lock(self.stripe_of(slot)).watermark(Time::ZERO)
+    }
+
     /// How many changes the log has seen since the start, over all stripes.
     pub fn log_end(&self) -> u64 {
         (0..self.stripes()).map(|index| self.lock(index).log.end().distance(LogPosition::default())).sum()

@@ -1,0 +1,91 @@
+//! Entitlement: a stamp in our own name that we never issued is nobody's to send.
+//!
+//! A link may bring records of any origin. It also brings our own: what a former life of this node, or another primary of the region,
+//! had shipped comes home that way, and so does what we have forgotten. So records cannot be judged by their origin alone. But
+//! of one origin we know everything: our own present one. Whatever it has stamped was stamped here, by the clock of the stripe
+//! that holds the slot, and that clock never goes back. A record of it above that clock was made up, or stamped by another
+//! process that took our name. Taken in, it would win against whatever is written elsewhere until that time.
+//!
+//! # What is exact
+//! Nothing honest is refused: a stamp is issued under the stripe's lock before anybody can send it, and a flush, which is
+//! stamped for all stripes at once, moves the clocks of all. What is made up *under* the clock passes: the clock also
+//! moves with watermarks, and nobody keeps a list of the stamps in between.
+//!
+//! # What is not looked at
+//! Other origins of our region: a former life may have gone on stamping for a while beside its successor, and the other
+//! primaries stamp with clocks of their own. What they wrote has to come home, so for them, as for all other regions,
+//! the hold of [`Receiver`](crate::Receiver) is the only bound: nothing lies further ahead than `max_drift`, whoever stamped it
+//! and whoever relays it. What a slot's end says of `seen` is no stamp, and is believed.
+
+use clock::{Origin, Stamp, Time};
+use node_core::{slot::Slot, store::FeedItem};
+
+use crate::frame::Malformed;
+
+/// Looks, before it is applied, at an item from another region for stamps in the name of `own`, the present origin of the
+/// node that applies it. `issued` is asked for the latest time that was stamped there in a slot; seldom, so it may lock.
+///
+/// # Errors
+/// [`Malformed::NeverIssued`]; the connection is to be closed.
+pub fn check_own(own: Origin, item: &FeedItem<'_>, issued: impl FnOnce(Slot) -> Time) -> Result<(), Malformed> {
+    let (slot, stamp): (Slot, Stamp) = match item {
+        FeedItem::Record { slot, record } => (*slot, record.stamp),
+        // A floor is the stamp of something that was forgotten.
+        FeedItem::SlotEnd { slot, floor: Some(floor), .. } => (*slot, *floor),
+        // Of our flushes, watermarks and claims nobody else speaks at all: `Receiver::check`.
+        _ => return Ok(()),
+    };
+    if stamp.origin == own && stamp.time > issued(slot) { Err(Malformed::NeverIssued(stamp)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clock::{Incarnation, Origin, RegionId, Stamp, Time};
+    use node_core::{
+        slot::Slot,
+        store::{FeedItem, Record, Seen, State},
+    };
+
+    use super::check_own;
+    use crate::frame::Malformed;
+
+    const ISSUED: Time = Time::from_unix_ms(1_800_000_000_000);
+
+    fn origin(region: u8, life: u16) -> Origin {
+        Origin::new(RegionId::new(region).unwrap(), Incarnation::new(life))
+    }
+
+    fn check(item: &FeedItem<'_>) -> Result<(), Malformed> {
+        check_own(origin(1, 4), item, |_| ISSUED)
+    }
+
+    fn record(stamp: Stamp) -> FeedItem<'static> {
+        FeedItem::Record { slot: Slot::of(b"key"), record: Record { key: b"key", stamp, state: State::Tombstone } }
+    }
+
+    fn end(floor: Option<Stamp>) -> FeedItem<'static> {
+        FeedItem::SlotEnd { slot: Slot::of(b"key"), floor, seen: Seen::new() }
+    }
+
+    #[test]
+    fn what_we_issued_comes_home_and_what_we_did_not_is_refused() {
+        let own = |time| Stamp { time, origin: origin(1, 4) };
+        for good in [record(own(ISSUED)), end(Some(own(ISSUED))), end(None)] {
+            assert_eq!(check(&good), Ok(()));
+        }
+        let forged = own(ISSUED.next());
+        for bad in [record(forged), end(Some(forged))] {
+            assert_eq!(check(&bad), Err(Malformed::NeverIssued(forged)));
+        }
+    }
+
+    #[test]
+    fn of_other_origins_we_do_not_know_what_they_issued() {
+        for other in [origin(1, 3), origin(1, 5), origin(2, 4)] {
+            let stamp = Stamp { time: ISSUED.next(), origin: other };
+            let asked = |_| -> Time { panic!("nobody asks for {other}") };
+            assert_eq!(check_own(origin(1, 4), &record(stamp), asked), Ok(()));
+            assert_eq!(check(&end(Some(stamp))), Ok(()));
+        }
+    }
+}
