@@ -134,7 +134,7 @@ pub const REPORTS_WAITING: usize = 4_096;
 pub const CHANGE_MAX: Duration = Duration::from_secs(10);
 
 /// How long a primary that is to hand over waits for its replica to be connected, before any client waits. Policy: it refuses.
-pub const FOLLOWER_MAX: Duration = Duration::from_secs(2);
+pub const FOLLOWER_MAX: Duration = Duration::from_secs(1);
 
 /// How long a primary that hands over waits for its replica to catch up while clients wait. Then it goes on itself.
 pub const HAND_OVER_MAX: Duration = Duration::from_millis(500);

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use node_core::{
-    cluster::{ClusterMap, Epoch, NodeId, Run, Tenure},
+    cluster::{ClusterMap, Epoch, NodeId, Role, Run, Tenure},
     slot::Slot,
 };
 use tokio::{sync::Notify, time::timeout};
@@ -57,7 +57,14 @@ impl Steward {
         let Some(primary) = map.node(shard.primary) else { return Response::NotHere(None) };
         let request = Request::HandOver { to: replica };
         let peer = self.parts.bus.peer(primary.addresses.bus());
-        match peer.call(Channel::Control, &request, FOLLOWER_MAX + HAND_OVER_MAX + SUCCESSION_MAX).await {
+        // The replica is waited for twice: until it has everything, and until it has been told.
+        match peer.call(Channel::Control, &request, FOLLOWER_MAX + 2 * HAND_OVER_MAX + SUCCESSION_MAX).await {
+            Ok(Response::Done) => {
+                // Whoever is told here that it is done, and looks at the map here, is to find it there. It is done without that, too.
+                let is_known = || self.map().role(replica) == Some(Role::Primary);
+                _ = timeout(SUCCESSION_MAX, self.until_map(is_known)).await;
+                Response::Done
+            }
             Ok(response) => response,
             Err(error) => Response::Failed(format!("the primary cannot be asked: {error}")),
         }

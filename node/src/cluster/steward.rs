@@ -167,10 +167,11 @@ impl Steward {
     fn route_by(&self, map: Arc<ClusterMap>) {
         // Until the end: what a map and a standing lead to is carried out in the order in which they came.
         let mut tenure = self.tenure();
-        if map.epoch() > self.map().epoch() {
-            let holding = tenure.handle_map(&map, self.serving());
-            self.carry_out_holding(&holding);
+        if map.epoch() <= self.map().epoch() {
+            return;
         }
+        let holding = tenure.handle_map(&map, self.serving());
+        self.carry_out_holding(&holding);
         self.parts.cluster.set_map(map);
     }
 
