@@ -7,7 +7,7 @@
 //! the map, and whoever asked knows what to look for there.
 
 use node_core::cluster::{ClusterMap, Health, MapCommand, Node, NodeId};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     connection::{Caller, OperateError, unexpected},
@@ -76,6 +76,27 @@ impl Operator {
             }
         }
         Err(failed.unwrap_or_else(|| OperateError::NotFounded(self.node.clone())))
+    }
+
+    /// Plans by the map; while all that stands in the way is a primary that has failed, again, for as long as a failover takes: it is
+    /// replaced by then, or was suspected for a moment only, as a node that has just joined a busy region may be.
+    ///
+    /// # Errors
+    /// Those of [`refresh`](Self::refresh); inside, those of the plan.
+    pub(super) async fn plan<T, E>(
+        &mut self,
+        plan: impl Fn(&ClusterMap) -> Result<T, E>,
+        has_failed: impl Fn(&E) -> bool,
+    ) -> Result<Result<T, E>, OperateError> {
+        let deadline = Instant::now() + limits::PRIMARY_MAX;
+        loop {
+            let planned = plan(&self.map);
+            if !planned.as_ref().is_err_and(&has_failed) || Instant::now() > deadline {
+                return Ok(planned);
+            }
+            sleep(limits::POLL).await;
+            self.refresh().await?;
+        }
     }
 
     /// Asks these nodes no more: they are about to leave, and one that has left never hears that it has.

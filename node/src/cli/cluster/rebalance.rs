@@ -12,12 +12,10 @@ use node_core::{
     slot::Slot,
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::{
     UsageError,
     connection::{NodeArgs, OperateError},
-    limits,
     moves::{self, Pace},
     operator::Operator,
     output::{ChangeArgs, Consent, Output, Plan},
@@ -127,7 +125,8 @@ pub(super) async fn rebalance(
     pace: Pace,
 ) -> anyhow::Result<()> {
     let weights: Vec<_> = args.weights.iter().map(|Weight(shard, weight)| (*shard, *weight)).collect();
-    let planned = until_planned(operator, |map| plan(map, &weights)).await?.map_err(|error| match error {
+    let has_failed = |error: &PlanError| matches!(error, PlanError::Failed { .. });
+    let planned = operator.plan(|map| plan(map, &weights), has_failed).await?.map_err(|error| match error {
         PlanError::UnknownShard(_) => UsageError::new(error).into(),
         PlanError::Failed { .. } => anyhow::Error::from(error),
     })?;
@@ -143,23 +142,6 @@ pub(super) async fn rebalance(
     let moved = count(&planned.steps);
     let text = if is_balanced { "Nothing has to move.".to_owned() } else { format!("{} moved.", slots(moved)) };
     Ok(output.result(&text, json!({ "moved": moved, "epoch": operator.map().epoch().0 }))?)
-}
-
-/// Plans, and while a primary that would take part has failed, again, for as long as a failover takes: a node that has just joined a
-/// busy region may be suspected for a moment, too.
-pub(super) async fn until_planned<T>(
-    operator: &mut Operator,
-    plan: impl Fn(&ClusterMap) -> Result<T, PlanError>,
-) -> Result<Result<T, PlanError>, OperateError> {
-    let deadline = Instant::now() + limits::PRIMARY_MAX;
-    loop {
-        let planned = plan(operator.map());
-        if !matches!(planned, Err(PlanError::Failed { .. })) || Instant::now() > deadline {
-            return Ok(planned);
-        }
-        sleep(limits::POLL).await;
-        operator.refresh().await?;
-    }
 }
 
 /// Sets a weight; twice, if the answer was lost, since that does no harm.

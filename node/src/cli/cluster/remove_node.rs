@@ -120,7 +120,8 @@ pub(super) async fn remove(
     pace: Pace,
 ) -> anyhow::Result<()> {
     let node = table::find(operator.map(), &args.remove).map_err(UsageError::new)?;
-    let planned = plan(operator.map(), node, args.with_replicas)?;
+    let has_failed = |error: &RemovalError| matches!(error, RemovalError::Plan(PlanError::Failed { .. }));
+    let planned = operator.plan(|map| plan(map, node, args.with_replicas), has_failed).await??;
     if !output.agree(&show(operator.map(), &planned), consent)? {
         return Ok(());
     }
