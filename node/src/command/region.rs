@@ -8,13 +8,12 @@
 //! at each node that it is about to read from.
 
 use clock::RegionId;
-use node_core::number;
 
 use super::{
     Context, Done, Failure,
     replication::is_replica,
     waiting::{self, Token},
-    words::utf8,
+    words::{self, entries_wanted, utf8},
 };
 use crate::admin::Status;
 
@@ -85,22 +84,14 @@ const CONFLICTS: usize = 10;
 /// `REGION CONFLICTS [count | RESET]`: the latest concurrent writes of one key, of which one is lost; the latest first. For each a map: the
 /// key, when it was found here in milliseconds since 1970, and the stamps of both sides, each with its region and the time of the write.
 pub(super) fn conflicts(call: Context<'_, '_, '_>) -> Done {
-    let count = match call.args.get(2) {
-        None => CONFLICTS,
-        Some(word) if word.eq_ignore_ascii_case(b"reset") => {
-            call.server().store.ledger().clear();
-            call.reply.ok();
-            return Ok(());
-        }
-        Some(count) => match number::parse_i64(count).ok_or(Failure::NOT_AN_INTEGER)? {
-            -1 => usize::MAX,
-            count => {
-                usize::try_from(count).map_err(|_| Failure::text("ERR count should be greater than or equal to -1"))?
-            }
-        },
-    };
     let server = call.worker.server.clone();
-    let conflicts = server.store.ledger().latest(count);
+    let what = call.args.get(2);
+    if what.is_some_and(|word| words::is(word, "reset")) {
+        server.store.ledger().clear();
+        call.reply.ok();
+        return Ok(());
+    }
+    let conflicts = server.store.ledger().latest(entries_wanted(what, CONFLICTS)?);
     let name = |region: RegionId| {
         let config = &server.config;
         let peer = config.peers.iter().find(|peer| peer.id == region).map(|peer| peer.region.to_string());

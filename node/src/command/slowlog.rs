@@ -1,23 +1,13 @@
 //! SLOWLOG: the commands that took long. What is noted, and how it is cut, stands in [`crate::slowlog`].
 
-use node_core::number;
-
-use super::{Context, Done, Failure};
+use super::{Context, Done, words::entries_wanted};
 
 /// Entries that SLOWLOG GET returns unless asked for more or less; Redis's.
 const ENTRIES: usize = 10;
 
 /// `SLOWLOG GET [count]`
 pub(super) fn get(call: Context<'_, '_, '_>) -> Done {
-    let count = match call.args.get(2) {
-        None => ENTRIES,
-        Some(count) => match number::parse_i64(count).ok_or(Failure::NOT_AN_INTEGER)? {
-            -1 => usize::MAX,
-            count => {
-                usize::try_from(count).map_err(|_| Failure::text("ERR count should be greater than or equal to -1"))?
-            }
-        },
-    };
+    let count = entries_wanted(call.args.get(2), ENTRIES)?;
     let entries = call.server().slowlog.latest(count);
     let reply = call.reply;
     reply.array(entries.len());

@@ -1,6 +1,10 @@
-//! Words of clients: compared without case, and shown whatever bytes they are.
+//! Words of clients: compared without case, read as what they stand for, and shown whatever bytes they are.
 
 use std::borrow::Cow;
+
+use node_core::number;
+
+use super::Failure;
 
 /// Whether `text` is `word`, in any case.
 pub(super) fn is(text: &[u8], word: &str) -> bool {
@@ -15,6 +19,18 @@ pub(super) fn is_yes(text: &[u8]) -> Option<bool> {
         Some(false)
     } else {
         None
+    }
+}
+
+/// Reads how many entries of a list are wanted: -1 stands for all, nothing for `default`.
+///
+/// # Errors
+/// If it is no number, or a smaller one.
+pub(super) fn entries_wanted(word: Option<&[u8]>, default: usize) -> Result<usize, Failure> {
+    let Some(word) = word else { return Ok(default) };
+    match number::parse_i64(word).ok_or(Failure::NOT_AN_INTEGER)? {
+        -1 => Ok(usize::MAX),
+        count => usize::try_from(count).map_err(|_| Failure::text("ERR count should be greater than or equal to -1")),
     }
 }
 
