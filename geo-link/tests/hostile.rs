@@ -109,14 +109,19 @@ fn lie(origin: Origin, epoch: u64, codec: u8, raw_bytes: u32, body: &[u8]) -> Ve
     out
 }
 
-#[test]
-fn hostile_frames_end_their_own_connection_and_harm_no_other() {
+/// Two regions that are linked, in a lab with room for one that means ill.
+fn linked() -> (Lab, TestRegion, TestRegion) {
     let lab = Lab::new(["alice", "bob", "mallory"]);
     let (alice, bob) = (lab.start("alice"), lab.start("bob"));
     wait_until("the good link is up", || bob.out("alice").up && alice.out("bob").up);
+    (lab, alice, bob)
+}
+
+#[test]
+fn hostile_frames_end_their_own_connection_and_harm_no_other() {
+    let (lab, alice, bob) = linked();
     let connects = bob.out("alice").connects;
-    let material = lab.authority.issue("mallory");
-    let origin = Origin::new(lab.id("mallory"), Incarnation::FIRST);
+    let (material, origin) = (lab.authority.issue("mallory"), Origin::new(lab.id("mallory"), Incarnation::FIRST));
     let mut epoch = 0;
     let mut greeted = |rest: &dyn Fn(u64) -> Vec<u8>| {
         epoch += 1;
@@ -153,12 +158,9 @@ fn hostile_frames_end_their_own_connection_and_harm_no_other() {
 
 #[test]
 fn a_stamp_in_our_own_name_that_we_never_issued_ends_the_connection() {
-    let lab = Lab::new(["alice", "bob", "mallory"]);
-    let (alice, bob) = (lab.start("alice"), lab.start("bob"));
-    wait_until("the good link is up", || bob.out("alice").up && alice.out("bob").up);
+    let (lab, alice, bob) = linked();
     let connects = bob.out("alice").connects;
-    let material = lab.authority.issue("mallory");
-    let origin = Origin::new(lab.id("mallory"), Incarnation::FIRST);
+    let (material, origin) = (lab.authority.issue("mallory"), Origin::new(lab.id("mallory"), Incarnation::FIRST));
     let own = Origin::new(lab.id("alice"), Incarnation::FIRST);
     let mut epoch = 0;
     // Ahead of alice's clock, but not so far that her link would hold it. Should the machine be so slow that her clock has passed

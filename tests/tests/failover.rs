@@ -18,8 +18,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use meridian_tests::{
-    Client, Frozen, Lab, Load, Member, Node, Promise, Region, key_of, members, note, operate, until, until_feeds,
-    until_follows, until_members, with_lab, with_machines,
+    Client, Frozen, Lab, Load, Member, Node, Promise, Region, Written, key_of, members, note, operate, until,
+    until_feeds, until_follows, until_members, with_lab, with_machines,
 };
 
 const CLUSTER: &[&str] = &["--regions=us-east", "--primaries=2", "--replicas=1"];
@@ -33,6 +33,7 @@ const HUNG_MAX: Duration = Duration::from_secs(10);
 const CUT: Duration = Duration::from_secs(3);
 /// Keys that a primary has and its replica does not.
 const UNSHIPPED: usize = 200;
+const BY_THE_HEIR: &str = "by the heir";
 /// Requests that wait in the sockets of a primary that hangs.
 const LATE: usize = 100;
 
@@ -60,16 +61,7 @@ fn what_wait_has_acknowledged_outlives_a_primary_that_is_killed() {
                 members.iter().any(|member| member.id == victim.member.id && !member.is_primary && !member.has_failed)
             })?;
             until_follows(&all.nodes[victim.place])?;
-            load.until_promised(PROMISED)?;
-            let written = load.finish()?;
-            written.check()?;
-            until_same_keys(&all.nodes[heir.place], &all.nodes[victim.place])?;
-            note(&format!(
-                "try {turn}: {} promised, {} without an answer, {:?}",
-                written.promised(),
-                written.lost,
-                written.errors
-            ));
+            let written = ends_well(load, all, (&victim, &heir), turn)?;
             ensure!(written.refused == 0, "{} commands were refused for long", written.refused);
         }
         Ok(())
@@ -81,50 +73,27 @@ fn primary_that_hung_for_longer_than_its_lease_takes_no_write() {
     with_lab(CLUSTER, |lab| {
         let region = &lab.regions[0];
         for turn in 0..tries()? {
-            let (victim, heir) = shard(region, turn % 2)?;
-            let load =
-                Load::start(&region.addresses(), &format!("hang{turn}"), WRITERS, KEYS_EACH, Promise::Replicated);
-            load.until_promised(PROMISED)?;
-            let [probe, late] = ["probe", "late"].map(|name| key_of(region, &victim.member, name));
-            let (probe, late) = (probe?, late?);
-            let mut direct = TcpStream::connect(&victim.member.addr)?;
-            // A connection that is served already, not one that waits to be accepted.
-            say(&mut direct, &["PING"])?;
-            ensure!(hear(&direct, 1)? == ["+PONG"], "the primary does not answer");
+            let mut lost = Lost::begin(region, turn, "hang")?;
             let stopped = Instant::now();
-            let frozen = Frozen::freeze(region.nodes[victim.place].pid)?;
-            until_accepted(&region.nodes[heir.place], &probe)?;
+            let frozen = Frozen::freeze(region.nodes[lost.victim.place].pid)?;
+            until_accepted(&region.nodes[lost.heir.place], &lost.probe)?;
             let accepted = stopped.elapsed();
-            until_written(region, &probe, &heir.member.addr)?;
+            until_written(region, &lost.probe, &lost.heir.member.addr)?;
             note(&format!("try {turn}: stopped; writes were accepted again after {accepted:?}"));
-            until_set(region, &late, "by the heir")?;
-            (0..LATE).try_for_each(|_| say(&mut direct, &["SET", &late, "by the former primary"]))?;
+            until_set(region, &lost.late, BY_THE_HEIR)?;
+            lost.write_late()?;
             if turn == 0 {
                 // Longer than anybody waits for it: connections are given up, and the map has moved on.
                 thread::sleep(HUNG_MAX.saturating_sub(stopped.elapsed()));
             }
             drop(frozen);
-            let answers = hear(&direct, LATE)?;
-            let accepted = answers.iter().filter(|answer| !answer.starts_with('-')).count();
-            ensure!(accepted == 0, "{accepted} late writes were accepted: {:?}", answers.first());
+            let answers = lost.refused()?;
             note(&format!(
                 "try {turn}: {} of {LATE} late writes were answered, with {:?}",
                 answers.len(),
                 answers.first()
             ));
-            until_follows(&region.nodes[victim.place])?;
-            load.until_promised(PROMISED)?;
-            let written = load.finish()?;
-            written.check()?;
-            let value: String = Client::new(region.addresses()).run(&late, redis::cmd("GET").arg(&late))?;
-            ensure!(value == "by the heir", "{late} is {value}");
-            until_same_keys(&region.nodes[heir.place], &region.nodes[victim.place])?;
-            note(&format!(
-                "try {turn}: {} promised, {} without an answer, {:?}",
-                written.promised(),
-                written.lost,
-                written.errors
-            ));
+            lost.comes_back(region, turn)?;
         }
         Ok(())
     });
@@ -136,43 +105,24 @@ fn primary_that_is_cut_off_one_way_takes_no_write_once_its_lease_is_over() {
         for turn in 0..tries()?.max(2) {
             let (is_mute, region) = (turn % 2 == 0, &machines.region);
             let what = if is_mute { "nobody hears it" } else { "it hears nobody" };
-            let (victim, heir) = shard(region, turn % 2)?;
-            let others: Vec<_> = (0..region.nodes.len()).filter(|place| *place != victim.place).collect();
-            let load = Load::start(&region.addresses(), &format!("cut{turn}"), WRITERS, KEYS_EACH, Promise::Replicated);
-            load.until_promised(PROMISED)?;
-            let [probe, late] = ["probe", "late"].map(|name| key_of(region, &victim.member, name));
-            let (probe, late) = (probe?, late?);
-            let mut direct = TcpStream::connect(&victim.member.addr)?;
-            say(&mut direct, &["PING"])?;
-            ensure!(hear(&direct, 1)? == ["+PONG"], "the primary does not answer");
+            let mut lost = Lost::begin(region, turn, "cut")?;
+            let victim = [lost.victim.place];
+            let others: Vec<_> = (0..region.nodes.len()).filter(|place| !victim.contains(place)).collect();
+            let (from, to) = if is_mute { (&victim[..], &others[..]) } else { (&others[..], &victim[..]) };
             let began = Instant::now();
-            let ends = if is_mute { (&[victim.place][..], &others[..]) } else { (&others[..], &[victim.place][..]) };
-            let cut = machines.cut(ends.0, ends.1)?;
-            until_accepted(&region.nodes[heir.place], &probe)?;
+            let cut = machines.cut(from, to)?;
+            let heir = &region.nodes[lost.heir.place];
+            until_accepted(heir, &lost.probe)?;
             note(&format!("try {turn}: {what}; writes were accepted again after {:?}", began.elapsed()));
             // Who is cut off says CLUSTERDOWN, so a client that knows of no other primary would not get on.
-            region.nodes[heir.place].run::<()>(&["SET", &late, "by the heir"])?;
-            (0..LATE).try_for_each(|_| say(&mut direct, &["SET", &late, "by the former primary"]))?;
-            let answers = hear(&direct, LATE)?;
-            let accepted = answers.iter().filter(|answer| !answer.starts_with('-')).count();
-            ensure!(accepted == 0 && answers.len() == LATE, "{accepted} of {} were accepted", answers.len());
+            heir.run::<()>(&["SET", &lost.late, BY_THE_HEIR])?;
+            lost.write_late()?;
+            let answered = lost.refused()?.len();
+            ensure!(answered == LATE, "{answered} of {LATE} late writes were answered");
             // For longer than anybody's patience with a connection.
             thread::sleep(CUT);
             drop(cut);
-            until_follows(&region.nodes[victim.place])?;
-            load.until_promised(PROMISED)?;
-            let written = load.finish()?;
-            written.check()?;
-            let value: String = Client::new(region.addresses()).run(&late, redis::cmd("GET").arg(&late))?;
-            ensure!(value == "by the heir", "{late} is {value}");
-            until_same_keys(&region.nodes[heir.place], &region.nodes[victim.place])?;
-            until_feeds(&region.nodes[heir.place], &region.nodes[victim.place])?;
-            note(&format!(
-                "try {turn}: {} promised, {} without an answer, {:?}",
-                written.promised(),
-                written.lost,
-                written.errors
-            ));
+            lost.comes_back(region, turn)?;
         }
         Ok(())
     });
@@ -244,6 +194,67 @@ fn failover_by_hand_loses_nothing_and_refuses_nothing() {
         ensure!(written.lost == 0, "{} commands had no answer", written.lost);
         meridian_tests::check_redirections_alone(&written.errors)
     });
+}
+
+/// A primary that is about to be lost without dying, under a load, and a client that it goes on serving.
+struct Lost {
+    victim: Seat,
+    heir: Seat,
+    load: Load,
+    /// A key of its slots, to see who takes writes.
+    probe: String,
+    /// A key of its slots that its heir writes, and it must not.
+    late: String,
+    client: TcpStream,
+}
+
+impl Lost {
+    fn begin(region: &Region, turn: usize, name: &str) -> Result<Self> {
+        let (victim, heir) = shard(region, turn % 2)?;
+        let load = Load::start(&region.addresses(), &format!("{name}{turn}"), WRITERS, KEYS_EACH, Promise::Replicated);
+        load.until_promised(PROMISED)?;
+        let [probe, late] = ["probe", "late"].map(|name| key_of(region, &victim.member, name));
+        let (probe, late) = (probe?, late?);
+        let mut client = TcpStream::connect(&victim.member.addr)?;
+        // A connection that is served already, not one that waits to be accepted.
+        say(&mut client, &["PING"])?;
+        ensure!(hear(&client, 1)? == ["+PONG"], "the primary does not answer");
+        Ok(Self { victim, heir, load, probe, late, client })
+    }
+
+    /// Its client writes what its heir has written already.
+    fn write_late(&mut self) -> Result<()> {
+        (0..LATE).try_for_each(|_| say(&mut self.client, &["SET", &self.late, "by the former primary"]))
+    }
+
+    /// What its client is told, none of which may be that it is done.
+    fn refused(&self) -> Result<Vec<String>> {
+        let answers = hear(&self.client, LATE)?;
+        let accepted = answers.iter().filter(|answer| !answer.starts_with('-')).count();
+        ensure!(accepted == 0, "{accepted} late writes were accepted: {:?}", answers.first());
+        Ok(answers)
+    }
+
+    /// It becomes a replica, and what its heir has written stands.
+    fn comes_back(self, region: &Region, turn: usize) -> Result<()> {
+        let Self { victim, heir, load, late, .. } = self;
+        until_follows(&region.nodes[victim.place])?;
+        ends_well(load, region, (&victim, &heir), turn)?;
+        let value: String = region.client().run(&late, redis::cmd("GET").arg(&late))?;
+        ensure!(value == BY_THE_HEIR, "{late} is {value}");
+        until_feeds(&region.nodes[heir.place], &region.nodes[victim.place])
+    }
+}
+
+/// The load goes on, nothing that was promised is missing, and the former primary has what its heir has.
+fn ends_well(load: Load, region: &Region, (victim, heir): (&Seat, &Seat), turn: usize) -> Result<Written> {
+    load.until_promised(PROMISED)?;
+    let written = load.finish()?;
+    written.check()?;
+    until_same_keys(&region.nodes[heir.place], &region.nodes[victim.place])?;
+    let (promised, lost, errors) = (written.promised(), written.lost, &written.errors);
+    note(&format!("try {turn}: {promised} promised, {lost} without an answer, {errors:?}"));
+    Ok(written)
 }
 
 /// A node of a shard: by its place in the region, and as the cluster sees it.

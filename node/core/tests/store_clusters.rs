@@ -117,12 +117,8 @@ fn what_a_whole_slot_dropped_is_dropped_behind_a_relay_as_well() {
 #[test]
 fn what_a_whole_slot_dropped_reaches_a_replica_also_if_the_ring_has_lost_it() {
     for connects_anew in [false, true] {
-        let (source, primary) = (a_region(2, 100), a_region(1, 2));
-        let unborn = Origin::new(region(1), Incarnation::UNBORN);
-        let replica = Store::new(&StoreOptions { origin: unborn, ..options(1, 100) });
-        let mut there = all_of(&source, Scope::Region(region(2)), &primary);
-        let mut back = all_of(&primary, Scope::Region(region(1)), &source);
-        let mut follow = all_of(&primary, Scope::Everything, &replica);
+        let (source, primary, replica) = (a_region(2, 100), a_region(1, 2), a_replica());
+        let [mut there, mut back, mut follow] = chain(&source, &primary, &replica);
         write(&source, b"{a}1", b"old", None, at_ms(1));
         flow(&mut there, &source, &primary, 2);
         flow(&mut follow, &primary, &replica, 2);
@@ -147,12 +143,8 @@ fn what_a_whole_slot_dropped_reaches_a_replica_also_if_the_ring_has_lost_it() {
 
 #[test]
 fn what_a_whole_slot_dropped_reaches_a_replica_also_if_no_floor_has_risen() {
-    let (source, primary) = (a_region(2, 100), a_region(1, 100));
-    let unborn = Origin::new(region(1), Incarnation::UNBORN);
-    let replica = Store::new(&StoreOptions { origin: unborn, ..options(1, 100) });
-    let mut there = all_of(&source, Scope::Region(region(2)), &primary);
-    let mut back = all_of(&primary, Scope::Region(region(1)), &source);
-    let mut follow = all_of(&primary, Scope::Everything, &replica);
+    let (source, primary, replica) = (a_region(2, 100), a_region(1, 100), a_replica());
+    let [mut there, mut back, mut follow] = chain(&source, &primary, &replica);
     write(&source, b"{a}1", b"old", None, at_ms(1));
     flow(&mut there, &source, &primary, 2);
     delete(&source, b"{a}1", at_ms(10));
@@ -169,6 +161,12 @@ fn what_a_whole_slot_dropped_reaches_a_replica_also_if_no_floor_has_risen() {
     assert_eq!(held(&replica, b"{a}1"), None);
 }
 
+/// A replica in region 1, which stamps nothing.
+fn a_replica() -> Store {
+    let unborn = Origin::new(region(1), Incarnation::UNBORN);
+    Store::new(&StoreOptions { origin: unborn, ..options(1, 100) })
+}
+
 /// The only node of a region.
 fn a_region(id: u8, log_records: usize) -> Store {
     let peers = (1..=3).filter(|peer| *peer != id).map(region).collect();
@@ -177,6 +175,15 @@ fn a_region(id: u8, log_records: usize) -> Store {
 
 fn all_of(from: &Store, scope: Scope, to: &Store) -> (Feed, Intake) {
     (Feed::resume(from, scope, to.origin(), SeenTable::new(SlotRange::ALL)), Intake::default())
+}
+
+/// Feeds from a region to the primary of another, from there back, and on to that one's replica.
+fn chain(source: &Store, primary: &Store, replica: &Store) -> [(Feed, Intake); 3] {
+    [
+        all_of(source, Scope::Region(source.origin().region()), primary),
+        all_of(primary, Scope::Region(primary.origin().region()), source),
+        all_of(primary, Scope::Everything, replica),
+    ]
 }
 
 /// Moves what there is.
