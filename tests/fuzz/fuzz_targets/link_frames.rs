@@ -1,3 +1,5 @@
+//! Bytes for [`meridian_tests::decoders::link_frames`], which says what is asked of them.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| meridian_tests::decoders::link_frames(bytes));

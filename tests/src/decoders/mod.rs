@@ -12,7 +12,7 @@ use clock::{Incarnation, Now, Origin, RegionId, Time};
 use config::{GatewayConfig, NodeConfig};
 use geo_link_core::{
     Ack, Hello, Inbox, Layout, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Sender, SenderOptions,
-    Want, Welcome,
+    Want, Welcome, check_own,
 };
 use node_core::{
     cluster::{
@@ -139,7 +139,10 @@ pub fn link_receiver(bytes: &[u8]) {
         if let Some(batch) = receiver.poll_batch(NOW) {
             for item in batch.items() {
                 let Ok(item) = item else { return };
-                if receiver.check(&item).is_err() || intake.take(&store, &item, &Seen::new(), NOW).is_err() {
+                let is_entitled = check_own(store.origin(), &item, |slot| store.issued_in(slot));
+                if receiver.check(&item).and(is_entitled).is_err()
+                    || intake.take(&store, &item, &Seen::new(), NOW).is_err()
+                {
                     return;
                 }
             }
