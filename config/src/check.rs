@@ -37,7 +37,7 @@ impl Kind {
     /// which it must have, tells it apart.
     pub const GATEWAY: Self = Self {
         name: "gateway",
-        keys: &["region", "gateway", "gateway.name", "cluster", "admin", "peer", "log", "clock"],
+        keys: &["region", "gateway", "gateway.name", "cluster", "admin", "clock", "peer", "log"],
         check: |path, text| {
             let config = GatewayConfig::parse(&path.display().to_string(), text)?;
             let GatewayConfig { region, gateway, peers, .. } = config;
