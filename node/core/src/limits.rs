@@ -68,6 +68,12 @@ pub const GATEWAYS_MAX: usize = 64;
 /// Longest name and longest address of a gateway, in bytes: a host name and a port. A longer one is refused.
 pub const GATEWAY_TEXT_BYTES_MAX: usize = 272;
 
+/// Longest name and longest address of another region, in bytes. A longer one is refused.
+pub const REGION_TEXT_BYTES_MAX: usize = GATEWAY_TEXT_BYTES_MAX;
+
+/// Addresses at which another region is dialled. More are refused; each leads to all of it.
+pub const REGION_ADDRESSES_MAX: usize = 64;
+
 /// Regions that a gateway leads to: all that there can be beside its own. One that names more is refused.
 pub const GATEWAY_PEERS_MAX: usize = 62;
 

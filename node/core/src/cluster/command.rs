@@ -1,11 +1,12 @@
 //! What may happen to the map, and what came of it.
 
-use clock::{RegionId, Time};
+use clock::{Incarnation, RegionId, Time};
 use serde::{Deserialize, Serialize};
 
 use super::{
     id::{Epoch, Id, NodeId, Run, ShardId},
     map::Addresses,
+    regions::{RegionChange, RegionRefused},
 };
 use crate::slot::{Slot, SlotSet};
 
@@ -114,6 +115,18 @@ pub enum MapCommand {
         /// In percent of a shard of ordinary size.
         weight: u16,
     },
+    /// Another region comes or goes.
+    SetRegion(RegionChange),
+    /// Other regions know a life of this one that is not of this cluster: it was another's, founded before under the same number,
+    /// or ended when the region was removed. A shard whose life is no younger goes on in one that is.
+    Outlive {
+        /// The shard.
+        shard: ShardId,
+        /// Its present life.
+        incarnation: Incarnation,
+        /// The one that others know.
+        last: Incarnation,
+    },
 }
 
 /// A shard as it is founded.
@@ -183,6 +196,10 @@ pub enum MapEvent {
     Stays(SlotSet),
     /// A shard's share was changed.
     Weighed(ShardId),
+    /// Other regions have come or gone.
+    Regions,
+    /// A shard is in a younger life than others knew.
+    Outlived(ShardId),
 }
 
 /// Why a command changes nothing.
@@ -230,4 +247,7 @@ pub enum Refused {
     /// No slots are named.
     #[error("no slots are named")]
     NoSlots,
+    /// Another region cannot be so.
+    #[error(transparent)]
+    Region(#[from] RegionRefused),
 }

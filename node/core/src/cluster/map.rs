@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused},
     id::{Epoch, Id, NodeId, Run, ShardId},
+    regions::{RegionChange, Regions},
 };
 use crate::{
     limits::{NODES_MAX, WEIGHT_MAX},
@@ -42,6 +43,9 @@ pub struct ClusterMap {
     next_shard: u16,
     /// The incarnation of the next promotion.
     next_incarnation: Incarnation,
+    /// What was said of other regions.
+    #[serde(default)]
+    regions: Regions,
 }
 
 /// A node.
@@ -179,6 +183,11 @@ impl ClusterMap {
         self.region
     }
 
+    /// What was said of other regions.
+    pub const fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
     /// A node.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(&id)
@@ -285,6 +294,8 @@ impl ClusterMap {
             MapCommand::Unprepare { prepared } => self.unprepare(*prepared),
             MapCommand::StopMove { slots } => self.stop_move(slots),
             MapCommand::SetWeight { shard, weight } => self.set_weight(*shard, *weight),
+            MapCommand::SetRegion(change) => self.set_region(change),
+            MapCommand::Outlive { shard, incarnation, last } => self.outlive(*shard, *incarnation, *last),
         }?;
         self.epoch = self.epoch.next();
         Ok(event)
@@ -314,6 +325,27 @@ impl ClusterMap {
                 Ok(MapEvent::Founded)
             }
         }
+    }
+
+    fn set_region(&mut self, change: &RegionChange) -> Result<MapEvent, Refused> {
+        let own = self.region.ok_or(Refused::NotFounded)?;
+        self.regions.apply(own, change)?;
+        Ok(MapEvent::Regions)
+    }
+
+    fn outlive(&mut self, id: ShardId, incarnation: Incarnation, last: Incarnation) -> Result<MapEvent, Refused> {
+        let is_ours = |(other, shard): (ShardId, &Shard)| other != id && shard.incarnation == last;
+        let shard = self.shards.get(&id).ok_or(Refused::UnknownShard(id))?;
+        if shard.incarnation != incarnation || incarnation.is_after(last) || self.shards().any(is_ours) {
+            return Err(Refused::Outdated);
+        }
+        if !self.next_incarnation.is_after(last) {
+            self.next_incarnation = last.next();
+        }
+        let incarnation = self.take_incarnation();
+        // The primary is the same, and so is all that has begun with it.
+        self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?.incarnation = incarnation;
+        Ok(MapEvent::Outlived(id))
     }
 
     fn add_node(&mut self, node: &Founder, joins: &Joins, at: Time) -> Result<MapEvent, Refused> {

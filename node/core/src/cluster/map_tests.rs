@@ -7,7 +7,10 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, p
 
 use super::{Addresses, ClusterMap, Health, Moving, Owners};
 use crate::{
-    cluster::{Epoch, FoundShard, Founder, Id, Joins, MapCommand, MapEvent, NodeId, Refused, Run, ShardId},
+    cluster::{
+        Epoch, FoundShard, Founder, Id, Joins, MapCommand, MapEvent, NodeId, Peer, Refused, RegionChange,
+        RegionRefused, Run, ShardId,
+    },
     limits::NODES_MAX,
     slot::{SLOTS, Slot, SlotSet},
 };
@@ -66,6 +69,11 @@ fn prepare(numbers: impl IntoIterator<Item = u16>, since: u64) -> MapCommand {
     MapCommand::Prepare { slots: slots(numbers), from: ShardId(0), to: ShardId(1), since: Epoch(since) }
 }
 
+fn outlive(shard: u16, incarnation: u16, last: u16) -> MapCommand {
+    let [incarnation, last] = [incarnation, last].map(Incarnation::new);
+    MapCommand::Outlive { shard: ShardId(shard), incarnation, last }
+}
+
 const fn moved(prepared: Epoch) -> MapCommand {
     MapCommand::Moved { prepared }
 }
@@ -118,6 +126,7 @@ fn commands() -> impl Strategy<Value = Vec<MapCommand>> {
         1 => (0_u64..20).prop_map(|prepared| unprepare(Epoch(prepared))),
         1 => some_slots().prop_map(|slots| MapCommand::StopMove { slots }),
         1 => (shard_id(), 0_u16..20_000).prop_map(|(shard, weight)| MapCommand::SetWeight { shard, weight }),
+        1 => (shard_id(), 0_u16..8, 0_u16..8).prop_map(|(shard, life, last)| outlive(shard.0, life, last)),
     ];
     (prop::collection::vec(one, 1..60), any::<bool>()).prop_map(|(commands, is_founded)| {
         let founding = is_founded.then(|| found(vec![shard(&[0, 1], slots(0..9)), shard(&[2, 3], slots(9..SLOTS))]));
@@ -148,6 +157,38 @@ fn informed(map: &ClusterMap, command: MapCommand) -> MapCommand {
 
 fn any_prepared(map: &ClusterMap) -> Option<Epoch> {
     map.moves().find_map(|(slot, _)| map.moving(slot)?.prepared)
+}
+
+#[test]
+fn shard_goes_on_beyond_a_life_that_is_not_of_this_cluster() {
+    let mut map = two_shards();
+    let lives = |map: &ClusterMap| map.shards().map(|(_, shard)| shard.incarnation.number()).collect::<Vec<_>>();
+    assert_eq!(lives(&map), [0, 1]);
+    // Such a life is the other shard's, or not younger, or speaks of one that is over.
+    for command in [outlive(0, 0, 1), outlive(1, 1, 0), outlive(0, 3, 7)] {
+        refuses(&mut map, &command, &Refused::Outdated);
+    }
+    refuses(&mut map, &outlive(9, 0, 7), &Refused::UnknownShard(ShardId(9)));
+    assert_eq!(map.apply(&outlive(1, 1, 7)), Ok(MapEvent::Outlived(ShardId(1))));
+    assert_eq!(map.apply(&outlive(0, 0, 7)), Ok(MapEvent::Outlived(ShardId(0))));
+    assert_eq!(lives(&map), [9, 8]);
+    refuses(&mut map, &outlive(0, 9, 7), &Refused::Outdated);
+}
+
+#[test]
+fn other_regions_come_and_go_by_the_map() {
+    let mut map = two_shards();
+    let id = RegionId::new(2).expect("an id");
+    let peer = Peer { name: "eu-west".to_owned(), id, addrs: Vec::new(), retired: None };
+    assert_eq!(map.apply(&MapCommand::SetRegion(RegionChange::Add(peer.clone()))), Ok(MapEvent::Regions));
+    assert_eq!(map.regions().over(&[]), [peer]);
+    assert_eq!(
+        map.apply(&MapCommand::SetRegion(RegionChange::Remove { region: id, last: None })),
+        Ok(MapEvent::Regions)
+    );
+    assert_eq!(map.regions().over(&[]), []);
+    let own = MapCommand::SetRegion(RegionChange::Remove { region: RegionId::MIN, last: None });
+    refuses(&mut map, &own, &Refused::Region(RegionRefused::Own(RegionId::MIN)));
 }
 
 fn check(map: &ClusterMap) {

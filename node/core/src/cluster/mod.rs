@@ -31,6 +31,9 @@
 //! What a map makes of one node is its [`Assignment`]; from when until when it may act as that, its [`Tenure`]; where each
 //! single request belongs meanwhile, its [`Routing`].
 //!
+//! # Other regions
+//! Which there are is agreed on here as well ([`Regions`]), since gateways and primaries must not differ about it.
+//!
 //! # Failures
 //! Gossip finds out who does not answer. A node that a majority of the shards suspects has failed; only then, and only
 //! through the map, does the leader act.
@@ -47,6 +50,7 @@ mod lease;
 mod map;
 pub mod placement;
 mod progress;
+mod regions;
 mod routing;
 mod tenure;
 mod voters;
@@ -60,6 +64,7 @@ pub use id::{Epoch, Id, NodeId, ParseIdError, Run, ShardId, Term};
 pub use lease::Lease;
 pub use map::{Addresses, ClusterMap, Health, Moving, Node, Role, Shard};
 pub use progress::Progress;
+pub use regions::{Peer, RegionChange, RegionRefused, Regions};
 pub use routing::{Access, CrossSlot, Route, Routing, common_slot};
 pub use tenure::{Holding, Tenure};
 pub use voters::choose_voters;

@@ -475,6 +475,9 @@ table! {
     // The other regions.
     Region "region" -2 [] [] Region NO_KEYS NO_TIPS
         "0.1.0" "Depends on the subcommand" "" "Shows and waits for the other regions";
+    RegionAdd "region|add" -4 [ADMIN NOSCRIPT] [DANGEROUS] Region NO_KEYS NO_TIPS
+        "0.1.0" "O(1)" "name id:integer [address ...]"
+        "Links this region with another one from now on, whose gateways are dialled there";
     RegionAwait "region|await" 4 [NOSCRIPT] [CONNECTION] Region NO_KEYS NO_TIPS
         "0.1.0" "O(1)" "token timeout:integer"
         "Waits until this region has seen what a token of another one stands for";
@@ -485,6 +488,8 @@ table! {
         "0.1.0" "O(1)" "" "Prints this help";
     RegionLag "region|lag" -2 [LOADING STALE] [] Region NO_KEYS VARIES
         "0.1.0" "O(N), where N is the number of regions" "[region]" "Returns how far this region is behind others";
+    RegionRemove "region|remove" 3 [ADMIN NOSCRIPT] [DANGEROUS] Region NO_KEYS NO_TIPS
+        "0.1.0" "O(1)" "name" "Ends the links with a region for good; if it returns it is new";
     RegionStatus "region|status" 2 [LOADING STALE] [] Region NO_KEYS VARIES
         "0.1.0" "O(N), where N is the number of regions" "" "Describes the links to other regions";
     RegionToken "region|token" 2 [] [CONNECTION] Region NO_KEYS VARIES

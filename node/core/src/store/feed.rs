@@ -232,7 +232,11 @@ impl Context<'_> {
     fn is_orphan(&self, origin: Origin, slot: Option<Slot>) -> bool {
         let has_ended = || match slot {
             Some(slot) => self.matrix.has_ended(origin, slot),
-            None => !self.matrix.is_live(origin) && self.matrix.speakers(origin.region()).next().is_some(),
+            None => {
+                let region = origin.region();
+                !self.matrix.is_live(origin)
+                    && (self.matrix.has_left(region) || self.matrix.speakers(region).next().is_some())
+            }
         };
         origin != self.consumer && has_ended()
     }

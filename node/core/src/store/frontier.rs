@@ -9,8 +9,8 @@
 //! An origin *speaks* for a slot while it may still issue stamps there. In a region of one node that is the newest life of
 //! the region, for all slots. In a cluster each primary speaks for the slots that it owns, and says so ([`Claim`]), with the
 //! epoch of the map in which it did; of two claims to a slot the younger holds. An origin that speaks for no slot is
-//! silent; one that another has followed in a slot has *ended* there. Of a region that has not been heard nothing is
-//! known, and nobody has ended.
+//! silent; one that another has followed in a slot has *ended* there, as has everyone of a region that was removed. Of a region that
+//! has not been heard nothing is known, and nobody has ended.
 //!
 //! An origin has a *birth*: a time that all its stamps are above. Up to its birth everybody has trivially seen it, so
 //! a region's restart under a new incarnation does not pull the frontier, or anyone's `seen`, back to zero.
@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use clock::{Origin, RegionId, Time};
+use clock::{Incarnation, Origin, RegionId, Time};
 
 use super::Seen;
 use crate::slot::{SLOTS, Slot, SlotSet};
@@ -55,6 +55,8 @@ pub struct Matrix {
     regions: BTreeMap<RegionId, BTreeMap<Origin, Speaker>>,
     /// Every origin that was heard of, and its birth.
     births: BTreeMap<Origin, Time>,
+    /// The last life of each region that was removed once: none up to it speaks any more.
+    retired: BTreeMap<RegionId, Incarnation>,
 }
 
 /// An origin that speaks.
@@ -71,7 +73,7 @@ impl Matrix {
     /// Begins with the regions that exist: this one, whose current origin was born at `birth`, and its peers.
     pub fn new(own: Origin, birth: Time, peers: impl IntoIterator<Item = RegionId>) -> Self {
         let regions = peers.into_iter().map(|peer| (peer, BTreeMap::new())).collect();
-        let mut matrix = Self { own: own.region(), regions, births: BTreeMap::new() };
+        let mut matrix = Self { own: own.region(), regions, births: BTreeMap::new(), retired: BTreeMap::new() };
         matrix.follow(own, birth);
         matrix
     }
@@ -81,8 +83,11 @@ impl Matrix {
     /// until it reports.
     ///
     /// Returns whether it speaks for anything: it does not if all that it claims has younger claims on it, or its region is
-    /// none of those that count.
+    /// none of those that count, or counted it out in that life.
     pub fn announce(&mut self, origin: Origin, birth: Time, claim: &Claim) -> bool {
+        if self.is_retired(origin) {
+            return false;
+        }
         let Some(region) = self.regions.get_mut(&origin.region()) else { return false };
         match region.get_mut(&origin) {
             Some(speaker) if claim.epoch < speaker.claim.epoch => return true,
@@ -135,9 +140,32 @@ impl Matrix {
         }
     }
 
+    /// No life of a region up to this one speaks any more: it was removed in it.
+    pub fn retire(&mut self, region: RegionId, last: Incarnation) {
+        self.retired.insert(region, last);
+        if let Some(speakers) = self.regions.get_mut(&region) {
+            speakers.retain(|origin, _| origin.incarnation().is_after(last));
+        }
+    }
+
+    /// The last life of a region when it was removed, if it ever was.
+    pub fn retired(&self, region: RegionId) -> Option<Incarnation> {
+        self.retired.get(&region).copied()
+    }
+
+    /// The youngest life of a region that was ever heard of.
+    pub fn youngest(&self, region: RegionId) -> Option<Incarnation> {
+        let lives = self.births.keys().filter(|origin| origin.region() == region).map(|origin| origin.incarnation());
+        lives.chain(self.retired(region)).reduce(|one, other| if other.is_after(one) { other } else { one })
+    }
+
     /// What a speaker reported last.
     pub fn reported(&self, origin: Origin) -> Option<&Seen> {
         self.regions.get(&origin.region())?.get(&origin).map(|speaker| &speaker.seen)
+    }
+
+    fn is_retired(&self, origin: Origin) -> bool {
+        self.retired(origin.region()).is_some_and(|last| !origin.incarnation().is_after(last))
     }
 
     /// Those that speak for a region, and for which slots each does.
@@ -167,8 +195,11 @@ impl Matrix {
         }
     }
 
-    /// The slots in which `origin` will never speak again, since another of its region does.
+    /// The slots in which `origin` will never speak again, since another of its region does, or its region is none any more.
     pub fn ended(&self, origin: Origin) -> SlotSet {
+        if self.has_left(origin.region()) {
+            return SlotSet::all();
+        }
         let mut ended = SlotSet::new();
         let others = self.speakers(origin.region()).filter(|(speaker, _)| *speaker != origin);
         others.for_each(|(_, slots)| ended.add(slots));
@@ -185,9 +216,15 @@ impl Matrix {
         self.spoken_for(origin).is_some_and(|slots| slots.contains(slot))
     }
 
-    /// Whether another origin of the same region speaks for this slot now, so that this one never will again.
+    /// Whether a region is none of those that count: it was removed. Its origins have ended, and whoever has something of them passes it
+    /// on to the others.
+    pub fn has_left(&self, region: RegionId) -> bool {
+        !self.regions.contains_key(&region)
+    }
+
+    /// Whether another origin of the same region speaks for this slot now, or none ever will, so that this one never will again.
     pub fn has_ended(&self, origin: Origin, slot: Slot) -> bool {
-        self.speaker(origin.region(), slot).is_some_and(|speaker| speaker != origin)
+        self.has_left(origin.region()) || self.speaker(origin.region(), slot).is_some_and(|speaker| speaker != origin)
     }
 
     /// The time that all stamps of `origin` are above; zero if it was never announced.
@@ -361,6 +398,23 @@ mod tests {
         assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(1));
         matrix.set_member(region(2), false);
         assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(50));
+    }
+
+    #[test]
+    fn a_region_that_returns_speaks_in_a_younger_life_alone() {
+        let mut matrix = two_regions();
+        matrix.announce(origin(2, 4), Time::from_ntp64(1), &Claim::all());
+        assert_eq!(matrix.youngest(region(2)), Some(Incarnation::new(4)));
+        matrix.set_member(region(2), false);
+        assert_eq!(matrix.youngest(region(2)), Some(Incarnation::new(4)));
+        matrix.set_member(region(2), true);
+        matrix.retire(region(2), Incarnation::new(4));
+        // Founded anew it counts from the first again, with whatever epoch.
+        for life in [0, 4] {
+            assert!(!matrix.announce(origin(2, life), Time::from_ntp64(9), &claim(99, 0..16_384)));
+        }
+        assert!(matrix.announce(origin(2, 5), Time::from_ntp64(9), &claim(1, 0..16_384)));
+        assert_eq!(matrix.frontier(&seen(&[(origin(1, 0), 50)]), None), Time::from_ntp64(1), "it has reported nothing");
     }
 
     fn slots(numbers: std::ops::Range<u16>) -> SlotSet {
