@@ -40,7 +40,7 @@ pub(crate) trait Door: Send + Sync + 'static {
 
 impl Door for Region {
     fn knows(&self, region: &str) -> bool {
-        self.peers.iter().any(|peer| peer.peer.name == region)
+        self.peers.find(|peer| peer.name == region).is_some()
     }
 
     fn timeout(&self) -> Duration {

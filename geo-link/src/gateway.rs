@@ -1,8 +1,8 @@
 //! The gateway: one thread on which all links of a region live.
 //!
 //! One thread, because links share little with the workers but the stripes' locks, and a thread of its own keeps
-//! compression and TLS off the path of clients. Its tasks: one that accepts, one per incoming connection, one that
-//! dials per peer, and one that keeps the lag's gauge. All are held by [`serve`], and end before it does.
+//! compression and TLS off the path of clients. Its tasks: one that accepts, one per incoming connection, one per peer that
+//! dials, and one that keeps the lag's gauge. All are held by [`serve`], and end before it does.
 //!
 //! Shutting down: nothing new is accepted or dialled, each link says goodbye and has a second to be heard, the thread
 //! ends. What was not acknowledged will be asked for again by whoever needs it.
@@ -19,13 +19,12 @@ use clock::{Now, Origin, OsClock, RegionId, Time};
 use node_core::store::Store;
 use tokio::{task::JoinSet, time::interval};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::{
     accept,
     dial::Dial,
     limits::{FAREWELL, LAG_INTERVAL},
-    options::{GatewayOptions, TlsMaterial},
+    options::{GatewayOptions, Peer, TlsMaterial},
     outgoing,
     region::Region,
     status::LinksStatus,
@@ -156,6 +155,11 @@ impl Gateway {
         self.region.refresh_lag(now);
     }
 
+    /// From here on these are the other regions: links with those that are gone end, links with new ones begin.
+    pub fn set_peers(&self, peers: &[Peer]) {
+        self.region.set_peers(peers);
+    }
+
     /// Takes other certificates, for connections made from now on. Links that are up stay up.
     ///
     /// # Errors
@@ -219,12 +223,11 @@ async fn serve(
 ) {
     let mut tasks = JoinSet::new();
     tasks.spawn(accept::run(region.clone(), credentials.clone(), listener, shutdown.clone()));
-    for peer in &region.peers {
-        let (region, peer, shutdown) = (region.clone(), peer.clone(), shutdown.clone());
-        let span = tracing::info_span!("link", from = region.name, to = peer.peer.name);
-        let dial = Dial { peer: peer.peer.clone(), credentials: credentials.clone() };
-        tasks.spawn(async move { outgoing::run(&region, &peer, &dial, &shutdown).await }.instrument(span));
-    }
+    let (ends, until) = (region.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        let way = |peer: &Peer| Dial { peer: peer.clone(), credentials: credentials.clone() };
+        outgoing::run_all(&ends, way, &until).await;
+    });
     tasks.spawn(keep_lag(region, shutdown));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -29,9 +29,10 @@ use tracing::Instrument;
 
 use crate::{
     limits::{FAREWELL, FRAMES_PER_TURN, ITEMS_PER_TURN, MARK_RECHECK},
+    options::Peer,
     pipe::Pipe,
     region::{PeerState, Region},
-    status::InState,
+    status::{CloneProgress, InState},
     tls,
     turned_away::TurnedAway,
 };
@@ -94,22 +95,26 @@ struct Link<'a, S> {
     /// The slots that this node owned when the stream was welcomed, if not all.
     owned: Option<Arc<SlotSet>>,
     /// Which link this is, once it was let in.
-    admitted: Option<Admitted<'a>>,
+    admitted: Option<Admitted>,
     rowed: Option<Duration>,
-    shown: Option<InState>,
+    shown: Option<(InState, Option<CloneProgress>)>,
+    /// Slots that were scanned for this node since it was welcomed, and how many are to be.
+    scanned: CloneProgress,
     /// Items that were applied since others had their turn.
     items: usize,
     /// A batch waits for the mark of this process's clock.
     awaits_mark: bool,
 }
 
-struct Admitted<'a> {
-    peer: &'a PeerState,
+struct Admitted {
+    peer: Arc<PeerState>,
     id: LinkId,
-    /// Cancelled when a newer connection takes the place of this one.
+    /// Cancelled when a newer connection takes the place of this one, or there is none for its region.
     replaced: CancellationToken,
     span: tracing::Span,
     wish: Wish,
+    /// The slots for which the sender speaks.
+    slots: Arc<SlotSet>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
@@ -134,6 +139,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             admitted: None,
             rowed: None,
             shown: None,
+            scanned: CloneProgress::default(),
             items: 0,
             awaits_mark: false,
         }
@@ -242,18 +248,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// The sender says who it is: lets it in, or not.
     fn admit(&mut self, hello: &Hello, now: Now) {
         let region = self.region;
-        let named = |peer: &&Arc<PeerState>| peer.peer.name == hello.name && self.names.contains(&hello.name);
-        let Some(peer) = region.peers.iter().find(named) else {
+        let named = |peer: &Peer| peer.name == hello.name && self.names.contains(&hello.name);
+        let Some(peer) = region.peers.find(named) else {
             let refusal = Refusal::Region(format!("{}, while its certificate names {:?}", hello.name, self.names));
             return self.receiver.refuse(refusal);
         };
-        match region.admit(peer, hello) {
+        match region.admit(&peer, hello) {
             Ok((id, replaced)) => {
                 let span = tracing::info_span!("link", from = hello.name, to = region.name);
                 let wish = region.greeted(id, hello, now);
                 span.in_scope(|| tracing::info!(origin = %id.origin, ?wish, "link is up"));
                 peer.update_in(|status| status.last_error = None);
-                self.admitted = Some(Admitted { peer, id, replaced, span, wish });
+                self.admitted = Some(Admitted { peer, id, replaced, span, wish, slots: hello.claim.slots.clone() });
                 self.pipe.inbox.allow(region.links.frame_bytes_max);
                 self.welcome(now);
             }
@@ -279,6 +285,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             (Some(owned), Some(slots)) => Some(owned.intersection(slots)),
             (owned, slots) => owned.as_deref().or(slots.as_ref()).cloned(),
         };
+        let speaks = &link.slots;
+        let of = about.as_ref().map_or(speaks.len(), |about| about.intersection(speaks).len());
+        self.scanned = CloneProgress { slots: 0, of };
         self.intake = about.map_or_else(Intake::default, Intake::of_slots);
         self.receiver.welcome(now, self.region.want(link.wish, now));
     }
@@ -305,6 +314,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                 && *origin == id.origin
             {
                 self.region.claim(*origin, &Claim { epoch: *epoch, slots: slots.clone() });
+            }
+            if matches!(item, FeedItem::SlotEnd { .. }) {
+                self.scanned.slots = (self.scanned.slots + 1).min(self.scanned.of);
             }
             self.items += 1;
             if self.items >= ITEMS_PER_TURN {
@@ -354,8 +366,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             Wish::Clone if self.region.is_cloning(link.id) => InState::Cloning,
             Wish::Clone | Wish::Resume => InState::Streaming,
         };
-        if self.shown.replace(state) != Some(state) {
-            link.peer.show(link.id, state);
+        let now = (state, (state == InState::Cloning).then_some(self.scanned));
+        if self.shown.replace(now) != Some(now) {
+            link.peer.show(link.id, now.0, now.1);
         }
     }
 
@@ -364,7 +377,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         match (&lost, &self.admitted) {
             (Lost::Shutdown | Lost::Moved, _) => self.receiver.say_bye(),
             (Lost::Replaced, Some(link)) => {
-                self.receiver.refuse(self.region.why_replaced(link.id));
+                self.receiver.refuse(self.region.why_replaced(&link.peer, link.id));
             }
             _ => {}
         }

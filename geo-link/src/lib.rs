@@ -14,7 +14,8 @@
 //! # Where what is
 //! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`. For clusters:
 //! [`Streams`] (in a node), [`relay`] (the way out, in a gateway), [`Splitter`] (the way in). Of all: `outgoing` and `incoming`
-//! (the loops of a stream's two ends), `pipe` (a socket), `region` (what the ends at one store share), `tls`, [`names`] (metrics).
+//! (the loops of a stream's two ends), `pipe` (a socket), `region` (what the ends at one store share), `peers` (who the others
+//! are), `tls`, [`names`] (metrics).
 
 mod accept;
 mod dial;
@@ -25,6 +26,7 @@ mod metrics;
 pub mod names;
 mod options;
 mod outgoing;
+mod peers;
 mod pipe;
 mod region;
 pub mod relay;
@@ -39,6 +41,6 @@ pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
 pub use outgoing::Connect;
 pub use pipe::Pipe;
 pub use split::{Nodes, Owner, Owners, SplitStatus, Splitter};
-pub use status::{InState, InStatus, LinksStatus, OutState, OutStatus};
+pub use status::{CloneProgress, InState, InStatus, LinksStatus, OutState, OutStatus};
 pub use streams::Streams;
 pub use tls::TlsError;

@@ -51,7 +51,7 @@ impl PeerMetrics {
 
     /// Nothing is to be said of links here; "not a number" is neither up nor down, and no lag.
     pub(crate) fn say_nothing(&self) {
-        let gauges = [&self.out.up, &self.r#in.up, &self.r#in.held, &self.r#in.lag];
+        let gauges = [&self.out.up, &self.out.clock_offset, &self.r#in.up, &self.r#in.held, &self.r#in.lag];
         gauges.into_iter().for_each(|gauge| gauge.set(f64::NAN));
     }
 }

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use clock::RegionId;
 use geo_link_core::{RefillOptions, limits::FRAME_BYTES_MAX};
+pub use node_core::cluster::Peer;
 
 /// How a gateway is built.
 #[derive(Clone, Debug)]
@@ -18,17 +18,6 @@ pub struct GatewayOptions {
     pub tls: TlsMaterial,
     /// How links behave.
     pub links: LinkOptions,
-}
-
-/// Another region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name, which its certificate must bear.
-    pub name: String,
-    /// Its number.
-    pub id: RegionId,
-    /// Where its gateways are dialled: `HOST:PORT`, looked up at every attempt; any will do. None, where others dial.
-    pub addrs: Vec<String>,
 }
 
 /// How links behave. The defaults are those of the configuration.

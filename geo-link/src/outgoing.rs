@@ -5,7 +5,7 @@
 //! task and its own feed, so a peer that is slow or gone costs the others nothing: its feed is not polled, and that
 //! is all.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
@@ -14,13 +14,16 @@ use geo_link_core::{
 use node_core::store::{Feed, Scope};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::yield_now,
+    task::{JoinError, JoinSet, yield_now},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     limits::{FAREWELL, FRAMES_PER_TURN, ORPHANS_INTERVAL, PUBLISH_INTERVAL},
+    options::Peer,
+    peers::{Entry, end_with},
     pipe::Pipe,
     region::{PeerState, Region, entropy},
     status::OutState,
@@ -57,16 +60,61 @@ impl From<Malformed> for Lost {
 /// How a peer is reached.
 pub trait Connect {
     /// What connects to it.
-    type Stream: AsyncRead + AsyncWrite + Unpin;
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send;
     /// Why it cannot be reached.
-    type Error: std::fmt::Display;
+    type Error: std::fmt::Display + Send;
 
     /// Connects. May be dropped at any await.
     fn connect(&self) -> impl Future<Output = Result<Self::Stream, Self::Error>> + Send;
 }
 
+/// Keeps a stream to each peer, as they come and go, until `shutdown`. `way` is how one is reached.
+pub(crate) async fn run_all<C: Connect + Send + Sync + 'static>(
+    region: &Arc<Region>,
+    way: impl Fn(&Peer) -> C,
+    shutdown: &CancellationToken,
+) {
+    let mut streams = JoinSet::new();
+    let mut begun: Arc<[Arc<PeerState>]> = Arc::default();
+    loop {
+        // Made first: it notices what happens from here on.
+        let changed = region.peers.changed();
+        let peers = region.peers.all();
+        let is_new = |peer: &&Arc<PeerState>| !begun.iter().any(|known| Arc::ptr_eq(known, peer));
+        for peer in peers.iter().filter(is_new) {
+            let (region, peer, connector) = (region.clone(), peer.clone(), way(&peer.peer));
+            let (span, ending) = (peer.span_to(&region.name), shutdown.child_token());
+            let stream = async move {
+                tokio::select! {
+                    () = run(&region, &peer, &connector, &ending) => {}
+                    never = end_with(peer.gone(), &ending) => match never {},
+                }
+            };
+            streams.spawn(stream.instrument(span));
+        }
+        begun = peers;
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = changed => {}
+        }
+        // Those that ended meanwhile, with their peers.
+        while let Some(ended) = streams.try_join_next() {
+            note_end(ended);
+        }
+    }
+    while let Some(ended) = streams.join_next().await {
+        note_end(ended);
+    }
+}
+
+fn note_end(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the task of a stream panicked");
+    }
+}
+
 /// Keeps the stream to `peer` until `shutdown`.
-pub(crate) async fn run(region: &Region, peer: &PeerState, connector: &impl Connect, shutdown: &CancellationToken) {
+async fn run(region: &Region, peer: &PeerState, connector: &impl Connect, shutdown: &CancellationToken) {
     let mut sender = Sender::new(sender_options(region));
     let mut is_repeated = false;
     loop {
@@ -325,6 +373,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let estimate = sender.estimate();
         if let Some(estimate) = estimate {
             self.peer.set_estimate(estimate);
+            self.region.set_distance(self.peer.peer.id, estimate.rtt);
         }
         self.peer.update_out(|status| {
             status.up = sender.is_up();

@@ -17,7 +17,7 @@ use std::{
 
 use clock::{Estimate, Incarnation, Now, Origin, OsClock, RegionId, Time};
 use geo_link_core::{Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag};
-use node_core::store::{Claim, Seen, Store};
+use node_core::store::{Claim, Matrix, Seen, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,8 @@ use crate::{
     limits::DEAF_AFTER,
     metrics::PeerMetrics,
     options::{LinkOptions, Peer},
-    status::{InState, InStatus, LinksStatus, OutStatus},
+    peers::{Entry, Peers},
+    status::{CloneProgress, InState, InStatus, LinksStatus, OutStatus},
 };
 
 /// See the head of this file.
@@ -37,7 +38,7 @@ pub(crate) struct Region {
     pub(crate) links: LinkOptions,
     /// Streams begin and end here. They do not at a replica, and nothing is said of them there.
     is_end: AtomicBool,
-    pub(crate) peers: Vec<Arc<PeerState>>,
+    pub(crate) peers: Peers<PeerState>,
     /// The log has news.
     pub(crate) news: Arc<Notify>,
     /// What is wanted of a link may have changed.
@@ -70,15 +71,25 @@ pub(crate) struct PeerState {
     ahead: Mutex<Duration>,
     /// The streams that arrive, by who stamps what they bring.
     streams: Mutex<Incoming>,
+    gone: CancellationToken,
 }
 
 /// The streams that arrive from a peer.
 #[derive(Debug, Default)]
 struct Incoming {
-    /// What ends each, and where it stands.
-    by_origin: BTreeMap<Origin, (LinkId, CancellationToken, InState)>,
+    by_origin: BTreeMap<Origin, Stream>,
     /// When the last of them ended; nothing if there is one, or none ever was.
     silent_since: Option<Duration>,
+}
+
+/// A stream that arrives.
+#[derive(Debug)]
+struct Stream {
+    id: LinkId,
+    /// Ends it.
+    ending: CancellationToken,
+    state: InState,
+    clone: Option<CloneProgress>,
 }
 
 impl Region {
@@ -90,11 +101,12 @@ impl Region {
         clock: Arc<OsClock>,
         host: Box<dyn Host>,
     ) -> Self {
-        let peers: Vec<_> = peers.iter().map(|peer| Arc::new(PeerState::new(name, peer))).collect();
         let news = Arc::new(Notify::new());
         let wake = news.clone();
         store.on_news(move || wake.notify_waiters());
         let refill = Refill::new(peers.len(), links.refill);
+        store.update_matrix(|matrix| count_in(matrix, peers));
+        let peers = Peers::new(peers, |peer| PeerState::new(name, peer));
         Self {
             name: name.to_owned(),
             links,
@@ -114,19 +126,38 @@ impl Region {
     /// No stream begins or ends here any more, or none yet: gauges say nothing, not that links are down.
     pub(crate) fn end_life(&self) {
         self.is_end.store(false, Relaxed);
-        self.peers.iter().for_each(|peer| peer.metrics.say_nothing());
+        self.peers.all().iter().for_each(|peer| peer.metrics.say_nothing());
     }
 
     /// The store has begun another life: what other regions have to say is heard anew. One that has something of them
     /// already need not be cloned into.
     pub(crate) fn begin_life(&self) {
         self.is_end.store(true, Relaxed);
-        self.peers.iter().for_each(|peer| peer.metrics.begin());
+        let peers = self.peers.all();
+        peers.iter().for_each(|peer| peer.metrics.begin());
         let (seen, own) = (self.store.seen_table(self.now()), self.store.origin().region());
         let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
         let begin = if has_something { Refill::go_on } else { Refill::new };
-        *lock(&self.inbound) =
-            Inbound { admission: Admission::new(), refill: begin(self.peers.len(), self.links.refill) };
+        *lock(&self.inbound) = Inbound { admission: Admission::new(), refill: begin(peers.len(), self.links.refill) };
+    }
+
+    /// From here on these are the other regions. One that is no more holds nothing back, and what goes on with it ends; one that
+    /// is new, or reached elsewhere, is dialled and let in.
+    pub(crate) fn set_peers(&self, peers: &[Peer]) {
+        let mut inbound = lock(&self.inbound);
+        let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer));
+        let is_one = |region: RegionId| peers.iter().any(|peer| peer.id == region);
+        let gone: Vec<_> = gone.into_iter().filter(|peer| !is_one(peer.peer.id)).collect();
+        gone.iter().for_each(|peer| peer.metrics.say_nothing());
+        self.store.update_matrix(|matrix| {
+            gone.iter().for_each(|peer| matrix.set_member(peer.peer.id, false));
+            count_in(matrix, peers);
+        });
+        let was_complete = inbound.refill.is_complete();
+        inbound.refill.set_peers(peers.len());
+        let has_completed = inbound.refill.is_complete() && !was_complete;
+        drop(inbound);
+        self.refill_changed(true, has_completed);
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -182,16 +213,17 @@ impl Region {
         let known = (peer.peer.name.as_str(), peer.peer.id);
         let mut inbound = lock(&self.inbound);
         let id = self.store.update_matrix(|matrix| inbound.admission.admit(matrix, known, hello))?;
-        let token = CancellationToken::new();
+        let token = peer.gone.child_token();
         let matrix = self.store.matrix();
         let mut streams = lock(&peer.streams);
         streams.silent_since = None;
-        let former = streams.by_origin.insert(id.origin, (id, token.clone(), InState::Waiting));
-        former.into_iter().for_each(|(_, token, _)| token.cancel());
-        streams.by_origin.retain(|origin, (_, token, _)| {
+        let stream = Stream { id, ending: token.clone(), state: InState::Waiting, clone: None };
+        let former = streams.by_origin.insert(id.origin, stream);
+        former.into_iter().for_each(|former| former.ending.cancel());
+        streams.by_origin.retain(|origin, stream| {
             let stays = *origin == id.origin || matrix.is_live(*origin);
             if !stays {
-                token.cancel();
+                stream.ending.cancel();
             }
             stays
         });
@@ -205,7 +237,7 @@ impl Region {
             let since = streams.silent_since.unwrap_or(self.started.monotonic);
             streams.by_origin.is_empty() && now.monotonic >= since + DEAF_AFTER
         };
-        self.peers.iter().filter(is_deaf).map(|peer| peer.peer.id).collect()
+        self.peers.all().iter().filter(is_deaf).map(|peer| peer.peer.id).collect()
     }
 
     /// What to want of a link that was let in.
@@ -235,6 +267,11 @@ impl Region {
         }
     }
 
+    /// The round trip to a peer was measured.
+    pub(crate) fn set_distance(&self, to: RegionId, rtt: Duration) {
+        lock(&self.inbound).refill.set_distance(to, rtt);
+    }
+
     /// A watermark came on a link.
     pub(crate) fn watermark(&self, id: LinkId) {
         let mut inbound = lock(&self.inbound);
@@ -255,8 +292,11 @@ impl Region {
         self.refill_changed(true, is_complete && !was_complete);
     }
 
-    /// Why another connection has the place of this one.
-    pub(crate) fn why_replaced(&self, id: LinkId) -> Refusal {
+    /// Why a connection was told to end: another has its place, or there is none for its region.
+    pub(crate) fn why_replaced(&self, peer: &PeerState, id: LinkId) -> Refusal {
+        if peer.gone.is_cancelled() {
+            return Refusal::Region(format!("{}, which is no peer of it any more", peer.peer.name));
+        }
         let matrix = self.store.matrix();
         let another = matrix.speakers(id.region()).map(|(origin, _)| origin).find(|origin| *origin != id.origin);
         let by_another_life = another.filter(|_| !matrix.is_live(id.origin));
@@ -275,8 +315,7 @@ impl Region {
 
     /// How old what is missing here of a region's writes may be.
     pub(crate) fn lag(&self, from: RegionId, minima: &Seen, now: Now) -> Duration {
-        let peer = self.peers.iter().find(|peer| peer.peer.id == from);
-        let ahead = peer.map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
+        let ahead = self.peers.of(from).map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
         let owned = self.store.owned();
         lag(&self.store.matrix(), owned.as_deref(), minima, from, ahead, self.started.wall, now.wall)
     }
@@ -287,7 +326,7 @@ impl Region {
             return;
         }
         let minima = self.store.seen_minima(now);
-        for peer in &self.peers {
+        for peer in self.peers.all().iter() {
             peer.metrics.r#in.lag.set(self.lag(peer.peer.id, &minima, now).as_secs_f64());
         }
     }
@@ -297,14 +336,14 @@ impl Region {
         if !self.is_end.load(Relaxed) {
             return LinksStatus::default();
         }
-        let minima = self.store.seen_minima(now);
+        let (peers, minima) = (self.peers.all(), self.store.seen_minima(now));
         let inbound = |peer: &Arc<PeerState>| {
             let lag_seconds = self.lag(peer.peer.id, &minima, now).as_secs_f64();
             InStatus { lag_seconds, ..lock(&peer.r#in).clone() }
         };
         LinksStatus {
-            out: self.peers.iter().map(|peer| lock(&peer.out).clone()).collect(),
-            r#in: self.peers.iter().map(inbound).collect(),
+            out: peers.iter().map(|peer| lock(&peer.out).clone()).collect(),
+            r#in: peers.iter().map(inbound).collect(),
         }
     }
 
@@ -319,6 +358,16 @@ impl Region {
     }
 }
 
+impl Entry for PeerState {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+}
+
 impl PeerState {
     fn new(own: &str, peer: &Peer) -> Self {
         let metrics = PeerMetrics::new(own, &peer.name);
@@ -329,13 +378,21 @@ impl PeerState {
             r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
             ahead: Mutex::new(Duration::ZERO),
             streams: Mutex::default(),
+            gone: CancellationToken::new(),
             peer: peer.clone(),
         }
     }
 
+    /// The span of what is logged of the link to this peer.
+    pub(crate) fn span_to(&self, own: &str) -> tracing::Span {
+        tracing::info_span!("link", from = own, to = self.peer.name)
+    }
+
     /// Takes note of what is known of the peer's clock.
     pub(crate) fn set_estimate(&self, estimate: Estimate) {
-        self.metrics.out.clock_offset.set(estimate.offset.seconds());
+        if !self.gone.is_cancelled() {
+            self.metrics.out.clock_offset.set(estimate.offset.seconds());
+        }
         *lock(&self.ahead) = certainly_ahead(estimate);
     }
 
@@ -343,14 +400,16 @@ impl PeerState {
     pub(crate) fn update_out(&self, change: impl FnOnce(&mut OutStatus)) {
         let mut status = lock(&self.out);
         change(&mut status);
-        self.metrics.out.up.set(f64::from(u8::from(status.up)));
+        if !self.gone.is_cancelled() {
+            self.metrics.out.up.set(f64::from(u8::from(status.up)));
+        }
     }
 
     /// An incoming stream stands there now.
-    pub(crate) fn show(&self, id: LinkId, state: InState) {
+    pub(crate) fn show(&self, id: LinkId, state: InState, clone: Option<CloneProgress>) {
         let mut streams = lock(&self.streams);
-        if let Some((_, _, shown)) = streams.by_origin.get_mut(&id.origin).filter(|(current, ..)| *current == id) {
-            *shown = state;
+        if let Some(stream) = streams.by_origin.get_mut(&id.origin).filter(|stream| stream.id == id) {
+            (stream.state, stream.clone) = (state, clone);
         }
         self.show_all(&streams);
     }
@@ -358,7 +417,7 @@ impl PeerState {
     /// An incoming stream has ended, and why. Returns whether it was the one of its origin.
     pub(crate) fn ended(&self, id: LinkId, why: String, now: Now) {
         let mut streams = lock(&self.streams);
-        if streams.by_origin.get(&id.origin).is_some_and(|(current, ..)| *current == id) {
+        if streams.by_origin.get(&id.origin).is_some_and(|stream| stream.id == id) {
             streams.by_origin.remove(&id.origin);
             if streams.by_origin.is_empty() {
                 streams.silent_since = Some(now.monotonic);
@@ -370,7 +429,9 @@ impl PeerState {
 
     /// The link is up if one of its streams is, and stands where the hindmost of them does.
     fn show_all(&self, streams: &Incoming) {
-        let states = || streams.by_origin.values().map(|(.., state)| *state);
+        let states = || streams.by_origin.values().map(|stream| stream.state);
+        let clones = streams.by_origin.values().filter_map(|stream| stream.clone);
+        let clone = clones.reduce(|one, other| CloneProgress { slots: one.slots + other.slots, of: one.of + other.of });
         let rank = |state: &InState| match state {
             InState::Held => 0,
             InState::Cloning => 1,
@@ -381,6 +442,7 @@ impl PeerState {
         let state = states().min_by_key(rank).unwrap_or_default();
         self.update_in(|status| {
             (status.up, status.state, status.streams) = (state != InState::Down, state, streams.by_origin.len());
+            status.clone = clone;
         });
     }
 
@@ -388,14 +450,26 @@ impl PeerState {
     pub(crate) fn update_in(&self, change: impl FnOnce(&mut InStatus)) {
         let mut status = lock(&self.r#in);
         change(&mut status);
-        self.metrics.r#in.up.set(f64::from(u8::from(status.up)));
-        self.metrics.r#in.held.set(f64::from(u8::from(status.state == InState::Held)));
+        if !self.gone.is_cancelled() {
+            self.metrics.r#in.up.set(f64::from(u8::from(status.up)));
+            self.metrics.r#in.held.set(f64::from(u8::from(status.state == InState::Held)));
+        }
     }
 }
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// These regions count, in lives after those that are retired.
+fn count_in(matrix: &mut Matrix, peers: &[Peer]) {
+    for peer in peers {
+        matrix.set_member(peer.id, true);
+        if let Some(last) = peer.retired {
+            matrix.retire(peer.id, last);
+        }
     }
 }
 

@@ -66,6 +66,8 @@ pub struct InStatus {
     pub state: InState,
     /// Of how many streams it consists: one from each primary over there.
     pub streams: usize,
+    /// How far a clone of the peer has come, while there is one.
+    pub clone: Option<CloneProgress>,
     /// How old what is missing here of the peer's writes may be, in seconds.
     pub lag_seconds: f64,
     /// Records that won, since the process started.
@@ -76,6 +78,15 @@ pub struct InStatus {
     pub refused: u64,
     /// Why the last connection ended.
     pub last_error: Option<String>,
+}
+
+/// How far a clone has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CloneProgress {
+    /// Slots that are through.
+    pub slots: usize,
+    /// Of how many.
+    pub of: usize,
 }
 
 /// Where an incoming link stands.

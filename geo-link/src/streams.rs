@@ -10,7 +10,6 @@ use clock::{Now, OsClock, RegionId};
 use node_core::{slot::SlotSet, store::Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
 use crate::{
     Host, incoming,
@@ -55,16 +54,17 @@ impl Streams {
         self.region.end_life();
     }
 
-    /// The other regions.
-    pub fn peers(&self) -> impl Iterator<Item = RegionId> {
-        self.region.peers.iter().map(|peer| peer.peer.id)
+    /// From here on these are the other regions: streams with those that are gone end, streams with new ones begin.
+    pub fn set_peers(&self, peers: &[Peer]) {
+        self.region.set_peers(peers);
     }
 
-    /// Carries what the store writes to a peer, in its present life, until `ending`. A region that is no peer is sent nothing.
-    pub async fn send(&self, to: RegionId, connector: &impl Connect, ending: &CancellationToken) {
-        let Some(peer) = self.region.peers.iter().find(|peer| peer.peer.id == to) else { return };
-        let span = tracing::info_span!("link", from = self.region.name, to = peer.peer.name);
-        outgoing::run(&self.region, peer, connector, ending).instrument(span).await;
+    /// Carries what the store writes to each other region, in its present life, until `ending`. `way` is how one is reached.
+    pub async fn send<C>(&self, way: impl Fn(RegionId) -> C, ending: &CancellationToken)
+    where
+        C: Connect + Send + Sync + 'static,
+    {
+        outgoing::run_all(&self.region, |peer| way(peer.id), ending).await;
     }
 
     /// Takes in what a peer's stream brings for these slots, as far as this node owns them, until it or `ending` ends it. `from`

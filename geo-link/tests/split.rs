@@ -46,6 +46,7 @@ struct Primary {
 }
 
 /// Where the gateway of the other region is, for a primary.
+#[derive(Clone)]
 struct Through {
     region: &'static str,
     gateway: SocketAddr,
@@ -139,8 +140,8 @@ impl Cluster {
         for primary in &self.primaries {
             let credentials = Arc::new(credentials(self.name, &authority.issue(self.name)));
             let through = Through { region: other.name, gateway: other.gateway, credentials };
-            let (streams, to, ending) = (primary.streams.clone(), id(other.name), primary.sending.clone());
-            runtime().spawn(async move { streams.send(to, &through, &ending).await });
+            let (streams, ending) = (primary.streams.clone(), primary.sending.clone());
+            runtime().spawn(async move { streams.send(|_| through.clone(), &ending).await });
         }
     }
 
@@ -204,7 +205,7 @@ impl Cluster {
 }
 
 fn peer(name: &str) -> Peer {
-    Peer { name: name.to_owned(), id: id(name), addrs: Vec::new() }
+    Peer { name: name.to_owned(), id: id(name), addrs: Vec::new(), retired: None }
 }
 
 fn credentials(name: &str, material: &TlsMaterial) -> Credentials {

@@ -40,6 +40,8 @@ pub struct Node {
 /// What a node says of itself; as much of it as tests look at.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
+    /// Who it is.
+    pub region: Identity,
     /// Whether it holds again what its region lost when it began empty.
     pub complete: bool,
     /// How many keys it has.
@@ -50,6 +52,13 @@ pub struct Status {
     pub forgotten_early: u64,
     /// Its ends of links.
     pub links: Links,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Identity {
+    /// Region and incarnation, as they stand in its stamps.
+    pub origin: String,
 }
 
 /// The ends of links at one node.

@@ -22,7 +22,8 @@ use crate::{
 /// Takes note that `origin`, born at `birth`, speaks for slots of `region`.
 ///
 /// # Errors
-/// [`Refusal::Superseded`] if others have younger claims on all of them, or it is known as another process;
+/// [`Refusal::Superseded`] if others have younger claims on all of them, it is known as another process, or its region was
+/// removed in that life;
 /// [`Refusal::Region`] if it is an origin of another region, or the region is none of those that exist. The matrix is
 /// then as it was.
 pub fn announce(
@@ -34,6 +35,9 @@ pub fn announce(
 ) -> Result<(), Refusal> {
     if origin.region() != region {
         return Err(Refusal::Region(format!("id {}, where id {region} is configured", origin.region())));
+    }
+    if let Some(retired) = matrix.retired(region).filter(|retired| !origin.incarnation().is_after(*retired)) {
+        return Err(Refusal::Superseded(Origin::new(region, retired)));
     }
     if matrix.is_live(origin) && matrix.birth(origin) != birth {
         return Err(Refusal::Superseded(origin));

@@ -5,7 +5,9 @@
 //! through, `seen` says what the cloned peer had seen of everyone, and the others send what is missing to that.
 //!
 //! # Whom to clone
-//! Rather a peer that is complete than one that is being refilled itself. But at a cold start none is, and all would
+//! Rather a peer that is complete than one that is being refilled itself; of those the nearest. A greeting takes some round trips, so
+//! the first that is heard is the nearest as a rule, and is not made to wait for others; where several are there already, the
+//! shortest round trip decides, as far as one was measured. But at a cold start none is, and all would
 //! wait for each other: if nobody is complete once all peers have greeted, or after some patience, the first is taken.
 //! A clone of a peer that is not complete does no harm: what arrives with it is what that peer had *seen*, and
 //! whatever it lacked the others send. If the link of the clone dies, another is chosen, and nothing was lost by it:
@@ -64,6 +66,8 @@ pub struct Refill {
     streams: BTreeMap<Origin, Stream>,
     /// How many regions there are beside this one.
     peers: usize,
+    /// The round trips to them, as far as they were measured.
+    distances: BTreeMap<RegionId, Duration>,
     options: RefillOptions,
     /// When the first peer greeted, in monotonic time.
     first_greeting: Option<Duration>,
@@ -95,12 +99,34 @@ impl Refill {
     /// Begins empty, with this many peers. Without any the store is complete at once.
     pub const fn new(peers: usize, options: RefillOptions) -> Self {
         let stage = if peers == 0 { Stage::Through } else { Stage::Empty };
-        Self { stage, streams: BTreeMap::new(), peers, options, first_greeting: None, is_complete: peers == 0 }
+        Self {
+            stage,
+            streams: BTreeMap::new(),
+            peers,
+            distances: BTreeMap::new(),
+            options,
+            first_greeting: None,
+            is_complete: peers == 0,
+        }
     }
 
     /// Begins with a store that has something of other regions already: nobody need be cloned.
     pub fn go_on(peers: usize, options: RefillOptions) -> Self {
         Self { stage: Stage::Through, ..Self::new(peers, options) }
+    }
+
+    /// There are so many other regions now. What is complete stays so.
+    pub fn set_peers(&mut self, peers: usize) {
+        self.peers = peers;
+        if peers == 0 && self.streams.is_empty() {
+            self.stage = Stage::Through;
+        }
+        self.check_complete();
+    }
+
+    /// The round trip to a region was measured.
+    pub fn set_distance(&mut self, region: RegionId, rtt: Duration) {
+        self.distances.insert(region, rtt);
     }
 
     /// Whether the store has all that the others had.
@@ -187,9 +213,10 @@ impl Refill {
             let mut streams = self.streams.values().filter(|stream| stream.id.region() == region);
             streams.any(|stream| stream.is_complete)
         };
-        // Of those that have as much to tell the first.
+        let distance = |region| self.distances.get(&region).copied().unwrap_or(Duration::MAX);
+        // Of those that have as much to tell the nearest.
         let least_missing = |regions: &mut dyn Iterator<Item = RegionId>| {
-            regions.min_by_key(|region| self.missing(*region, wanted, |_| true))
+            regions.min_by_key(|region| (self.missing(*region, wanted, |_| true), distance(*region)))
         };
         let complete = least_missing(&mut regions.iter().copied().filter(|region| is_complete(*region)));
         let any = || least_missing(&mut regions.iter().copied()).filter(|_| impatient);

@@ -58,6 +58,7 @@ use crate::{
     Peer, TlsMaterial,
     limits::RELAYED_MAX,
     names,
+    peers::{Entry, Peers, end_with},
     tls::{Broken, Credentials, LINK, TlsError},
 };
 
@@ -79,7 +80,7 @@ pub struct RelayOptions {
 #[derive(Debug)]
 pub struct Relay {
     credentials: Credentials,
-    ways: Vec<Way>,
+    ways: Peers<Way>,
     room: Semaphore,
     next: AtomicU64,
     streams: Mutex<BTreeMap<u64, Arc<Stream>>>,
@@ -103,11 +104,16 @@ impl Relay {
     pub fn new(options: &RelayOptions) -> Result<Self, TlsError> {
         Ok(Self {
             credentials: Credentials::new(&options.region, PROTOCOL, &options.tls)?,
-            ways: options.peers.iter().map(Way::new).collect(),
+            ways: Peers::new(&options.peers, Way::new),
             room: Semaphore::new(RELAYED_MAX),
             next: AtomicU64::new(0),
             streams: Mutex::default(),
         })
+    }
+
+    /// From here on it leads to these regions. Streams to those that are gone end.
+    pub fn set_peers(&self, peers: &[Peer]) {
+        self.ways.set(peers, Way::new);
     }
 
     /// Takes other certificates, for connections made from now on. Streams that are open stay open.
@@ -135,7 +141,7 @@ impl Relay {
     /// What is being carried, and how its ways are.
     pub fn status(&self) -> RelayStatus {
         RelayStatus {
-            peers: self.ways.iter().map(Way::status).collect(),
+            peers: self.ways.all().iter().map(|way| way.status()).collect(),
             streams: self.streams().values().map(|stream| stream.status()).collect(),
         }
     }
@@ -148,7 +154,8 @@ impl Relay {
         shutdown: &CancellationToken,
     ) -> Result<(), RelayRefusal> {
         let wanted = Wanted::read(first)?;
-        let way = self.ways.iter().find(|way| way.peer.id == wanted.to).ok_or(RelayRefusal::UnknownRegion)?;
+        let way = self.ways.of(wanted.to).ok_or(RelayRefusal::UnknownRegion)?;
+        let ending = shutdown.child_token();
         let _room = self.room.try_acquire().map_err(|_| RelayRefusal::Full)?;
         let (peer, address) = tokio::select! {
             reached = way.reach(&self.credentials) => reached?,
@@ -166,11 +173,12 @@ impl Relay {
             since: Instant::now(),
             carried: Carried::new(&way.metrics),
         });
-        let _open = self.open(stream.clone(), way);
+        let _open = self.open(stream.clone(), &way);
         tracing::info!(from = stream.from, to = stream.to, address = stream.address, "a stream is open");
         let ended = tokio::select! {
-            ended = carry::carry(primary, peer, &stream.carried, shutdown) => ended,
+            ended = carry::carry(primary, peer, &stream.carried, &ending) => ended,
             never = way.until_well(&stream.carried) => match never {},
+            never = end_with(way.gone(), &ending) => match never {},
         };
         tracing::info!(from = stream.from, to = stream.to, reason = %ended, "a stream has ended");
         if let Ended::Broken(error @ (Broken::Certificate(_) | Broken::Tls(_))) = ended

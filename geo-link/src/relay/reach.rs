@@ -15,6 +15,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use rustls::pki_types::InvalidDnsNameError;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 use super::{RelayPeerStatus, RelayRefusal, carry::Carried};
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     limits::{RELAY_DIAL_MAX, RELAY_REACH_MAX, RELAY_REASON_CHARS_MAX},
     names,
     options::Peer,
+    peers::Entry,
     region::entropy,
     tls::{self, Broken, Credentials},
 };
@@ -34,6 +36,7 @@ pub(super) struct Way {
     open: AtomicUsize,
     failures: AtomicU64,
     last_error: Mutex<Option<String>>,
+    gone: CancellationToken,
 }
 
 /// What is measured of the way to a peer. A handle costs some nanoseconds to use, a name some hundred.
@@ -57,6 +60,16 @@ enum DialError {
     Broken(#[from] Broken),
 }
 
+impl Entry for Way {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+}
+
 impl Way {
     pub(super) fn new(peer: &Peer) -> Self {
         Self {
@@ -65,6 +78,7 @@ impl Way {
             open: AtomicUsize::new(0),
             failures: AtomicU64::new(0),
             last_error: Mutex::default(),
+            gone: CancellationToken::new(),
         }
     }
 

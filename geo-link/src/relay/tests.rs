@@ -225,7 +225,7 @@ struct Running {
 impl Running {
     fn start(tls: &TlsMaterial, addresses: &[&str]) -> Self {
         let addrs = addresses.iter().map(|address| (*address).to_owned()).collect();
-        let peer = Peer { name: "eu-west".to_owned(), id: RegionId::new(2).unwrap(), addrs };
+        let peer = Peer { name: "eu-west".to_owned(), id: RegionId::new(2).unwrap(), addrs, retired: None };
         let options = RelayOptions { region: "us-east".to_owned(), peers: vec![peer], tls: tls.clone() };
         let relay = Arc::new(Relay::new(&options).unwrap());
         Self { relay, serving: std::sync::Mutex::default(), shutdown: CancellationToken::new() }

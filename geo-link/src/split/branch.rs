@@ -11,7 +11,9 @@ use std::{
 };
 
 use clock::{Now, Origin, RegionId, Time};
-use geo_link_core::{LinkEnd, Malformed, Phase, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX};
+use geo_link_core::{
+    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+};
 use node_core::{
     slot::SlotSet,
     store::{FeedItem, Polled, Seen, SeenTable},
@@ -45,6 +47,16 @@ pub(super) enum Lost {
     End(#[from] LinkEnd),
     #[error("{0}")]
     Malformed(#[from] Malformed),
+}
+
+impl Lost {
+    /// Whom the owner knows as younger than the sender.
+    pub(super) const fn superseded_by(&self) -> Option<Origin> {
+        match self {
+            Self::End(LinkEnd::Refused(Refusal::Superseded(by))) => Some(*by),
+            _ => None,
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Branch<S> {

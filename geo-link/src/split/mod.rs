@@ -44,6 +44,7 @@ use crate::{
     accept::{self, Door},
     metrics::BytesMetrics,
     options::{LinkOptions, Peer},
+    peers::{Entry, Peers},
     tls::Credentials,
     turned_away::TurnedAway,
 };
@@ -66,18 +67,24 @@ pub trait Nodes: Send + Sync + 'static {
 pub struct Splitter<N> {
     pub(crate) region: String,
     pub(crate) id: RegionId,
-    pub(crate) peers: Vec<Peer>,
+    pub(crate) peers: Peers<Source>,
     pub(crate) links: LinkOptions,
     pub(crate) clock: Arc<OsClock>,
     pub(crate) nodes: Arc<N>,
-    metrics: BTreeMap<String, BytesMetrics>,
-    streams: Mutex<BTreeMap<Origin, Entry>>,
+    streams: Mutex<BTreeMap<Origin, Arrived>>,
+}
+
+/// A region from which streams come.
+pub(crate) struct Source {
+    peer: Peer,
+    metrics: BytesMetrics,
+    gone: CancellationToken,
 }
 
 /// A stream that was let in.
-struct Entry {
+struct Arrived {
     id: LinkId,
-    /// Ends it when another takes its place.
+    /// Ends it when another takes its place, or its region is gone.
     replaced: CancellationToken,
     status: SplitStatus,
 }
@@ -102,9 +109,9 @@ pub struct SplitStatus {
 impl<N: Nodes> Splitter<N> {
     /// For the region of this name and number, which has these peers.
     pub fn new(region: &str, id: RegionId, peers: &[Peer], links: LinkOptions, clock: Arc<OsClock>, nodes: N) -> Self {
-        let metrics = peers.iter().map(|peer| (peer.name.clone(), BytesMetrics::new(&peer.name, region))).collect();
-        let (region, peers, nodes) = (region.to_owned(), peers.to_vec(), Arc::new(nodes));
-        Self { region, id, peers, links, clock, nodes, metrics, streams: Mutex::default() }
+        let peers = Peers::new(peers, |peer| Source::new(peer, region));
+        let (region, nodes) = (region.to_owned(), Arc::new(nodes));
+        Self { region, id, peers, links, clock, nodes, streams: Mutex::default() }
     }
 
     /// Accepts streams of other regions at `listener` until `ending`.
@@ -115,6 +122,11 @@ impl<N: Nodes> Splitter<N> {
         ending: CancellationToken,
     ) {
         accept::run(self, credentials, listener, ending).await;
+    }
+
+    /// From here on streams come from these regions. Those of others end.
+    pub fn set_peers(&self, peers: &[Peer]) {
+        self.peers.set(peers, |peer| Source::new(peer, &self.region));
     }
 
     /// The streams that arrive now.
@@ -128,19 +140,19 @@ impl<N: Nodes> Splitter<N> {
 
     /// A batch from this region was passed on.
     fn count(&self, from: &str, batch: Applied) {
-        if let Some(metrics) = self.metrics.get(from) {
-            metrics.count(batch.raw_bytes, batch.wire_bytes);
+        if let Some(source) = self.peers.find(|peer| peer.name == from) {
+            source.metrics.count(batch.raw_bytes, batch.wire_bytes);
         }
     }
 
     /// Lets a stream in, in the place of the one of the same origin, unless that is younger.
-    fn admit(&self, id: LinkId, status: SplitStatus) -> Option<CancellationToken> {
+    fn admit(&self, source: &Source, id: LinkId, status: SplitStatus) -> Option<CancellationToken> {
         let mut streams = self.lock();
         if streams.get(&id.origin).is_some_and(|current| current.id.epoch >= id.epoch) {
             return None;
         }
-        let replaced = CancellationToken::new();
-        let former = streams.insert(id.origin, Entry { id, replaced: replaced.clone(), status });
+        let replaced = source.gone.child_token();
+        let former = streams.insert(id.origin, Arrived { id, replaced: replaced.clone(), status });
         former.into_iter().for_each(|former| former.replaced.cancel());
         Some(replaced)
     }
@@ -158,14 +170,31 @@ impl<N: Nodes> Splitter<N> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Origin, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Origin, Arrived>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    fn new(peer: &Peer, to: &str) -> Self {
+        let metrics = BytesMetrics::new(&peer.name, to);
+        Self { peer: peer.clone(), metrics, gone: CancellationToken::new() }
+    }
+}
+
+impl Entry for Source {
+    fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    fn gone(&self) -> &CancellationToken {
+        &self.gone
     }
 }
 
 impl<N: Nodes> Door for Splitter<N> {
     fn knows(&self, region: &str) -> bool {
-        self.peers.iter().any(|peer| peer.name == region)
+        self.peers.find(|peer| peer.name == region).is_some()
     }
 
     fn timeout(&self) -> Duration {

@@ -29,6 +29,8 @@ use super::{
 };
 use crate::{
     limits::{FAREWELL, FRAMES_PER_TURN, OWNERS_PATIENCE, ROUND_INTERVAL},
+    options::Peer,
+    peers::Entry,
     pipe::Pipe,
     turned_away::TurnedAway,
 };
@@ -42,6 +44,8 @@ enum Lost {
     End(#[from] LinkEnd),
     #[error("a newer connection has taken the place of this one")]
     Replaced,
+    #[error("an owner of slots knows the sender's region as {0} already")]
+    Superseded(Origin),
     #[error("shutting down")]
     Shutdown,
 }
@@ -135,7 +139,7 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
     /// Does all that can be done now.
     fn work(&mut self) -> Result<(), Lost> {
         let now = self.splitter.now();
-        self.work_branches(now);
+        self.work_branches(now)?;
         self.begin_round(now);
         for _ in 0..FRAMES_PER_TURN {
             self.handle_events(now)?;
@@ -144,7 +148,7 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
             }
             if let Some(batch) = self.receiver.poll_batch(now) {
                 self.split(now, batch)?;
-                self.work_branches(now);
+                self.work_branches(now)?;
                 self.begin_round(now);
             }
             if !self.receiver.wants_frames() {
@@ -246,18 +250,19 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
 
     /// The sender says who it is: lets it in, or not.
     fn admit(&mut self, hello: Hello, now: Now) {
-        let named = self.splitter.peers.iter().find(|peer| peer.name == hello.name && self.names.contains(&peer.name));
-        let refusal = match named {
+        let named = |peer: &Peer| peer.name == hello.name && self.names.contains(&peer.name);
+        let source = self.splitter.peers.find(named);
+        let refusal = match source {
             _ if hello.version != PROTOCOL_VERSION => Refusal::Version(PROTOCOL_VERSION),
             None => Refusal::Region(format!("{}, while its certificate names {:?}", hello.name, self.names)),
-            Some(peer) if peer.id != hello.region() => {
+            Some(source) if source.peer().id != hello.region() => {
                 Refusal::Region(format!("{} (id {})", hello.name, hello.region()))
             }
-            Some(_) => {
+            Some(source) => {
                 let id = LinkId { origin: hello.origin, epoch: hello.epoch };
                 let (from, origin) = (hello.name.clone(), hello.origin.to_string());
                 let status = SplitStatus { from, origin, ..SplitStatus::default() };
-                match self.splitter.admit(id, status) {
+                match self.splitter.admit(&source, id, status) {
                     None => Refusal::Replaced,
                     Some(replaced) => {
                         tracing::info!(origin = %id.origin, "stream is up");
@@ -292,13 +297,18 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
         self.show();
     }
 
-    fn work_branches(&mut self, now: Now) {
+    /// # Errors
+    /// [`Lost::Superseded`]: what an owner says of the sender itself is for the sender to hear.
+    fn work_branches(&mut self, now: Now) -> Result<(), Lost> {
         if !Arc::ptr_eq(&self.arranged, &self.owners.borrow()) {
             self.arrange(now);
         }
         for place in 0..self.branches.len() {
             if let Err(error) = self.branches[place].work(now) {
                 self.lose_branch(now, place, &error);
+                if let Some(by) = error.superseded_by() {
+                    return Err(Lost::Superseded(by));
+                }
             }
             let branch = &mut self.branches[place];
             if branch.dial_at().is_some_and(|at| at <= now.monotonic) {
@@ -307,6 +317,7 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
                 self.connect(owner);
             }
         }
+        Ok(())
     }
 
     fn connect(&mut self, owner: Owner) {
@@ -444,6 +455,7 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
         match lost {
             Lost::Shutdown => self.receiver.say_bye(),
             Lost::Replaced => self.receiver.refuse(Refusal::Replaced),
+            Lost::Superseded(by) => self.receiver.refuse(Refusal::Superseded(by)),
             _ => {}
         }
         let now = self.splitter.now();

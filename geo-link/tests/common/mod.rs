@@ -240,6 +240,7 @@ impl Lab {
             name: (*other).to_owned(),
             id: self.id(other),
             addrs: vec![self.cable(name, other).addr.to_string()],
+            retired: None,
         };
         let options = GatewayOptions {
             name: name.to_owned(),
