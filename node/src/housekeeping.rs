@@ -5,7 +5,8 @@
 //! 2. the clock is corrected, once a second;
 //! 3. the frontier, up to which forgetting costs nothing;
 //! 4. values that have ended are swept, and tombstones forgotten;
-//! 5. silent clients are closed, a pause that is over ends, and the rates for INFO are worked out.
+//! 5. silent clients are closed, a pause that is over ends, and the rates for INFO are worked out;
+//! 6. regions that an operator adds or removes are written down, and come and go.
 //!
 //! # How much it sweeps
 //! As Redis's active expiry: stripe by stripe, some [`SWEEP_VISITS`] entries under one hold of a lock, and again the same
@@ -19,6 +20,8 @@ use std::{
 };
 
 use clock::{Correction, HighWater, Now, State, Time, limits::REANCHOR_INTERVAL};
+use node_core::cluster::{RegionChange, Regions};
+use tokio::sync::mpsc;
 
 use crate::{
     limits::{COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, RATES_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
@@ -33,6 +36,8 @@ pub(crate) struct Housekeeping {
     server: Arc<Server>,
     /// Where the mark is kept, if anywhere.
     dir: Option<StateDir>,
+    /// What was said of other regions, and what is wanted of them; in a cluster others see to that.
+    regions: (Regions, Option<mpsc::Receiver<RegionChange>>),
     marks: HighWater,
     reanchored: Duration,
     /// The totals when the rates were worked out last.
@@ -43,11 +48,12 @@ pub(crate) struct Housekeeping {
 
 impl Housekeeping {
     /// Takes over the state directory, and persists the first mark: without it no write is covered.
-    pub(crate) fn new(server: Arc<Server>, dir: Option<StateDir>) -> Self {
+    pub(crate) fn new(server: Arc<Server>, dir: Option<StateDir>, said: Regions) -> Self {
         let marks = HighWater::resume(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
         let reanchored = server.clock.now().monotonic;
         let measured = (reanchored, server.stats.since_start());
-        let mut housekeeping = Self { server, dir, marks, reanchored, measured, stripe: 0 };
+        let regions = (said, server.cluster.is_none().then(|| server.regions.take_changes()).flatten());
+        let mut housekeeping = Self { server, dir, regions, marks, reanchored, measured, stripe: 0 };
         housekeeping.keep_mark();
         housekeeping
     }
@@ -88,6 +94,27 @@ impl Housekeeping {
         }
         self.server.pause.expire(now.monotonic);
         self.measure(now.monotonic);
+        self.change_regions();
+    }
+
+    /// Has other regions come and go as is wanted, once that is on disk.
+    fn change_regions(&mut self) {
+        let (Some(dir), (said, Some(changes))) = (&self.dir, &mut self.regions) else { return };
+        while let Ok(change) = changes.try_recv() {
+            let mut next = said.clone();
+            if let Err(refused) = next.apply(self.server.config.region.id, &change) {
+                tracing::warn!(%refused, ?change, "the other regions stay as they are");
+                continue;
+            }
+            if let Err(error) = dir.write_regions(&next) {
+                tracing::error!(%error, ?change, "cannot write down what was said of other regions, so they stay as they are");
+                continue;
+            }
+            *said = next;
+            if let Some(peers) = self.server.regions.follow(said) {
+                self.server.links.set_peers(&peers);
+            }
+        }
     }
 
     /// Works out what happens per second, and what memory held at its peak.

@@ -20,6 +20,7 @@ mod parameters;
 mod pause;
 mod process;
 mod rates;
+mod regions;
 mod server;
 mod slowlog;
 mod state;

@@ -241,5 +241,8 @@ pub const SEEDS_AFTER: Duration = Duration::from_secs(1);
 /// Policy: one more is closed; its gateway tries again.
 pub(crate) const STREAMS_IN_MAX: usize = 1_024;
 
+/// Changes of other regions that wait to be carried out. One more is refused.
+pub(crate) const REGION_CHANGES_WAITING: usize = 8;
+
 /// How often a client that waits for other regions is looked after: a part of a heartbeat.
 pub(crate) const REGION_RECHECK: Duration = Duration::from_millis(10);

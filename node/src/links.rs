@@ -1,8 +1,8 @@
 //! A node's ends of its region's links: the configuration as `geo-link` wants it, and what comes back from there.
 //!
 //! The one node of a region has its gateway inside. A node of a cluster has the ends of its streams, which replication opens
-//! and closes as the node comes to be primary and ceases to be it; gateways are processes of their own. A node without peers
-//! and without a gateway's address has no links, and has nothing to wait for: it is complete.
+//! and closes as the node comes to be primary and ceases to be it; gateways are processes of their own. A node that is in
+//! no cluster and has no gateway's address has no links, and one that has no peers has nothing to wait for: it is complete.
 
 use std::{
     fs,
@@ -35,28 +35,30 @@ enum Ends {
 }
 
 impl Links {
-    /// Starts the gateway, or what takes its place in a cluster, if there are peers. Returns where it listens.
+    /// Starts the gateway, if one is configured, or what takes its place in a cluster. Returns where it listens.
     ///
     /// # Errors
     /// Whatever stands in the way: the address, the certificates, the thread.
     pub(crate) fn start(server: &Arc<Server>) -> anyhow::Result<Option<SocketAddr>> {
         let (config, process) = (&server.config, Process(Arc::downgrade(server)));
         let (ends, address) = if config.cluster.listen.is_on() {
-            if config.peers.is_empty() {
-                return Ok(None);
-            }
-            let (region, peers) = (config.region.name.as_str(), peers(config));
+            let (region, peers) = (config.region.name.as_str(), server.regions.all());
             let (store, clock) = (server.store.clone(), server.clock.clone());
             let streams = Streams::new(region, &peers, link_options(config), store, clock, process);
             (Ends::Streams(Arc::new(streams)), None)
         } else {
-            let Some(options) = options(config)? else { return Ok(None) };
+            let Some(options) = options(server)? else { return Ok(None) };
             let gateway = Gateway::start(&options, server.store.clone(), server.clock.clone(), process)?;
             let address = gateway.local_addr();
             (Ends::Embedded(gateway), Some(address))
         };
         *server.links.ends.write().unwrap_or_else(PoisonError::into_inner) = Some(ends);
         Ok(address)
+    }
+
+    /// From here on these are the other regions.
+    pub(crate) fn set_peers(&self, peers: &[Peer]) {
+        self.with(|gateway| gateway.set_peers(peers), |streams| streams.set_peers(peers));
     }
 
     /// Ends all links of an embedded gateway, and waits for the end.
@@ -124,9 +126,11 @@ fn heard(server: &Server, event: GatewayEvent) {
     match event {
         GatewayEvent::Complete => tracing::info!("this region has all that the others had when it started"),
         GatewayEvent::Superseded { by } if server.config.cluster.listen.is_on() => {
-            // Who speaks for a slot says the map; one that was replaced hears so from its own region.
+            // Who speaks for a slot says the map; one that was replaced hears so from its own region. Else the peer means another
+            // cluster that was this region once, and this one goes on beyond it.
             let own = server.store.origin();
             tracing::warn!(%own, %by, "a peer knows a younger primary of these slots");
+            server.cluster.iter().for_each(|cluster| cluster.note_superseded(by.incarnation()));
         }
         GatewayEvent::Superseded { by } => {
             let own = server.store.origin();
@@ -138,20 +142,20 @@ fn heard(server: &Server, event: GatewayEvent) {
 }
 
 /// What the configuration says of an embedded gateway; `None` if the node has none.
-fn options(config: &NodeConfig) -> anyhow::Result<Option<GatewayOptions>> {
+fn options(server: &Server) -> anyhow::Result<Option<GatewayOptions>> {
+    let config = &server.config;
     let (Listen::At(listen), Some(files)) = (config.gateway.listen, config.gateway.files()) else { return Ok(None) };
     let (name, tls) = (config.region.name.to_string(), material(files)?);
-    Ok(Some(GatewayOptions { name, listen, peers: peers(config), tls, links: link_options(config) }))
+    Ok(Some(GatewayOptions { name, listen, peers: server.regions.all().to_vec(), tls, links: link_options(config) }))
 }
 
-fn peers(config: &NodeConfig) -> Vec<Peer> {
-    config.peers.iter().map(peer).collect()
-}
-
-/// A peer of the configuration.
-pub(crate) fn peer(peer: &config::Peer) -> Peer {
-    let addrs = peer.addr.iter().map(ToString::to_string).collect();
-    Peer { name: peer.region.to_string(), id: peer.id, addrs }
+/// The peers of a file.
+pub(crate) fn peers(configured: &[config::Peer]) -> Vec<Peer> {
+    let peer = |peer: &config::Peer| {
+        let addrs = peer.addr.iter().map(ToString::to_string).collect();
+        Peer { name: peer.region.to_string(), id: peer.id, addrs, retired: None }
+    };
+    configured.iter().map(peer).collect()
 }
 
 fn link_options(config: &NodeConfig) -> LinkOptions {

@@ -24,7 +24,7 @@ use clock::{Incarnation, Offset, Origin, OsClock, Time};
 use config::{Listen, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use node_core::{
-    cluster::{Founder, Id, NodeId, Run},
+    cluster::{Founder, Id, NodeId, Regions, Run},
     store::{Store, StoreOptions},
 };
 use tokio::{
@@ -39,10 +39,11 @@ use crate::{
     cluster::{Cluster, start},
     housekeeping::Housekeeping,
     limits::{ACCEPT_QUEUE, FILES_BESIDE_CLIENTS},
-    links::Links,
+    links::{self, Links},
     mark::Mark,
     parameters::Parameters,
     process,
+    regions::OtherRegions,
     server::{
         Server, ServerParts,
         acceptor::{self, Door},
@@ -137,7 +138,13 @@ impl Node {
     pub fn start(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<Self> {
         let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
         let dir = config.node.dir.as_deref().map(StateDir::open).transpose()?;
-        let store = Arc::new(build_store(&config, dir.as_ref(), clock.now().wall));
+        // In a cluster the map says what was said of other regions.
+        let said = match (&dir, config.cluster.listen) {
+            (Some(dir), Listen::Off) => dir.regions()?,
+            _ => Regions::new(),
+        };
+        let regions = OtherRegions::new(links::peers(&config.peers), &said);
+        let store = Arc::new(build_store(&config, &regions, dir.as_ref(), clock.now().wall));
         let membership = Membership::of(&config, dir.as_ref())?;
         let recorder = admin::install_recorder()?;
         let (doors, mut addresses) = open_doors(&config)?;
@@ -149,12 +156,12 @@ impl Node {
         let address = addresses.redis.or(addresses.tls);
         let workers = config.node.worker_count();
         let cluster = membership.as_ref().map(Membership::cluster);
-        let parts = ServerParts { config, config_file, store, clock, cluster, mark, parameters, address };
+        let parts = ServerParts { config, config_file, store, clock, cluster, mark, parameters, regions, address };
         let server = Arc::new(Server::new(parts));
         let path = dir.as_ref().map(|dir| dir.path().to_owned());
 
         let admin = admin.map(|listener| start_admin(&server, recorder, listener)).transpose()?;
-        let housekeeping = Housekeeping::new(server.clone(), dir);
+        let housekeeping = Housekeeping::new(server.clone(), dir, said);
         let housekeeping = spawn("housekeeping", move || housekeeping.run())?;
         server.mark.kept_by(housekeeping.thread().clone());
         let (queues, workers) = start_workers(&server, workers)?;
@@ -238,7 +245,7 @@ impl fmt::Debug for Node {
 
 /// A life is born now, or at the mark that the one before it left if that lies ahead: a birth that is not true would let
 /// two lives of a region pass for one.
-fn build_store(config: &NodeConfig, dir: Option<&StateDir>, now: Time) -> Store {
+fn build_store(config: &NodeConfig, regions: &OtherRegions, dir: Option<&StateDir>, now: Time) -> Store {
     let state = dir.map(StateDir::state);
     let incarnation = match config.cluster.listen {
         // In a cluster the map says who stamps, and under what.
@@ -248,7 +255,7 @@ fn build_store(config: &NodeConfig, dir: Option<&StateDir>, now: Time) -> Store 
     let store = Store::new(&StoreOptions {
         origin: Origin::new(config.region.id, incarnation),
         start: state.map_or(now, |state| state.mark.max(now)),
-        peers: config.peers.iter().map(|peer| peer.id).collect(),
+        peers: regions.all().iter().map(|peer| peer.id).collect(),
         stripes: config.memory.stripes as usize,
         log_records: config.memory.log_records as usize,
         hash_seed: rand::random(),

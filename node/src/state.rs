@@ -2,7 +2,8 @@
 //!
 //! `state` is one line, the clock's [`State`]: no stamp above its mark was given out, and the incarnation in which they
 //! were. `node-id` is who this node is in its cluster, 40 hexadecimal digits, drawn when it is first asked for and never
-//! changed: a directory that is gone is another node. `run` counts the node's starts. `lock` is empty; an operating system lock on it keeps a second
+//! changed: a directory that is gone is another node. `run` counts the node's starts. `regions` is
+//! what operators have said of other regions, as JSON, in a region of one node. `lock` is empty; an operating system lock on it keeps a second
 //! process out, which would issue stamps under the same origin. What a node of a cluster keeps besides stands in files of
 //! its own.
 //!
@@ -18,11 +19,12 @@ use std::{
 };
 
 use clock::{State, StateError, limits::STATE_BYTES_MAX};
-use node_core::cluster::{Id, NodeId, ParseIdError, Run};
+use node_core::cluster::{Id, NodeId, ParseIdError, Regions, Run};
 
 const STATE: &str = "state";
 const NODE_ID: &str = "node-id";
 const RUN: &str = "run";
+const REGIONS: &str = "regions";
 const LOCK: &str = "lock";
 
 /// Why a state directory cannot be used.
@@ -54,6 +56,14 @@ pub(crate) enum StateDirError {
     BrokenRun {
         /// The file.
         path: PathBuf,
+    },
+    /// The file of what was said of other regions is not what this build writes.
+    #[error("{path}: {error}; restore it, or remove it if the other regions are those of the node's file")]
+    BrokenRegions {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: serde_json::Error,
     },
     /// The file of the node's name holds none.
     #[error("{path}: {error}; restore it, or remove the directory if this node may join its cluster as another")]
@@ -126,6 +136,25 @@ impl StateDir {
         Ok(Run(next))
     }
 
+    /// What was said of other regions; nothing, if there is no such file.
+    ///
+    /// # Errors
+    /// [`StateDirError`]; a broken file is not nothing, and stays as it is.
+    pub(crate) fn regions(&self) -> Result<Regions, StateDirError> {
+        let path = self.path.join(REGIONS);
+        let Some(content) = read_at_most(&path, REGIONS_BYTES_MAX)? else { return Ok(Regions::new()) };
+        serde_json::from_slice(&content).map_err(|error| StateDirError::BrokenRegions { path, error })
+    }
+
+    /// Writes down what was said of other regions.
+    ///
+    /// # Errors
+    /// [`StateDirError`]; then either the old or the new is on disk.
+    pub(crate) fn write_regions(&self, regions: &Regions) -> Result<(), StateDirError> {
+        let broken = |error| StateDirError::BrokenRegions { path: self.path.join(REGIONS), error };
+        self.replace(REGIONS, &serde_json::to_vec_pretty(regions).map_err(broken)?)
+    }
+
     /// What was written last.
     pub(crate) const fn state(&self) -> State {
         self.state
@@ -157,6 +186,9 @@ impl StateDir {
 /// More than a name and its line break take.
 const NODE_ID_BYTES_MAX: usize = 64;
 
+/// More than what can be said of all regions takes.
+const REGIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// More than a number and its line break take.
 const RUN_BYTES_MAX: usize = 32;
 
@@ -183,8 +215,8 @@ fn read_at_most(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StateDirErr
 mod tests {
     use std::fs;
 
-    use clock::{State, Time};
-    use node_core::cluster::{Id, NodeId};
+    use clock::{RegionId, State, Time};
+    use node_core::cluster::{Id, NodeId, RegionChange, Regions};
 
     use super::{StateDir, StateDirError};
 
@@ -222,6 +254,22 @@ mod tests {
         fs::write(folder.path().join("state"), "nonsense").unwrap();
         assert!(matches!(StateDir::open(folder.path()), Err(StateDirError::Broken { .. })));
         assert_eq!(fs::read(folder.path().join("state")).unwrap(), b"nonsense");
+    }
+
+    #[test]
+    fn what_was_said_of_regions_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = StateDir::open(folder.path()).unwrap();
+        let mut regions = dir.regions().unwrap();
+        assert_eq!(regions, Regions::new());
+        let [own, other] = [1, 2].map(|id| RegionId::new(id).unwrap());
+        regions.apply(own, &RegionChange::Remove { region: other, last: None }).unwrap();
+        dir.write_regions(&regions).unwrap();
+        drop(dir);
+        let dir = StateDir::open(folder.path()).unwrap();
+        assert_eq!(dir.regions().unwrap(), regions);
+        fs::write(folder.path().join("regions"), "nonsense").unwrap();
+        assert!(matches!(dir.regions(), Err(StateDirError::BrokenRegions { .. })));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod holds;
 mod moves;
 mod observed;
 mod raft;
+mod regions;
 mod replication;
 pub(crate) mod start;
 mod steward;
@@ -42,11 +43,15 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use clock::Incarnation;
 use node_core::{
     cluster::{ClusterMap, Custody, NodeId, Routing, Run},
     slot::SlotSet,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 pub(crate) use self::{
     gateways::Gateways,
@@ -84,6 +89,8 @@ pub(crate) struct Cluster {
     /// The clocks of the others minus this one's, in seconds.
     clock_offsets: Mutex<Vec<(NodeId, f64)>>,
     observations: observed::Observations,
+    /// The latest life of this region that others know and this cluster may not.
+    superseded_by: watch::Sender<Option<Incarnation>>,
     /// What runs, once it does.
     running: OnceLock<Running>,
     /// Messages to and from other nodes, as CLUSTER INFO counts them.
@@ -141,6 +148,7 @@ impl Cluster {
             outvoted: AtomicBool::new(false),
             clock_offsets: Mutex::default(),
             observations: observed::Observations::default(),
+            superseded_by: watch::Sender::new(None),
             running: OnceLock::new(),
             messages: Default::default(),
         }
@@ -314,6 +322,16 @@ impl Cluster {
     /// How many messages came from other nodes.
     pub(crate) fn messages_received(&self) -> u64 {
         self.messages[1].load(Relaxed)
+    }
+
+    /// Notes that another region knows this life of this one.
+    pub(crate) fn note_superseded(&self, by: Incarnation) {
+        self.superseded_by.send_replace(Some(by));
+    }
+
+    /// Notices each life that is [noted](Self::note_superseded).
+    pub(crate) fn watch_superseded(&self) -> watch::Receiver<Option<Incarnation>> {
+        self.superseded_by.subscribe()
     }
 
     /// Says what runs. Only the first call counts.

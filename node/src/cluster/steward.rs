@@ -1,5 +1,6 @@
 //! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and does what others ask of it.
-//! How it hands over stands in `hand_over`, how slots leave it in `moves`, how they come to it in `takes`. What a map makes of the
+//! How it hands over stands in `hand_over`, how slots leave it in `moves`, how they come to it in `takes`, how other regions
+//! come and go in `regions`. What a map makes of the
 //! node, and from when until when it may act as that, is decided by [`Assignment`] and [`Tenure`]; here it is carried out.
 //!
 //! # Following the map
@@ -151,6 +152,7 @@ impl Steward {
         loop {
             let map = maps.borrow_and_update().clone();
             self.route_by(map);
+            self.follow_regions();
             self.followed.notify_waiters();
             self.end_succession();
             // Who waits for replicas may have waited for the map.

@@ -11,6 +11,7 @@ mod info;
 mod latency;
 mod memory;
 mod region;
+mod region_peers;
 mod replication;
 mod server;
 mod slowlog;
@@ -205,6 +206,8 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::RegionToken => region::token(call),
         C::RegionAwait => region::await_token(call),
         C::RegionConflicts => region::conflicts(call),
+        C::RegionAdd => region_peers::add(call),
+        C::RegionRemove => region_peers::remove(call),
         C::CommandTable
         | C::CommandCount
         | C::CommandDocs

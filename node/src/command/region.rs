@@ -93,10 +93,9 @@ pub(super) fn conflicts(call: Context<'_, '_, '_>) -> Done {
     }
     let conflicts = server.store.ledger().latest(entries_wanted(what, CONFLICTS)?);
     let name = |region: RegionId| {
-        let config = &server.config;
-        let peer = config.peers.iter().find(|peer| peer.id == region).map(|peer| peer.region.to_string());
-        let own = (config.region.id == region).then(|| config.region.name.to_string());
-        own.or(peer).unwrap_or_else(|| region.to_string())
+        let own = &server.config.region;
+        let own = (own.id == region).then(|| own.name.to_string());
+        own.or_else(|| server.regions.name(region)).unwrap_or_else(|| region.to_string())
     };
     call.reply.array(conflicts.len());
     for conflict in conflicts {

@@ -18,7 +18,7 @@ use std::{
 use config::PeerAddress;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use node_core::{
-    cluster::{ClusterMap, gateways::Attachment},
+    cluster::{ClusterMap, Peer, gateways::Attachment},
     limits::GATEWAY_SILENCE_MAX,
 };
 use tokio::{
@@ -39,6 +39,8 @@ use crate::{
 /// See the head of this file.
 pub(super) struct Attaching {
     attachment: Attachment,
+    /// The other regions of the file.
+    peers: Vec<Peer>,
     seeds: Vec<Arc<str>>,
     bus: Bus,
     maps: watch::Sender<Arc<ClusterMap>>,
@@ -95,12 +97,12 @@ type Answered = (Arc<str>, Result<Response, CallError>);
 
 impl Attaching {
     /// What attaches a gateway, by way of these seeds, and what there is to see of it.
-    pub(super) fn new(attachment: Attachment, seeds: &[PeerAddress], bus: Bus) -> (Self, View) {
+    pub(super) fn new(attachment: Attachment, peers: &[Peer], seeds: &[PeerAddress], bus: Bus) -> (Self, View) {
         let (maps, watched) = watch::channel(Arc::new(ClusterMap::new()));
         let nodes = Arc::<Mutex<Nodes>>::default();
         let seeds = seeds.iter().map(|seed| seed.to_string().into()).collect();
         let view = View { maps: watched, nodes: nodes.clone() };
-        (Self { attachment, seeds, bus, maps, nodes }, view)
+        (Self { attachment, peers: peers.to_vec(), seeds, bus, maps, nodes }, view)
     }
 
     /// Attaches until `shutdown`.
@@ -139,7 +141,9 @@ impl Attaching {
     }
 
     async fn call(&self, address: Arc<str>) -> Answered {
-        let attach = Attach { gateway: self.attachment.clone(), epoch: self.maps.borrow().epoch() };
+        let map = self.maps.borrow().clone();
+        let peers = map.regions().over(&self.peers).iter().map(|peer| peer.id).collect();
+        let attach = Attach { gateway: Attachment { peers, ..self.attachment.clone() }, epoch: map.epoch() };
         let peer = self.bus.peer(address.clone());
         let outcome = peer.call(Channel::Control, &Request::Attach(attach), ATTACH_PATIENCE).await;
         (address, outcome)

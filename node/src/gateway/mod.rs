@@ -9,6 +9,7 @@
 //! ```text
 //! attaching   says to every node of the region, several times a second, that this gateway is there; follows the map
 //! reach       the primaries, by the map
+//! peers       the other regions, by the map
 //! status      what it says of itself over HTTP
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! 3. The admin server answered until here; it goes last.
 
 mod attaching;
+mod peers;
 mod reach;
 mod status;
 #[cfg(test)]
@@ -37,7 +39,7 @@ use anyhow::Context as _;
 use clock::{Offset, OsClock};
 use config::{GatewayConfig, Listen};
 use geo_link::{
-    LinkOptions, Peer, Splitter, TlsMaterial,
+    LinkOptions, Splitter, TlsMaterial,
     relay::{Relay, RelayOptions},
     tls::{self, Credentials},
 };
@@ -123,7 +125,8 @@ impl Gateway {
         let credentials = config.cluster.files().map(|files| bus::credentials_of(region, files));
         let credentials = credentials.transpose().context("cannot use the certificates of the bus")?;
         let material = material(config)?;
-        let options = RelayOptions { region: region.to_owned(), peers: peers(config), tls: material.clone() };
+        let peers = links::peers(&config.peers);
+        let options = RelayOptions { region: region.to_owned(), peers: peers.clone(), tls: material.clone() };
         let relay = Arc::new(Relay::new(&options).context("cannot use the certificates of links")?);
         let links = Credentials::new(region, tls::LINK, &material).context("cannot use the certificates of links")?;
         let door = bind(config.gateway.listen)?;
@@ -135,15 +138,17 @@ impl Gateway {
             admin: admin.as_ref().map(net::TcpListener::local_addr).transpose()?,
         };
         let (stopping, bus) = (CancellationToken::new(), Bus::new(credentials.clone()));
-        let (attaching, view) = Attaching::new(attachment(config, addresses.bus), &config.cluster.seeds, bus.clone());
+        let (attaching, view) =
+            Attaching::new(attachment(config, addresses.bus), &peers, &config.cluster.seeds, bus.clone());
         let (owners, owned) = watch::channel(Arc::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(reach::follow(view.maps.clone(), owners, stopping.clone()));
         let reach = Reach::new(&config.gateway.name.to_string(), bus.clone(), owned);
         let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
         let options = LinkOptions { max_drift: config.clock.max_drift, ..LinkOptions::default() };
-        let splitter = Splitter::new(region, config.region.id, &peers(config), options, clock, reach);
+        let splitter = Splitter::new(region, config.region.id, &peers, options, clock, reach);
         let splitter = Arc::new(splitter);
+        tasks.spawn(peers::follow(peers.clone(), view.maps.clone(), relay.clone(), splitter.clone(), stopping.clone()));
         let looks = Looks::new(config, addresses, stopping.clone(), view, relay.clone(), splitter.clone());
         let looks = Arc::new(looks);
         let (arrivals, arrived) = mpsc::channel(FEEDS_WAITING);
@@ -211,10 +216,6 @@ fn attachment(config: &GatewayConfig, bus: SocketAddr) -> Attachment {
         address: Announced { host, port: 0, tls_port: 0, bus_port: bus.port() }.bus(),
         peers: config.peers.iter().map(|peer| peer.id).collect(),
     }
-}
-
-fn peers(config: &GatewayConfig) -> Vec<Peer> {
-    config.peers.iter().map(links::peer).collect()
 }
 
 fn material(config: &GatewayConfig) -> anyhow::Result<TlsMaterial> {

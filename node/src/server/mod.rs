@@ -36,7 +36,7 @@ use turns::Turns;
 
 use crate::{
     clients::Clients, cluster::Cluster, latency::LatencyMonitor, links::Links, mark::Mark, parameters::Parameters,
-    pause::Pause, rates::Rates, slowlog::Slowlog, stats::Stats,
+    pause::Pause, rates::Rates, regions::OtherRegions, slowlog::Slowlog, stats::Stats,
 };
 
 /// What all threads of a node share.
@@ -57,6 +57,7 @@ pub(crate) struct Server {
     pub(crate) mark: Arc<Mark>,
     pub(crate) pause: Pause,
     pub(crate) links: Links,
+    pub(crate) regions: OtherRegions,
     pub(crate) rates: Rates,
     /// The most that entries, tables and tombstones have held so far.
     pub(crate) peak_bytes: AtomicU64,
@@ -83,12 +84,13 @@ pub(crate) struct ServerParts {
     pub(crate) mark: Arc<Mark>,
     pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) parameters: Parameters,
+    pub(crate) regions: OtherRegions,
     pub(crate) address: Option<SocketAddr>,
 }
 
 impl Server {
     pub(crate) fn new(parts: ServerParts) -> Self {
-        let ServerParts { config, config_file, store, clock, cluster, mark, parameters, address } = parts;
+        let ServerParts { config, config_file, store, clock, cluster, mark, parameters, regions, address } = parts;
         Self {
             stats: Stats::new(config.node.worker_count()),
             turns: Turns::new(config.node.worker_count()),
@@ -110,6 +112,7 @@ impl Server {
             cluster,
             mark,
             parameters,
+            regions,
             address,
         }
     }

@@ -5,12 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use clock::{Incarnation, Offset, Origin, OsClock, Time};
 use config::NodeConfig;
 use node_core::{
+    cluster::Regions,
     resp::{ArgsBuf, Protocol, Value, value::Decoder},
     store::{Store, StoreOptions},
 };
 
 use super::{Server, ServerParts, execute::Flow, session::Session, worker::Worker};
-use crate::{cluster::Cluster, mark::Mark, parameters::Parameters};
+use crate::{cluster::Cluster, mark::Mark, parameters::Parameters, regions::OtherRegions};
 
 /// The worker of a server that has one, in this cluster or in none.
 pub(crate) fn worker_of(cluster: impl Into<Option<Arc<Cluster>>>) -> Worker {
@@ -32,6 +33,7 @@ pub(crate) fn worker_of(cluster: impl Into<Option<Arc<Cluster>>>) -> Worker {
         clock,
         cluster: cluster.into(),
         mark: Arc::new(Mark::new(Time::MAX)),
+        regions: OtherRegions::new(Vec::new(), &Regions::new()),
         address: Some(SocketAddr::from(([127, 0, 0, 1], 6_379))),
     };
     Worker::new(Arc::new(Server::new(parts)), 0)

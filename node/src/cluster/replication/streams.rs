@@ -60,11 +60,10 @@ impl Links {
     /// The store has begun a life as a primary's: its streams to all other regions begin, and end with `ending`.
     pub(super) fn begin_life(&self, ending: &CancellationToken, connections: &mut JoinSet<()>) {
         self.streams.begin_life();
-        for region in self.streams.peers() {
-            let way = Way { region, gateways: self.gateways.clone() };
-            let (streams, ending) = (self.streams.clone(), ending.clone());
-            connections.spawn(async move { streams.send(region, &way, &ending).await });
-        }
+        let (streams, gateways, ending) = (self.streams.clone(), self.gateways.clone(), ending.clone());
+        connections.spawn(async move {
+            streams.send(|region| Way { region, gateways: gateways.clone() }, &ending).await;
+        });
     }
 
     /// The life is over, and with it all streams.
