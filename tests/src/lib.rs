@@ -20,7 +20,6 @@ pub mod decoders;
 mod entries;
 mod http;
 mod lab;
-pub mod linearizable;
 mod load;
 mod machines;
 mod members;

@@ -2,7 +2,7 @@
 //!
 //! Several clients set, read and delete a few keys, while one replica after another is made the primary by hand. Nobody dies, so
 //! nothing that was acknowledged may be lost, and each key's history must be that of a register
-//! ([`meridian_tests::linearizable`]). A command whose reply was lost may have been carried out or not.
+//! ([`scenario::linearizable`]). A command whose reply was lost may have been carried out or not.
 //!
 //! `MERIDIAN_TEST_RUNS` says how many histories are made.
 
@@ -18,12 +18,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use meridian_tests::{
-    Client, Failure, Lab, Region, Seed,
-    linearizable::{Action, Operation, is_linearizable},
-    members, note, operate, until, until_feeds, until_follows, with_lab,
+    Client, Failure, Lab, Region, Seed, members, note, operate, until, until_feeds, until_follows, with_lab,
 };
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use scenario::linearizable::{Action, Operation, is_linearizable};
 
 const CLUSTER: &[&str] = &["--regions=us-east", "--primaries=2", "--replicas=1"];
 const CLIENTS: u64 = 4;

@@ -2,7 +2,7 @@
 //!
 //! Real stores, feeds and intakes, the real map, governor, tenure, assignment and routing; a network, clocks and a Raft log
 //! that are made up. Clients set, count, delete and read a few keys while an operator lets replicas take over and moves
-//! slots. What they have seen is judged by [`meridian_tests::linearizable`].
+//! slots. What they have seen is judged by [`scenario::linearizable`].
 //!
 //! As designed no seed fails. With any one rule broken some do, which shows that the check would notice. A failing seed is
 //! printed with the command that replays it. `MERIDIAN_TEST_SEED` is the first seed of a run, `MERIDIAN_TEST_SEEDS` their

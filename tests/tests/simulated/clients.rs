@@ -7,8 +7,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use clock::Stamp;
-use meridian_tests::linearizable::{Action, Operation, is_linearizable};
 use rand::RngExt;
+use scenario::linearizable::{Action, Operation, is_linearizable};
 
 use super::{
     process::Turn,

@@ -1,0 +1,93 @@
+//! No read is older than what its region had seen of the key.
+//!
+//! Checks promise 3 (within a region a key never goes back to an older stamp) and rule 3 (a local write is stamped above
+//! everything it could have seen). What a region has seen is what its clients wrote there and what they read there; where a
+//! primary died, what was seen last before that does not count.
+
+use super::{
+    Finding,
+    sweep::{Bar, older_reads},
+};
+use crate::{
+    history::{History, Operation},
+    order::Order,
+};
+
+/// See the head of this file.
+pub fn judge(history: &History, order: &Order<'_>) -> Finding {
+    let bar = |shown: &Operation| -> Option<(std::time::Duration, crate::history::ValueId)> {
+        let value = shown.value().filter(|_| shown.is_done()).or_else(|| shown.read_value())?;
+        Some((shown.returned, value))
+    };
+    older_reads(
+        history,
+        order,
+        |shown| {
+            let (known, value) = bar(shown)?;
+            Some(Bar { known, write: order.write(value)?, shown })
+        },
+        "a read returned a value that is older than what its region had seen",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge;
+    use crate::{
+        history::Loss,
+        oracles::testing::{self, HERE, Scribe, THERE, ms},
+    };
+
+    fn complaints(scribe: &Scribe) -> usize {
+        testing::judge(judge, &scribe.history).violations.len()
+    }
+
+    #[test]
+    fn a_value_that_was_overwritten_in_its_region_is_found() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 0..1, 1);
+        scribe.set(HERE, 2..3, 2);
+        scribe.read(HERE, 4..5, Some(2));
+        assert_eq!(complaints(&scribe), 0);
+        scribe.read(HERE, 6..7, Some(1));
+        assert_eq!(complaints(&scribe), 1);
+    }
+
+    #[test]
+    fn a_value_older_than_one_that_had_arrived_is_found() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 0..1, 1);
+        scribe.set(HERE, 2..3, 2);
+        scribe.read(THERE, 60..61, Some(2));
+        scribe.read(THERE, 60..61, Some(1));
+        assert_eq!(complaints(&scribe), 0, "two reads at once may be in either order");
+        scribe.read(THERE, 62..63, Some(1));
+        assert_eq!(complaints(&scribe), 1);
+    }
+
+    #[test]
+    fn concurrent_writes_may_go_either_way() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 0..5, 1);
+        scribe.set(HERE, 1..4, 2);
+        scribe.set(THERE, 0..5, 3);
+        scribe.read(HERE, 6..7, Some(1));
+        scribe.read(HERE, 8..9, Some(3));
+        assert_eq!(complaints(&scribe), 0);
+    }
+
+    #[test]
+    fn a_dead_primary_excuses_what_it_had_taken_last_and_no_more() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 0..1, 1);
+        scribe.set(HERE, 20..21, 2);
+        scribe.read(HERE, 40..41, Some(1));
+        let loss = |from| Loss { region: HERE, from: ms(from), until: ms(30), whole: false };
+        scribe.history.losses = vec![loss(15)];
+        assert_eq!(complaints(&scribe), 0);
+        scribe.history.losses = vec![loss(25)];
+        assert_eq!(complaints(&scribe), 1);
+        scribe.history.losses[0].whole = true;
+        assert_eq!(complaints(&scribe), 0, "nobody was left who knew");
+    }
+}
