@@ -45,6 +45,9 @@ pub use values::{GatewayName, Host, Listen, Offset, PeerAddress, PeerAddresses, 
 /// Every key of a node's file at its default, with its unit and why.
 pub const REFERENCE: &str = include_str!("../reference.toml");
 
+/// The alert rules that are shipped.
+pub const ALERT_RULES: &str = include_str!("../prometheus/meridian.rules.yml");
+
 /// Reads a file into any type. Unknown keys are refused.
 ///
 /// For a node use [`NodeConfig::load`], for a gateway [`GatewayConfig::load`], which also check that the values fit one

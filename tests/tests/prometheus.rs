@@ -11,12 +11,12 @@ use std::{
     collections::BTreeSet,
     env, fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use meridian_tests::{Lab, Leashed, note, of_one_node, read_json, until, with_lab};
+use scenario::rules;
 use serde_json::Value;
 
 /// By how much the rules are faster than those that are shipped.
@@ -77,16 +77,8 @@ struct Prometheus {
 impl Prometheus {
     fn start(lab: &Lab) -> Result<Self> {
         let dir = lab.dir.path();
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/prometheus/meridian.rules.yml");
-        fs::write(dir.join("rules.yml"), faster(&fs::read_to_string(shipped)?)?)?;
-        let targets: Vec<_> = lab.regions.iter().map(|region| format!("{:?}", region.admin)).collect();
-        let config = format!(
-            "global: {{ scrape_interval: {ms}ms, scrape_timeout: {ms}ms, evaluation_interval: {ms}ms }}\n\
-             rule_files: [rules.yml]\n\
-             scrape_configs: [{{ job_name: meridian, static_configs: [{{ targets: [{targets}] }}] }}]\n",
-            ms = 5_000 / FASTER,
-            targets = targets.join(", "),
-        );
+        fs::write(dir.join("rules.yml"), rules::faster(config::ALERT_RULES, FASTER)?)?;
+        let config = rules::scraping(lab.regions.iter().map(|region| &region.admin), FASTER);
         fs::write(dir.join("prometheus.yml"), config)?;
         let address = free_address()?;
         let mut command = Command::new("sh");
@@ -116,23 +108,6 @@ impl Prometheus {
         let answer: Value = read_json(&format!("{}/query?query={encoded}", self.url))?;
         Ok(answer["data"]["result"].as_array().context("no result")?.len())
     }
-}
-
-/// The rules, with every `for:` and `interval:` divided.
-fn faster(rules: &str) -> Result<String> {
-    let line = |line: &str| -> Result<String> {
-        let Some((key, seconds)) = line.split_once(": ").filter(|(key, _)| matches!(key.trim(), "for" | "interval"))
-        else {
-            return Ok(line.to_owned());
-        };
-        let whole = match seconds.trim().split_at(seconds.trim().len() - 1) {
-            (seconds, "s") => seconds.parse::<u64>()?,
-            (minutes, "m") => 60 * minutes.parse::<u64>()?,
-            _ => bail!("no duration: {line}"),
-        };
-        Ok(format!("{key}: {}ms", whole * 1_000 / FASTER))
-    };
-    Ok(rules.lines().map(line).collect::<Result<Vec<_>>>()?.join("\n"))
 }
 
 /// An address that nobody listens at.

@@ -56,6 +56,22 @@ pub(crate) struct LabArgs {
     /// Sets the clock of a region wrong on purpose, such as eu-west=-250ms; may be repeated
     #[arg(long, value_name = "REGION=±DURATION")]
     pub(super) clock_offset: Vec<ClockOffset>,
+
+    /// Lives through a scenario instead: regions, load, faults and what is expected are in the file (tests/README.md says how).
+    /// Ends with 0 if all held, with 1 if not
+    #[arg(long, value_name = "FILE", help_heading = "Scenario", conflicts_with_all = [
+        "regions", "primaries", "replicas", "gateways", "wan", "node_set", "clock_offset"
+    ])]
+    pub(super) scenario: Option<PathBuf>,
+
+    /// What the clients of a scenario ask for follows from this number; by default the file's, or a new one
+    #[arg(long, value_name = "N", help_heading = "Scenario", requires = "scenario")]
+    pub(super) seed: Option<u64>,
+
+    /// By how much the load and the timeline run faster than they are written, instead of what the file says
+    #[arg(long, value_name = "N", help_heading = "Scenario", requires = "scenario",
+        value_parser = value_parser!(u32).range(1..=1_000))]
+    pub(super) speed: Option<u32>,
 }
 
 /// A number of gateways; none is one inside the node.

@@ -101,7 +101,9 @@ impl Cluster {
     }
 
     async fn maps(&self) -> Vec<Option<ClusterMap>> {
-        join_all(self.addresses.iter().map(async |address| self.caller.map(address).await.ok())).await
+        // Who hangs is not waited for longer than for any other look.
+        let ask = async |address: &String| time::timeout(limits::LOOK, self.caller.map(address)).await.ok()?.ok();
+        join_all(self.addresses.iter().map(ask)).await
     }
 }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, client::conn::http1, header::HOST};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, StatusCode, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
 use node_core::cluster::{ClusterMap, Role};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -44,6 +44,9 @@ pub(super) struct Status {
     pub(super) keys: u64,
     /// What they take.
     pub(super) used_memory_bytes: u64,
+    /// Stamps that were forgotten before all regions had seen them.
+    #[serde(default)]
+    pub(super) forgotten_early: u64,
     /// Its ends of links.
     pub(super) links: Links,
 }
@@ -219,20 +222,47 @@ impl Snapshot {
 }
 
 /// Reads JSON from an address, if it comes in time, whole and in the right form.
-async fn read_json<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Option<T> {
-    let body = time::timeout(limits::LOOK, fetch(address, path)).await.ok()?.ok()?;
+pub(super) async fn read_json<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Option<T> {
+    let body = read(address, path).await?;
     serde_json::from_slice(&body).ok()
 }
 
-async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
+/// Reads text from an address, if it comes in time and whole.
+pub(super) async fn read_text(address: SocketAddr, path: &str) -> Option<String> {
+    String::from_utf8(read(address, path).await?.into()).ok()
+}
+
+async fn read(address: SocketAddr, path: &str) -> Option<Bytes> {
+    let read = exchange(address, Method::GET, path, Bytes::new());
+    time::timeout(limits::LOOK, read).await.ok()?.ok()
+}
+
+/// Sends JSON to an address.
+///
+/// # Errors
+/// If it is refused, with what is said of that; or if there is no answer in time.
+pub(super) async fn send_json(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: &serde_json::Value,
+) -> anyhow::Result<()> {
+    let sent = exchange(address, method, path, body.to_string().into());
+    time::timeout(limits::LOOK, sent).await?.map(drop)
+}
+
+async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
     let stream = TokioIo::new(TcpStream::connect(address).await?);
     let (mut sender, connection) = http1::handshake(stream).await?;
-    let request = Request::get(path).header(HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = Request::builder().method(method).uri(path).header(HOST, address.to_string());
+    let request = request.body(Full::new(body))?;
     let exchange = async {
         let response = sender.send_request(request).await?;
-        anyhow::ensure!(response.status() == StatusCode::OK, "{}", response.status());
+        let status = response.status();
         let body = Limited::new(response.into_body(), limits::ANSWER_LEN).collect().await;
-        Ok(body.map_err(anyhow::Error::from_boxed)?.to_bytes())
+        let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        anyhow::ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
+        Ok(body)
     };
     // The connection is what moves the bytes of the exchange; it ends only when the sender is dropped.
     tokio::select! {

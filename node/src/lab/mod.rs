@@ -21,7 +21,7 @@
 //! `args` what can be asked for; `plan` what that comes to, and `files` what stands in the files; `ports` and `certificates` what
 //! it needs; `processes` and `leash` the children; `look` what they say of themselves; `cluster` the nodes of a region as one,
 //! `link` the ends of a link as one; `introduction`, `view` and `regions` what a person sees (on a
-//! [`terminal`](crate::terminal)), and `description` what a program does.
+//! [`terminal`](crate::terminal)), and `description` what a program does; `scenario` what is lived through and judged.
 
 mod args;
 pub(crate) mod certificates;
@@ -37,6 +37,7 @@ mod plan;
 mod ports;
 mod processes;
 mod regions;
+mod scenario;
 mod view;
 
 use std::{
@@ -72,6 +73,9 @@ const USAGE: u8 = 2;
 /// # Errors
 /// If it does not become ready, or cannot show itself any more. Its children have ended by then.
 pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &args.scenario {
+        return scenario::run(&args, file);
+    }
     let folder = Folder::open(args.dir.as_deref())?;
     let plan = match Plan::new(&args, folder.path()) {
         Ok(plan) => plan,
@@ -111,7 +115,7 @@ impl Lab {
         self.say(Line::default().with(Style::Dim, format!("  starting {nodes} nodes{gateways}")));
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
-        self.until_ready(processes, &mut clusters).await?;
+        until_ready(&self.plan, processes, &mut clusters).await?;
         let first = Snapshot::take(&self.plan, &clusters).await;
         if self.json {
             let line = serde_json::to_string(&Description::new(&self.plan, &pids, &first))?;
@@ -128,34 +132,6 @@ impl Lab {
             }
         }
         bail!("no process of the lab is left");
-    }
-
-    /// Founds the clusters, and waits until they serve and every link is up at both ends.
-    async fn until_ready(&mut self, processes: &mut Processes, clusters: &mut [Option<Cluster>]) -> anyhow::Result<()> {
-        let plan = &self.plan;
-        let mut poll = time::interval(limits::READY_POLL);
-        let mut missing = Vec::new();
-        let ready = async {
-            loop {
-                poll.tick().await;
-                missing = Snapshot::take(plan, clusters).await.missing(plan);
-                missing.extend(prepare(plan, clusters).await);
-                if missing.is_empty() {
-                    return;
-                }
-            }
-        };
-        let in_time = tokio::select! {
-            ready = time::timeout(limits::READY, ready) => ready.is_ok(),
-            ended = processes.next_ended() => bail!("{}", obituary(&ended)),
-        };
-        if in_time {
-            return Ok(());
-        }
-        let logs = plan.names().map(|name| (name, plan.file(name, "log")));
-        let logs = logs.map(|(name, log)| format!("\n  {name} said last:\n{}", processes::tail(&log)));
-        let missing = missing.join("\n  ");
-        bail!("not ready after {} s:\n  {missing}{}", limits::READY.as_secs(), logs.collect::<String>());
     }
 
     /// Shows the state of things, in place or as a line.
@@ -196,6 +172,33 @@ fn obituary(Ended { name, pid, status, log }: &Ended) -> String {
     format!("{name} (pid {pid}) ended: {how}; it said last ({}):\n{}", log.display(), processes::tail(log))
 }
 
+/// Founds the clusters, and waits until they serve and every link is up at both ends.
+async fn until_ready(plan: &Plan, processes: &mut Processes, clusters: &mut [Option<Cluster>]) -> anyhow::Result<()> {
+    let mut poll = time::interval(limits::READY_POLL);
+    let mut missing = Vec::new();
+    let ready = async {
+        loop {
+            poll.tick().await;
+            missing = Snapshot::take(plan, clusters).await.missing(plan);
+            missing.extend(prepare(plan, clusters).await);
+            if missing.is_empty() {
+                return;
+            }
+        }
+    };
+    let in_time = tokio::select! {
+        ready = time::timeout(limits::READY, ready) => ready.is_ok(),
+        ended = processes.next_ended() => bail!("{}", obituary(&ended)),
+    };
+    if in_time {
+        return Ok(());
+    }
+    let logs = plan.names().map(|name| (name, plan.file(name, "log")));
+    let logs = logs.map(|(name, log)| format!("\n  {name} said last:\n{}", processes::tail(&log)));
+    let missing = missing.join("\n  ");
+    bail!("not ready after {} s:\n  {missing}{}", limits::READY.as_secs(), logs.collect::<String>());
+}
+
 /// Takes each cluster as far as it can go at this moment, and says what is not there yet.
 async fn prepare(plan: &Plan, clusters: &mut [Option<Cluster>]) -> Vec<String> {
     let prepared = plan.regions.iter().zip(clusters).map(async |(region, cluster)| {
@@ -218,9 +221,9 @@ fn start(plan: &Plan, processes: &mut Processes) -> anyhow::Result<Pids> {
         authority.certify(&region.name, &cert, &key)?;
     }
     let mut child = |name: &str, subcommand, config: &str| {
-        let [file, log, command] = ["toml", "log", "cmd"].map(|extension| plan.file(name, extension));
-        fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
-        processes.start(name, subcommand, &Files { config: file, log, command })
+        let files = files_of(plan, name);
+        fs::write(&files.config, config).with_context(|| format!("cannot write {}", files.config.display()))?;
+        processes.start(name, subcommand, &files)
     };
     let wan = match &plan.topology {
         Some(topology) => Some(child(plan.wan_name(), "wan", &toml::to_string(topology)?)?),
@@ -234,6 +237,12 @@ fn start(plan: &Plan, processes: &mut Processes) -> anyhow::Result<Pids> {
     let nodes = nodes.collect::<Result<_, _>>()?;
     let gateways = plan.gateways().map(|gateway| child(&gateway.name, "gateway", &gateway.config));
     Ok(Pids { nodes, gateways: gateways.collect::<Result<_, _>>()?, wan })
+}
+
+/// The files of a process.
+fn files_of(plan: &Plan, name: &str) -> Files {
+    let [config, log, command] = ["toml", "log", "cmd"].map(|extension| plan.file(name, extension));
+    Files { config, log, command }
 }
 
 /// Where the files of a lab are.
@@ -264,6 +273,13 @@ impl Folder {
         match self {
             Self::Kept { path, .. } => path,
             Self::Temporary(folder) => folder.path(),
+        }
+    }
+
+    /// Leaves the files where they are, whatever was asked for.
+    fn keep(&mut self) {
+        if let Self::Temporary(folder) = self {
+            folder.disable_cleanup(true);
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Processes {
     binary: PathBuf,
     watchers: JoinSet<Ended>,
     stop: CancellationToken,
+    /// Whether a write beyond a limit of files is an error to them, and does not end them.
+    survive_full_disks: bool,
 }
 
 /// A child that ended.
@@ -70,7 +72,7 @@ impl Processes {
     /// If the system does not say which program this is.
     pub(super) fn new() -> anyhow::Result<Self> {
         let binary = env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self { binary, watchers: JoinSet::new(), stop: CancellationToken::new() })
+        Ok(Self { binary, watchers: JoinSet::new(), stop: CancellationToken::new(), survive_full_disks: false })
     }
 
     /// Starts `meridian SUBCOMMAND --config FILE`, and returns its process id.
@@ -78,9 +80,35 @@ impl Processes {
     /// # Errors
     /// If it cannot be started, or its files cannot be written.
     pub(super) fn start(&mut self, name: &str, subcommand: &str, files: &Files) -> anyhow::Result<u32> {
-        self.write_command(subcommand, files)?;
         let log = File::create(&files.log).with_context(|| format!("cannot write {}", files.log.display()))?;
-        let mut command = Command::new(&self.binary);
+        self.spawn(name, subcommand, files, log)
+    }
+
+    /// Starts a child that has ended once more; its log goes on.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub(super) fn start_again(&mut self, name: &str, subcommand: &str, files: &Files) -> anyhow::Result<u32> {
+        let log = File::options().create(true).append(true).open(&files.log);
+        let log = log.with_context(|| format!("cannot write {}", files.log.display()))?;
+        self.spawn(name, subcommand, files, log)
+    }
+
+    /// Says whether a write that a limit of files forbids is to fail as on a full disk. As a rule it ends a process (SIGXFSZ); a
+    /// signal that is ignored stays so across exec, so a shell does that for those that are started from now on.
+    pub(super) fn survive_full_disks(&mut self, survive: bool) {
+        self.survive_full_disks = survive;
+    }
+
+    fn spawn(&mut self, name: &str, subcommand: &str, files: &Files, log: File) -> anyhow::Result<u32> {
+        self.write_command(subcommand, files)?;
+        let mut command = if self.survive_full_disks {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(&self.binary);
+            shell
+        } else {
+            Command::new(&self.binary)
+        };
         command.arg(subcommand).arg("--config").arg(&files.config).arg(LEASH_FLAG);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         command.process_group(0);

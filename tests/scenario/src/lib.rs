@@ -8,7 +8,7 @@
 //! - [`load`] says what each client asks for next, from a seed;
 //! - [`history`] is what the clients saw, and [`order`] what follows from it of the order of writes;
 //! - [`oracles`] judge a history, one promise each, and [`verdict`] says it in words;
-//! - [`linearizable`] decides whether a key was a register.
+//! - [`linearizable`] decides whether a key was a register; [`rules`] are alert rules in a hurry.
 //!
 //! # What it keeps
 //! No clock, no socket, no file, no dice: times come in as distances from the start of the run and randomness as a seed. So a
@@ -26,6 +26,7 @@ pub mod linearizable;
 pub mod load;
 pub mod oracles;
 pub mod order;
+pub mod rules;
 pub mod target;
 pub mod timeline;
 pub mod verdict;
