@@ -4,13 +4,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use config::Kind;
+use scenario::Scenario;
 use sim_wan::topology::Topology;
 
 use super::{USAGE, wan};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Files of any kind: nodes, gateways, WAN topologies
+    /// Files of any kind: nodes, gateways, WAN topologies, scenarios
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -26,9 +27,20 @@ const WAN: Kind = Kind {
     },
 };
 
+/// What a lab lives through.
+const SCENARIO: Kind = Kind {
+    name: "scenario",
+    keys: &["about", "seed", "speed", "duration", "loss_window", "lab", "region", "load", "timeline", "expect"],
+    check: |path, _| {
+        let scenario = Scenario::load(path)?;
+        let (regions, events) = (scenario.regions.len(), scenario.timeline.len());
+        Ok(format!("{regions} regions, {events} events, {} expectations", scenario.expect.len()))
+    },
+};
+
 pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
-    for result in config::check(&args.files, &[WAN]) {
+    for result in config::check(&args.files, &[WAN, SCENARIO]) {
         match result {
             Ok(checked) => println!("{}: {}: {}", checked.path.display(), checked.kind, checked.about),
             Err(report) => {

@@ -39,7 +39,7 @@ use crate::{
     expectation::Expectation,
     limits,
     load::Load,
-    target::{LinkPath, Target},
+    target::{LinkPath, Part, Target},
     timeline::{Deed, Event},
 };
 
@@ -179,15 +179,16 @@ impl Scenario {
         read: &dyn Fn(&Region) -> Result<Option<Settings>, Report>,
         problems: &mut Problems,
     ) -> Self {
-        let Written { about, seed, speed, duration, loss_window, lab, region, load, mut timeline, expect } = written;
+        let Written { about, seed, speed, duration, loss_window, lab, region, load, timeline, expect } = written;
         let mut regions = region;
         for (index, region) in regions.iter_mut().enumerate() {
             region.complete(index, read, problems);
         }
-        timeline.sort_by_key(|event| event.at);
         let scenario = Self { about, seed, speed, duration, loss_window, lab, regions, load, timeline, expect };
         scenario.check(problems);
-        scenario
+        let mut timeline = scenario.timeline;
+        timeline.sort_by_key(|event| event.at);
+        Self { timeline, ..scenario }
     }
 
     /// Notes what types alone cannot say.
@@ -201,7 +202,10 @@ impl Scenario {
             let path = format!("timeline.{index}");
             problems.require(event.at <= *limits::DURATION.end(), || out_of_range(&path, "a time of up to 1 day"));
             for region in event.deed.regions() {
-                problems.require(names.contains(&region), || no_region(region, &names).at("timeline"));
+                problems.require(names.contains(&region), || no_region(region, &names).at(path.as_str()));
+            }
+            if let Some(target) = event.deed.target() {
+                self.check_target(target, &path, problems);
             }
         }
         for (index, expectation) in self.expect.iter().enumerate() {
@@ -209,6 +213,28 @@ impl Scenario {
                 problems.require(names.contains(&region), || no_region(region, &names).at(format!("expect.{index}")));
             }
         }
+    }
+
+    /// Notes a target that the shape of the regions does not have.
+    fn check_target(&self, target: &Target, path: &str, problems: &mut Problems) {
+        let Shape { primaries, replicas, gateways, .. } = self.lab;
+        let nodes = primaries.saturating_mul(replicas.saturating_add(1));
+        let has_gateways = nodes > 1 && self.regions.len() > 1;
+        let gateways = if has_gateways { gateways.unwrap_or(1) } else { 0 };
+        let (number, most) = match target.part {
+            Part::All => return,
+            Part::Node(number) => (number, nodes),
+            Part::Primary(number) => (number, primaries),
+            Part::Replica(number) => (number, nodes - primaries.min(nodes)),
+            Part::Gateway(number) => (number, gateways),
+        };
+        problems.require(number.get() <= most, || {
+            let help = format!(
+                "a region has {primaries} primaries, {} replicas and {gateways} gateways that are processes",
+                nodes - primaries.min(nodes)
+            );
+            Problem::new(format!("there is no {target}")).at(path).help(help)
+        });
     }
 
     /// The regions that are compared at the end: those of which convergence is expected, or else all.
@@ -286,8 +312,8 @@ pub fn settings(file: &Path) -> Result<Settings, Report> {
 }
 
 impl Deed {
-    /// The regions that it names.
-    pub fn regions(&self) -> Vec<&RegionName> {
+    /// The processes that it is done to, if it is done to processes.
+    fn target(&self) -> Option<&Target> {
         match self {
             Self::Kill(target)
             | Self::Stop(target)
@@ -297,11 +323,18 @@ impl Deed {
             | Self::Clock(target, _)
             | Self::Failover(target)
             | Self::Fill(target)
-            | Self::Free(target) => vec![region_of(target)],
+            | Self::Free(target) => Some(target),
+            Self::Link(..) | Self::Isolate(_) | Self::Weigh(..) | Self::Flush(_) | Self::Heal | Self::Expect(_) => None,
+        }
+    }
+
+    /// The regions that it names.
+    fn regions(&self) -> Vec<&RegionName> {
+        match self {
             Self::Link(link, _) => ends(link),
             Self::Isolate(region) | Self::Weigh(region, _) | Self::Flush(region) => vec![region],
-            Self::Heal => Vec::new(),
             Self::Expect(lag) => lag.on.as_ref().map(ends).unwrap_or_default(),
+            _ => self.target().map(|target| &target.region).into_iter().collect(),
         }
     }
 }
@@ -316,10 +349,6 @@ impl Expectation {
             Self::NoStaleRead | Self::NoLostWrite | Self::Alert { .. } => Vec::new(),
         }
     }
-}
-
-fn region_of(target: &Target) -> &RegionName {
-    &target.region
 }
 
 fn ends(link: &LinkPath) -> Vec<&RegionName> {
@@ -382,6 +411,8 @@ mod tests {
             ("speed = 2", "speed = 0", "`speed` is out of range", "s.toml:3"),
             ("3s kill us-east/primary/1", "3s kill us-east/king/1", "not a target", "s.toml:5"),
             ("cut us-east <-> eu-west", "cut us-east <-> mars", "no region mars", "s.toml:5"),
+            ("3s kill us-east/primary/1", "3s kill us-east/primary/3", "there is no us-east/primary/3", "s.toml:5"),
+            ("3s kill us-east/primary/1", "3s kill us-east/gateway/2", "1 gateways that are processes", "s.toml:5"),
             ("no stale read", "no rain", "not an expectation", "s.toml:6"),
             ("within 5s in us-east", "within 5s in mars", "no region mars", "s.toml:6"),
             ("name = \"eu-west\"", "nam = \"eu-west\"", "nam", "s.toml:12"),

@@ -49,16 +49,23 @@ fn sight(operation: &Operation) -> Option<Option<crate::history::ValueId>> {
 
 fn judge_one(history: &History, region: Place, mut sights: Vec<Sight<'_>>, finding: &mut Finding) {
     sights.sort_by_key(|sight| sight.operation.called);
-    // Of each value the sight that ended first, and the one that began last.
+    // Of each value the sight that ended first, and the one that began last. What a dead primary alone had shown may come home
+    // later: then it was first seen there.
+    let mut lasts: BTreeMap<_, &Operation> = BTreeMap::new();
+    for Sight { found, operation } in &sights {
+        if let Some(value) = *found {
+            lasts.insert(value, operation);
+        }
+    }
     let mut ends: BTreeMap<_, (&Operation, &Operation)> = BTreeMap::new();
     for Sight { found, operation } in &sights {
-        let Some(value) = *found else { continue };
-        let (first, last) = ends.entry(value).or_insert((operation, operation));
+        let Some((value, last)) = found.and_then(|value| Some((value, *lasts.get(&value)?))) else { continue };
+        if history.may_be_forgotten(region, operation.returned, last.called) {
+            continue;
+        }
+        let (first, _) = ends.entry(value).or_insert((operation, last));
         if operation.returned < first.returned {
             *first = operation;
-        }
-        if operation.called > last.called {
-            *last = operation;
         }
     }
     let misses_excused = history.may_miss.contains(&region);
@@ -157,5 +164,18 @@ mod tests {
         assert_eq!(complaints(&scribe), 0);
         scribe.history.losses[0].from = ms(22);
         assert_eq!(complaints(&scribe), 1);
+    }
+
+    #[test]
+    fn what_comes_home_from_a_dead_primary_is_seen_anew() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 20..21, 2);
+        scribe.read(HERE, 40..41, Some(1));
+        scribe.read(HERE, 60..61, Some(2));
+        assert_eq!(complaints(&scribe), 1);
+        scribe.history.losses = vec![Loss { region: HERE, from: ms(15), until: ms(30), whole: false }];
+        assert_eq!(complaints(&scribe), 0);
+        scribe.read(HERE, 80..81, Some(1));
+        assert_eq!(complaints(&scribe), 1, "but now it stays");
     }
 }
