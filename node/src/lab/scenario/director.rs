@@ -60,6 +60,7 @@ impl<'r, 'p> Director<'r, 'p> {
             self.wait_until(scenario.real(event.at)).await;
             self.run.say(Style::Bold, event.deed.to_string());
             self.act(event).await.with_context(|| format!("cannot do `{event}`"))?;
+            self.run.seal_losses();
         }
         self.wait_until(scenario.real(scenario.duration)).await;
         self.run.is_over.set(true);
@@ -188,6 +189,7 @@ impl<'r, 'p> Director<'r, 'p> {
             self.pids.insert(name.clone(), pid);
             self.run.down.borrow_mut().remove(name);
         }
+        self.run.seal_losses();
         self.run.say(Style::Good, format!("started {}", names.join(", ")));
         Ok(())
     }
@@ -368,6 +370,7 @@ impl<'r, 'p> Director<'r, 'p> {
         if let Err(error) = self.bereave(&names).await {
             self.run.say(Style::Warn, format!("what went with {} is not known: {error:#}", ended.name));
         }
+        self.run.seal_losses();
         self.pids.remove(&ended.name);
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Run<'a> {
     pub(super) history: RefCell<History>,
     /// The processes that do not run, or are stopped.
     pub(super) down: RefCell<BTreeSet<String>>,
-    /// What was lost, and is not made up for yet, by its place in the history; and when that was.
+    /// What was lost, and is not made up for yet, by its place in the history; and since when it can be.
     pub(super) open_losses: RefCell<Vec<(usize, Duration)>>,
     pub(super) samples: RefCell<Vec<Sample>>,
     /// What happened when, for the trace.
@@ -137,7 +137,13 @@ impl<'a> Run<'a> {
     pub(super) fn open_loss(&self, region: Place, from: Duration, whole: bool) {
         let losses = &mut self.history.borrow_mut().losses;
         losses.push(Loss { region, from, until: Duration::MAX, whole });
-        self.open_losses.borrow_mut().push((losses.len() - 1, self.now()));
+        self.open_losses.borrow_mut().push((losses.len() - 1, Duration::MAX));
+    }
+
+    /// Says that what costs all losses so far has happened. A look that began before may have seen what was about to die.
+    pub(super) fn seal_losses(&self) {
+        let now = self.now();
+        self.open_losses.borrow_mut().iter_mut().for_each(|(_, since)| *since = now.min(*since));
     }
 
     /// The greatest lag of the links that leave a region, as of the last look; none if one is not known.
