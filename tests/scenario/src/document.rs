@@ -345,7 +345,7 @@ impl Expectation {
         match self {
             Self::Converged { regions, .. } => regions.iter().collect(),
             Self::Lag(lag) => lag.on.as_ref().map(ends).unwrap_or_default(),
-            Self::Serves { region, .. } => region.iter().collect(),
+            Self::Serves { region, .. } | Self::NoPause { region, .. } => region.iter().collect(),
             Self::NoStaleRead | Self::NoLostWrite | Self::Alert { .. } => Vec::new(),
         }
     }

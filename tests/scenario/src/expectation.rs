@@ -10,6 +10,7 @@
 //! lag always below 2s on us-east -> ap-south    all the time
 //! lag once above 2s on us-east -> eu-west       at some time
 //! serves 99% in eu-west                         so many operations of its clients were done
+//! no pause above 3s in us-east                  its clients never had to wait so long for anything to be done
 //! alert MeridianLinkDown fires                  at some time, in a real Prometheus
 //! alert MeridianLinkDown is silent              at no time
 //! ```
@@ -43,6 +44,13 @@ pub enum Expectation {
         /// Which share, in percent.
         percent: u8,
         /// Where; everywhere if none is named.
+        region: Option<RegionName>,
+    },
+    /// At no time nothing was done for longer.
+    NoPause {
+        /// How long.
+        above: Duration,
+        /// Where; in each region that has clients if none is named.
         region: Option<RegionName>,
     },
     /// Something about an alert.
@@ -83,7 +91,7 @@ pub enum When {
 pub enum InvalidExpectation {
     /// Of a run.
     #[error(
-        "not an expectation: write `converged within 5s`, `no stale read`, `no lost write`, `lag below 400ms`, `serves 99% in us-east`, `alert NAME fires` or `alert NAME is silent`"
+        "not an expectation: write `converged within 5s`, `no stale read`, `no lost write`, `lag below 400ms`, `serves 99% in us-east`, `no pause above 3s in us-east`, `alert NAME fires` or `alert NAME is silent`"
     )]
     Sentence,
     /// About lag.
@@ -102,6 +110,7 @@ impl FromStr for Expectation {
             ["converged", "within", within, ref rest @ ..] => converged(within, rest),
             ["no", "stale", "read"] => Some(Self::NoStaleRead),
             ["no", "lost", "write"] => Some(Self::NoLostWrite),
+            ["no", "pause", "above", above, ref rest @ ..] => no_pause(above, rest),
             ["lag", ..] => return text.parse().map(Self::Lag),
             ["serves", percent, ref rest @ ..] => serves(percent, rest),
             ["alert", name, "fires"] => Some(Self::Alert { name: name.to_owned(), fires: true }),
@@ -124,12 +133,21 @@ fn converged(within: &str, rest: &[&str]) -> Option<Expectation> {
     Some(Expectation::Converged { within: duration::parse(within).ok()?, regions })
 }
 
+fn no_pause(above: &str, rest: &[&str]) -> Option<Expectation> {
+    Some(Expectation::NoPause { above: duration::parse(above).ok()?, region: in_region(rest)? })
+}
+
+/// Nothing, or the name of a region.
+fn in_region(rest: &[&str]) -> Option<Option<RegionName>> {
+    match rest {
+        [] => Some(None),
+        ["in", name] => Some(Some(name.parse().ok()?)),
+        _ => None,
+    }
+}
+
 fn serves(percent: &str, rest: &[&str]) -> Option<Expectation> {
-    let region = match rest {
-        [] => None,
-        ["in", name] => Some(name.parse().ok()?),
-        _ => return None,
-    };
+    let region = in_region(rest)?;
     let percent = percent.strip_suffix('%')?.parse().ok().filter(|percent| *percent <= 100)?;
     Some(Expectation::Serves { percent, region })
 }
@@ -194,6 +212,10 @@ impl fmt::Display for Expectation {
                 write!(f, "serves {percent}%")?;
                 region.as_ref().map_or(Ok(()), |region| write!(f, " in {region}"))
             }
+            Self::NoPause { above, region } => {
+                write!(f, "no pause above {}", duration::display(*above))?;
+                region.as_ref().map_or(Ok(()), |region| write!(f, " in {region}"))
+            }
             Self::Alert { name, fires } => write!(f, "alert {name} {}", if *fires { "fires" } else { "is silent" }),
         }
     }
@@ -227,6 +249,8 @@ mod tests {
             "lag once above 2s on us-east -> eu-west",
             "serves 99% in eu-west",
             "serves 90%",
+            "no pause above 3s in us-east",
+            "no pause above 500ms",
             "alert MeridianLinkDown fires",
             "alert MeridianLinkDown is silent",
         ] {

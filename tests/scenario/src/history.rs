@@ -247,6 +247,15 @@ impl History {
         self.last.iter().filter(move |last| last.key == key && self.judged.contains(&last.region))
     }
 
+    /// The longest time from the start to `end` in which clients had nothing done in a region.
+    pub fn longest_pause(&self, region: Place, end: Duration) -> Duration {
+        let done = self.operations.iter().filter(|operation| operation.region == region && operation.is_done());
+        let mut times: Vec<_> = done.map(|operation| operation.returned.min(end)).collect();
+        times.extend([Duration::ZERO, end]);
+        times.sort();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
     /// An operation in words.
     pub fn show(&self, operation: &Operation) -> String {
         let Operation { client, region, key, called, returned, action, outcome } = operation;
@@ -344,6 +353,18 @@ impl Serialize for ValueId {
 #[cfg(test)]
 mod tests {
     use super::{ClientId, Found, ValueId};
+    use crate::oracles::testing::{HERE, Scribe, THERE, ms};
+
+    #[test]
+    fn a_pause_ends_with_what_is_done() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 0..10, 1);
+        scribe.lost_set(HERE, 20..30, 2);
+        scribe.set(HERE, 40..50, 3);
+        assert_eq!(scribe.history.longest_pause(HERE, ms(60)), ms(40));
+        assert_eq!(scribe.history.longest_pause(HERE, ms(100)), ms(50));
+        assert_eq!(scribe.history.longest_pause(THERE, ms(60)), ms(60));
+    }
 
     #[test]
     fn a_value_is_known_by_its_bytes_and_by_all_of_them() {

@@ -132,6 +132,11 @@ impl Load {
         }
     }
 
+    /// Whether a region has clients.
+    pub fn has_clients(&self, region: &str) -> bool {
+        self.regions.is_empty() || self.regions.iter().any(|name| name.as_str() == region)
+    }
+
     /// All keys that clients in these regions may use.
     pub fn all_keys(&self, regions: &[Place]) -> Vec<Key> {
         let shared = (0..self.keys).map(|number| Key { kind: Kind::Shared, number });

@@ -32,9 +32,9 @@ pub(super) struct Alerts {
 ///
 /// # Errors
 /// If there is none.
-pub(super) async fn check_installed() -> anyhow::Result<()> {
-    let mut command = Command::new("prometheus");
-    let status = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+pub(super) fn check_installed() -> anyhow::Result<()> {
+    let mut command = std::process::Command::new("prometheus");
+    let status = command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
         _ => bail!(

@@ -43,6 +43,19 @@ fn of(run: &Run<'_>, expectation: &Expectation, settled: &Settled, judged: &Verd
             let held = all > 0 && done * 100 >= all * u64::from(*percent);
             Claim::new(expectation, held, format!("{done} of {all} operations were done"))
         }
+        Expectation::NoPause { above, region } => {
+            let history = run.history.borrow();
+            let end = run.scenario.real(run.scenario.duration);
+            let is_meant = |name: &str| match region {
+                Some(region) => region.as_str() == name,
+                None => run.scenario.load.has_clients(name),
+            };
+            let places = run.places().into_iter().filter(|place| is_meant(history.name(*place)));
+            let longest = places.map(|place| (history.longest_pause(place, end), place)).max();
+            let Some((pause, place)) = longest else { return Claim::new(expectation, false, "nobody asked") };
+            let because = format!("the longest was {} ms, in {}", pause.as_millis(), history.name(place));
+            Claim::new(expectation, pause <= *above, because)
+        }
         Expectation::Alert { name, fires } => {
             let fired = run.fired.borrow();
             let names: Vec<_> = fired.iter().map(String::as_str).collect();

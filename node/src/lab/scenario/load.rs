@@ -19,10 +19,7 @@ use super::{
 /// Runs all clients until the load is over.
 pub(super) async fn drive(run: &Run<'_>) {
     let load = &run.scenario.load;
-    let has_clients = |place: &Place| {
-        let name = &run.plan.regions[usize::from(place.0)].name;
-        load.regions.is_empty() || load.regions.iter().any(|region| region.as_str() == name)
-    };
+    let has_clients = |place: &Place| load.has_clients(&run.plan.regions[usize::from(place.0)].name);
     let regions = run.places().into_iter().filter(has_clients);
     let clients = regions.flat_map(|region| (0..load.clients).map(move |_| region)).zip(0..);
     join_all(clients.map(|(region, number)| Driver::new(run, region, ClientId(number)).drive())).await;

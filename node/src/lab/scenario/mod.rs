@@ -32,7 +32,10 @@ use alerts::Alerts;
 use config::RegionName;
 use director::Director;
 use run::Run;
-use scenario::{Deed, Expectation, Scenario, verdict::Verdict};
+use scenario::{
+    Deed, Expectation, Scenario,
+    verdict::{Claim, Verdict},
+};
 use tokio::runtime;
 
 use super::{
@@ -49,7 +52,7 @@ use crate::terminal::{Line, Screen, Style};
 /// Lives through a scenario.
 ///
 /// # Errors
-/// If the lab does not become ready, or a deed cannot be done.
+/// If the lab does not become ready. A deed that cannot be done is a claim that does not hold.
 pub(super) fn run(args: &LabArgs, file: &Path) -> anyhow::Result<ExitCode> {
     let mut scenario = match Scenario::load(file) {
         Ok(scenario) => scenario,
@@ -59,6 +62,9 @@ pub(super) fn run(args: &LabArgs, file: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     scenario.speed = args.speed.unwrap_or(scenario.speed);
+    if expects_alerts(&scenario) {
+        alerts::check_installed()?;
+    }
     let seed = args.seed.or(scenario.seed).unwrap_or_else(|| rand::random_range(0..1_000_000));
     let mut folder = Folder::open(args.dir.as_deref())?;
     let plan = match lab_of(args, &scenario).map(|lab| Plan::new(&lab, folder.path())) {
@@ -86,6 +92,10 @@ pub(super) fn run(args: &LabArgs, file: &Path) -> anyhow::Result<ExitCode> {
         stage.say_what_is_left();
     }
     verdict.map(|_| if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn expects_alerts(scenario: &Scenario) -> bool {
+    scenario.expect.iter().any(|expectation| matches!(expectation, Expectation::Alert { .. }))
 }
 
 fn usage(error: impl std::fmt::Display) -> anyhow::Result<ExitCode> {
@@ -130,21 +140,20 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     async fn play(&mut self, processes: &mut Processes) -> anyhow::Result<Verdict> {
-        let expects_alert = |expectation: &Expectation| matches!(expectation, Expectation::Alert { .. });
-        let expects_alerts = self.scenario.expect.iter().any(expects_alert);
-        if expects_alerts {
-            alerts::check_installed().await?;
-        }
         self.say(Style::Bold, format!("Scenario {}: {}", self.file.display(), self.scenario.about.trim()));
         let (nodes, gateways) = (self.plan.nodes().count(), self.plan.gateways().count());
         self.say(Style::Dim, format!("seed {}; starting {nodes} nodes and {gateways} gateways", self.seed));
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
         until_ready(&self.plan, processes, &mut clusters).await?;
-        let alerts = expects_alerts.then(|| Alerts::start(&self.plan)).transpose()?;
+        let alerts = expects_alerts(&self.scenario).then(|| Alerts::start(&self.plan)).transpose()?;
         let run = Run::new(&self.scenario, &self.plan, &clusters, self.seed);
         run.show_on((!self.args.json).then(Screen::new));
-        live(&run, processes, names(&self.plan, &pids), alerts.as_ref()).await?;
+        let lived = live(&run, processes, names(&self.plan, &pids), alerts.as_ref()).await;
+        if let Err(error) = &lived {
+            run.say(Style::Bad, format!("{error:#}"));
+            run.claims.borrow_mut().push(Claim::new("the timeline can be carried out", false, format!("{error:#}")));
+        }
         let settled = settle::settle(&run).await;
         watch::look(&run).await;
         run.say(
