@@ -28,7 +28,7 @@ pub fn judge(history: &History, _: &Order<'_>) -> Finding {
     for (key, operations) in keys {
         let Kind::Own(region) = key.kind else { continue };
         let death = first_death(history, region);
-        let told: Vec<_> = operations.iter().filter_map(|operation| told(operation, death)).collect();
+        let told: Vec<_> = operations.iter().filter_map(|operation| told(operation, region, death)).collect();
         finding.judged += told.len();
         if !is_linearizable(&told) {
             let what = format!("no order of its {} operations explains what was read", told.len());
@@ -44,13 +44,13 @@ fn first_death(history: &History, region: Place) -> Duration {
     deaths.min().unwrap_or(Duration::MAX)
 }
 
-/// An operation as the search takes it; none if it tells nothing. What was answered after a death may be undone by it.
-fn told(operation: &Operation, death: Duration) -> Option<linearizable::Operation> {
-    let is_known = operation.is_done() && operation.returned < death;
+/// An operation as the search takes it; none if it tells nothing. What was answered after a death may be undone by it; and a
+/// FLUSHALL of another region comes when its link brings it, or not at all, if what it would have ended is newer.
+fn told(operation: &Operation, region: Place, death: Duration) -> Option<linearizable::Operation> {
+    let is_known = operation.is_done() && operation.returned < death && operation.region == region;
     let action = match (&operation.action, &operation.outcome) {
         (_, Outcome::Refused(_)) => return None,
         (Action::Set(value, _), _) => linearizable::Action::Set(number(*value)),
-        // It takes place in one region, so it is a delete like any other.
         (Action::Delete, Outcome::Was(was)) if is_known => linearizable::Action::Delete(Some(*was)),
         (Action::Delete | Action::Flush, _) => linearizable::Action::Delete(None),
         (Action::Get, Outcome::Found(None)) if is_known => linearizable::Action::Read(None),
@@ -73,8 +73,8 @@ fn number(ValueId { client, number }: ValueId) -> u64 {
 mod tests {
     use super::judge;
     use crate::{
-        history::Loss,
-        oracles::testing::{self, HERE, OWN, Scribe, ms},
+        history::{Action, Loss, Outcome},
+        oracles::testing::{self, HERE, OWN, Scribe, THERE, ms},
     };
 
     fn complaints(scribe: &Scribe) -> usize {
@@ -102,6 +102,20 @@ mod tests {
         scribe.read(HERE, 2..3, None);
         scribe.set(HERE, 20..21, 2);
         scribe.history.losses = vec![Loss { region: HERE, from: ms(10), until: ms(30), whole: true }];
+        assert_eq!(complaints(&scribe), 1);
+    }
+
+    #[test]
+    fn a_flush_elsewhere_comes_when_it_comes_and_one_here_at_once() {
+        let mut scribe = scribe();
+        scribe.set(HERE, 0..1, 1);
+        scribe.note(THERE, 2..3, Action::Flush, Outcome::Done);
+        scribe.read(HERE, 4..5, Some(1));
+        scribe.read(HERE, 60..61, None);
+        assert_eq!(complaints(&scribe), 0);
+        scribe.set(HERE, 62..63, 2);
+        scribe.note(HERE, 64..65, Action::Flush, Outcome::Done);
+        scribe.read(HERE, 66..67, Some(2));
         assert_eq!(complaints(&scribe), 1);
     }
 
