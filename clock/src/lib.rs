@@ -55,5 +55,5 @@ pub use high_water::{HighWater, State, StateError, promotion_start};
 pub use hlc::Hlc;
 pub use os::OsClock;
 pub use skew::{Estimate, Exchange, ExchangeError, Skew, is_outvoted, too_far_ahead};
-pub use stamp::{Incarnation, InvalidRegionId, Origin, RegionId, Stamp};
+pub use stamp::{Incarnation, InvalidRegionId, Origin, ParseStampError, RegionId, Stamp};
 pub use time::{Now, Offset, Time};

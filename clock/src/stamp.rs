@@ -11,7 +11,7 @@
 //! uhlc's own 24-byte `Timestamp` is never stored or sent: its `ID` also orders byte-wise over little-endian bytes,
 //! so that `0x0100 < 0x01`. Here the origin compares as the number that it is.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +164,22 @@ impl fmt::Display for Origin {
     }
 }
 
+impl FromStr for Origin {
+    type Err = ParseStampError;
+
+    /// Reads what is displayed: `3.7`.
+    fn from_str(text: &str) -> Result<Self, ParseStampError> {
+        let (region, incarnation) = text.split_once('.').ok_or(ParseStampError)?;
+        let region = region.parse().ok().and_then(|region| RegionId::new(region).ok()).ok_or(ParseStampError)?;
+        let incarnation: u16 = incarnation.parse().map_err(|_| ParseStampError)?;
+        if incarnation < Incarnation::COUNT {
+            Ok(Self::new(region, Incarnation::new(incarnation)))
+        } else {
+            Err(ParseStampError)
+        }
+    }
+}
+
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -214,6 +230,22 @@ impl fmt::Display for Stamp {
     }
 }
 
+impl FromStr for Stamp {
+    type Err = ParseStampError;
+
+    /// Reads what is displayed: `0123456789abcdef@3.7`.
+    fn from_str(text: &str) -> Result<Self, ParseStampError> {
+        let (time, origin) = text.split_once('@').ok_or(ParseStampError)?;
+        let time = u64::from_str_radix(time, 16).map_err(|_| ParseStampError)?;
+        Ok(Self { time: Time::from_ntp64(time), origin: origin.parse()? })
+    }
+}
+
+/// Text that is no stamp, or no origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no stamp, which is written 0123456789abcdef@3.7: time in hexadecimal digits, region and incarnation")]
+pub struct ParseStampError;
+
 impl fmt::Debug for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -222,6 +254,8 @@ impl fmt::Debug for Stamp {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{prop_assert_eq, proptest};
+
     use super::{Incarnation, Origin, RegionId, Stamp};
     use crate::Time;
 
@@ -263,6 +297,21 @@ mod tests {
             assert_eq!(Stamp::from_bytes(pair[0].to_bytes()), Ok(pair[0]));
         }
         assert!(Stamp::from_bytes([0; 10]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_stamp_reads_as_it_is_written(time: u64, region in 1..64_u8, life in 0..1_024_u16) {
+            let stamp = Stamp { time: Time::from_ntp64(time), origin: origin(region, life) };
+            prop_assert_eq!(stamp.to_string().parse(), Ok(stamp));
+        }
+    }
+
+    #[test]
+    fn what_is_no_stamp_is_not_read_as_one() {
+        for text in ["", "5", "5@", "@1.0", "5@1", "5@0.1", "5@64.1", "5@1.1024", "x@1.0", "11112222333344445@1.0"] {
+            assert!(text.parse::<Stamp>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -18,6 +18,17 @@ pub const SCAN_ENTRIES_PER_HOLD: usize = 1_024;
 /// looks at as many empty buckets.
 pub const SCAN_ENTRIES_PER_KEY: usize = 10;
 
+/// Entries that one call of REGION DIGEST or REGION ROWS looks at; then it says where to go on.
+///
+/// Each is hashed, some 200 ns: the worker's other clients wait for 4 ms at most.
+pub const DIGEST_ENTRIES_PER_CALL: usize = 16 * 1_024;
+
+/// Buckets that a slot is divided into at most where its digests are compared: 20 KiB of digests for each step.
+pub const DIGEST_BUCKETS_MAX: u16 = 1_024;
+
+/// Bytes of keys that one call of REGION ROWS lists; one more key is always listed. Then it says where to go on.
+pub const ROWS_BYTES_PER_CALL: usize = 256 * 1_024;
+
 /// Bytes of records that a feed takes out under one hold of a stripe's lock, before it lets others in.
 pub const FEED_BYTES_PER_HOLD: usize = 64 * 1024;
 

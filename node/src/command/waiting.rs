@@ -8,7 +8,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use clock::{Incarnation, Origin, RegionId, Time};
+use clock::{Origin, Time};
 use node_core::{
     command_table::{Command, CommandId},
     number,
@@ -131,7 +131,7 @@ impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (origin, time)) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            write!(f, "{comma}{}.{}@{:x}", origin.region(), u16::from(origin.incarnation()), time.ntp64())?;
+            write!(f, "{comma}{origin}@{:x}", time.ntp64())?;
         }
         Ok(())
     }
@@ -143,11 +143,8 @@ impl FromStr for Token {
     fn from_str(text: &str) -> Result<Self, Failure> {
         let pair = |pair: &str| {
             let (origin, time) = pair.split_once('@')?;
-            let (region, incarnation) = origin.split_once('.')?;
-            let region = RegionId::new(region.parse().ok()?).ok()?;
-            let incarnation: u16 = incarnation.parse().ok().filter(|number| *number < Incarnation::COUNT)?;
             let time = Time::from_ntp64(u64::from_str_radix(time, 16).ok()?);
-            Some((Origin::new(region, Incarnation::new(incarnation)), time))
+            Some((origin.parse().ok()?, time))
         };
         if text.split(',').count() > TOKEN_PAIRS_MAX {
             return Err(Failure::text("ERR too many tokens"));

@@ -15,6 +15,7 @@
 
 mod apply;
 mod conflicts;
+mod digest;
 mod entry;
 mod evict;
 mod expire;
@@ -25,6 +26,7 @@ mod heap;
 mod intake;
 mod log;
 mod record;
+mod rows;
 mod seen;
 mod settings;
 mod stripe;
@@ -49,6 +51,7 @@ use foldhash::fast::FixedState;
 
 pub use self::{
     conflicts::{Conflict, Ledger},
+    digest::{Digest, Digests, Parts, Portion, bucket_of, content_of},
     evict::{Access, Eviction},
     expire::Swept,
     feed::{Feed, FeedItem, Polled, Scope},
@@ -57,6 +60,7 @@ pub use self::{
     intake::{Intake, Tally},
     log::LogPosition,
     record::{Expiry, Kind, Outcome, Record, State, Version, merge},
+    rows::{Rows, RowsRead},
     seen::{Seen, SeenTable},
     settings::{EvictionPolicy, Sabotage, Settings},
     stripe::{Address, Census, Counters, Found, KeyHash, Stripe},

@@ -203,6 +203,11 @@ impl Stripe {
         Some(found(Entry::at(&self.heap, handle)))
     }
 
+    /// What is held of a key, whatever its state, without leaving a trace.
+    pub fn record(&self, at: Address, key: &[u8]) -> Option<Record<'_>> {
+        self.find(at, key).map(|handle| Entry::at(&self.heap, handle).record())
+    }
+
     /// Notes an access, as a read does, without counting a hit or a miss. Returns whether the key is there.
     pub fn note_access(&mut self, at: Address, key: &[u8], now: Time) -> bool {
         let handle = self.find_value(at, key, now);

@@ -67,6 +67,24 @@ impl Stripe {
         stopped.map(ScanPosition)
     }
 
+    /// Visits the records of a slot from `from` on, until `visit` returns `false` or as many as `budget` says were visited;
+    /// takes them off `budget`. Returns where to go on, or `None` when the slot is done. A walk whose slot has changed its
+    /// layout begins the slot again.
+    pub fn walk_records(
+        &self,
+        slot: Slot,
+        from: ScanPosition,
+        budget: &mut usize,
+        mut visit: impl FnMut(&Record<'_>) -> bool,
+    ) -> Option<ScanPosition> {
+        let table = self.table(slot);
+        let stopped = table.walk(table.recall(from.0), |handle| {
+            *budget = budget.saturating_sub(1);
+            visit(&Entry::at(&self.heap, handle).record()) && *budget > 0
+        });
+        stopped.map(ScanPosition)
+    }
+
     /// The first position of a slot.
     pub(super) fn scan_start(&self, slot: Slot) -> ScanPosition {
         ScanPosition(self.table(slot).first_bucket())
