@@ -208,6 +208,10 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::RegionConflicts => region::conflicts(call),
         C::RegionAdd => region_peers::add(call),
         C::RegionRemove => region_peers::remove(call),
+        C::RegionDigest => region::digest(call),
+        C::RegionRows => region::rows(call),
+        C::RegionFetch => region::fetch(call),
+        C::RegionMerge => region::merge(call),
         C::CommandTable
         | C::CommandCount
         | C::CommandDocs

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use node_core::number;
+use node_core::{number, slot::Slot};
 
 use super::Failure;
 
@@ -32,6 +32,15 @@ pub(super) fn entries_wanted(word: Option<&[u8]>, default: usize) -> Result<usiz
         -1 => Ok(usize::MAX),
         count => usize::try_from(count).map_err(|_| Failure::text("ERR count should be greater than or equal to -1")),
     }
+}
+
+/// Reads the number of a slot.
+///
+/// # Errors
+/// If it is none.
+pub(super) fn slot(text: &[u8]) -> Result<Slot, Failure> {
+    let slot = number::parse_i64(text).and_then(|number| Slot::new(number.try_into().ok()?));
+    slot.ok_or(Failure::text("ERR Invalid slot"))
 }
 
 /// A client's bytes as text, for an error or a list.

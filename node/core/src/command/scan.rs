@@ -167,6 +167,16 @@ impl ScanCursor {
         Ok(Self { slot, position: ScanPosition::from_bits(position) })
     }
 
+    /// A place in a slot.
+    pub const fn new(slot: Slot, position: ScanPosition) -> Self {
+        Self { slot, position }
+    }
+
+    /// Where in its slot it stands.
+    pub const fn position(self) -> ScanPosition {
+        self.position
+    }
+
     /// The slot that it stands in.
     pub const fn slot(self) -> Slot {
         self.slot
@@ -189,8 +199,8 @@ impl ScanCursor {
         Slot::new(slot.number() + 1).filter(|next| slots.contains(*next)).map(Self::start_of)
     }
 
-    /// Where a scan of `slots` stands with this cursor: at their start, if it has not reached them.
-    fn within(self, slots: &SlotRange) -> Option<Self> {
+    /// Where a scan of `slots` stands with this cursor: at their start, if it has not reached them; `None` if it is past them.
+    pub fn within(self, slots: &SlotRange) -> Option<Self> {
         if self.slot < slots.first {
             Some(Self::start_of(slots.first))
         } else {

@@ -18,6 +18,7 @@ const MODIFY: &[KeySpec] = &[KeySpec::one(1, &["RW", "access", "update"])];
 const PATCH: &[KeySpec] = &[KeySpec::one(1, &["RW", "update"])];
 const EXTEND: &[KeySpec] = &[KeySpec::one(1, &["RW", "insert"])];
 const TAKE: &[KeySpec] = &[KeySpec::one(1, &["RW", "access", "delete"])];
+const MERGE_SECOND: &[KeySpec] = &[KeySpec::one(2, &["RW", "update"])];
 const READ_ALL: &[KeySpec] = &[KeySpec::every(1, &["RO", "access"])];
 const LOOK_ALL: &[KeySpec] = &[KeySpec::every(1, &["RO"])];
 const REMOVE_ALL: &[KeySpec] = &[KeySpec::every(1, &["RM", "delete"])];
@@ -484,12 +485,25 @@ table! {
     RegionConflicts "region|conflicts" -2 [LOADING STALE] [] Region NO_KEYS VARIES
         "0.1.0" "O(N), where N is the number of entries" "[what=(count:integer | RESET)]"
         "Returns the latest writes that lost against a concurrent write, or forgets them";
+    RegionDigest "region|digest" -6 [READONLY ADMIN NO_MULTI] [] Region NO_KEYS VARIES
+        "0.1.0" "O(N), where N is the number of keys in the slots, some thousand at a time"
+        "first-slot:integer last-slot:integer at-ms:integer cursor:integer [parts=(SPAN slots:integer | BUCKETS buckets:integer)]"
+        "Returns digests of what slots of this node hold, to compare with those of another region";
+    RegionFetch "region|fetch" 3 [READONLY ADMIN] [] Region LOOK_SECOND NO_TIPS
+        "0.1.0" "O(1)" "key:key" "Returns the record of a key: its stamp, its state, its expiry and its value";
     RegionHelp "region|help" 2 [LOADING STALE] [] Region NO_KEYS NO_TIPS
         "0.1.0" "O(1)" "" "Prints this help";
     RegionLag "region|lag" -2 [LOADING STALE] [] Region NO_KEYS VARIES
         "0.1.0" "O(N), where N is the number of regions" "[region]" "Returns how far this region is behind others";
+    RegionMerge "region|merge" -5 [WRITE ADMIN NO_MULTI] [] Region MERGE_SECOND NO_TIPS
+        "0.1.0" "O(1)" "key:key stamp state=(TOMBSTONE | EVICTED | held=(VALUE value [PXAT unix-time-milliseconds:unix-time]))"
+        "Merges a record as if another region had sent it";
     RegionRemove "region|remove" 3 [ADMIN NOSCRIPT] [DANGEROUS] Region NO_KEYS NO_TIPS
         "0.1.0" "O(1)" "name" "Ends the links with a region for good; if it returns it is new";
+    RegionRows "region|rows" -6 [READONLY ADMIN NO_MULTI] [] Region NO_KEYS VARIES
+        "0.1.0" "O(N), where N is the number of keys in the slot, some thousand at a time"
+        "slot:integer cursor:integer buckets:integer bucket:integer..."
+        "Returns what a slot of this node knows of the keys in some of its buckets, but for their values";
     RegionStatus "region|status" 2 [LOADING STALE] [] Region NO_KEYS VARIES
         "0.1.0" "O(N), where N is the number of regions" "" "Describes the links to other regions";
     RegionToken "region|token" 2 [] [CONNECTION] Region NO_KEYS VARIES

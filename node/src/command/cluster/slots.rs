@@ -2,17 +2,12 @@
 
 use node_core::{number, slot::Slot, store::ScanPosition};
 
-use crate::command::{Context, Done, Failure};
+use crate::command::{Context, Done, Failure, words::slot};
 
 /// `CLUSTER KEYSLOT key`
 pub(super) fn keyslot(call: Context<'_, '_, '_>) -> Done {
     call.reply.integer(Slot::of(&call.args[2]).number().into());
     Ok(())
-}
-
-fn slot(text: &[u8]) -> Result<Slot, Failure> {
-    let slot = number::parse_i64(text).and_then(|number| Slot::new(number.try_into().ok()?));
-    slot.ok_or(Failure::text("ERR Invalid slot"))
 }
 
 /// `CLUSTER COUNTKEYSINSLOT slot`

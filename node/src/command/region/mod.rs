@@ -6,9 +6,27 @@
 //! In a cluster all of it is about the node that is asked, and its slots: WAIT about what this node has stamped, a token as well,
 //! and AWAIT about what has arrived here. A client that has written to several nodes joins their tokens by commas, and waits
 //! at each node that it is about to read from.
+//!
+//! DIGEST, ROWS, FETCH and MERGE are what `meridian region verify` is made of: see `digest`, `rows` and `record`. Each is a
+//! matter of the slots' primary, and whoever asks another node is told MOVED, as for a key.
+
+mod digest;
+mod record;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use clock::RegionId;
+use node_core::{
+    cluster::{Access, Route},
+    slot::SlotRange,
+};
 
+pub(super) use self::{
+    digest::digest,
+    record::{fetch, merge},
+    rows::rows,
+};
 use super::{
     Context, Done, Failure,
     replication::is_replica,
@@ -76,6 +94,16 @@ pub(super) fn await_token(call: Context<'_, '_, '_>) -> Done {
 /// A replica stamps nothing, and does not know of other regions.
 fn refuse_replica(call: &Context<'_, '_, '_>) -> Result<(), Failure> {
     if is_replica(call.server()) { Err(Failure::text("ERR ask the primary: this node is a replica")) } else { Ok(()) }
+}
+
+/// Refuses slots that are not this node's to speak for, in the words of a redirection.
+fn refuse_others(call: &Context<'_, '_, '_>, slots: &SlotRange) -> Result<(), Failure> {
+    let Some(cluster) = &call.server().cluster else { return Ok(()) };
+    let leased = cluster.has_lease(call.keyspace.now().monotonic);
+    let access = Access { leased, over_tls: call.session.over_tls, ..Access::default() };
+    let routing = cluster.routing();
+    let other = slots.iter().map(|slot| (slot, routing.route(slot, access))).find(|(_, route)| *route != Route::Here);
+    other.map_or(Ok(()), |(slot, route)| Err(route.error(slot).to_string().into()))
 }
 
 /// Entries that CONFLICTS returns unless asked for more or less.
