@@ -4,6 +4,7 @@ mod check;
 pub(crate) mod cluster;
 mod gateway;
 mod node;
+mod region;
 mod wan;
 
 use std::process::ExitCode;
@@ -47,6 +48,9 @@ enum Command {
     /// ahead, --dry-run goes no further. Exit codes: 0 done, 1 failed, 2 asked for wrongly.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Operate regions, as clients of all of them see them
+    #[command(subcommand)]
+    Region(region::RegionCommand),
     /// Look at configuration files
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -78,6 +82,7 @@ fn run(command: Command, until_stdin_closes: bool) -> anyhow::Result<ExitCode> {
         Command::Wan(args) => wan::run(&args),
         Command::Lab(args) => lab::run(*args),
         Command::Cluster(command) => cluster::run(command),
+        Command::Region(command) => region::run(command),
         Command::Config(ConfigCommand::Check(args)) => check::run(&args),
     }
 }

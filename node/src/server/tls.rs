@@ -1,4 +1,4 @@
-//! TLS for clients: from PEM files to what accepts handshakes.
+//! TLS for clients: from PEM files to what accepts handshakes, and for our own client to what begins them.
 
 use std::{
     io,
@@ -8,14 +8,14 @@ use std::{
 
 use config::TlsFiles;
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     pki_types::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject},
     },
     server::{VerifierBuilderError, WebPkiClientVerifier},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// Why the configured files make no TLS server.
 #[derive(Debug, thiserror::Error)]
@@ -50,23 +50,48 @@ impl From<TlsError> for io::Error {
 /// # Errors
 /// [`TlsError`]
 pub(crate) fn acceptor(files: TlsFiles<'_>) -> Result<TlsAcceptor, TlsError> {
-    let chain = certificates(files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(files.key)
-        .map_err(|error| TlsError::File { path: files.key.to_owned(), error })?;
+    let (chain, key) = identity(files.cert, files.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match files.ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let mut authorities = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                authorities.add(certificate)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider).build()?;
+            let authorities = Arc::new(authorities(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider).build()?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     Ok(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?)))
+}
+
+/// Reads the files of a client: the authorities that it trusts, and a certificate and its key if it is to show one.
+///
+/// # Errors
+/// [`TlsError`]
+pub(crate) fn connector(ca: &Path, own: Option<(&Path, &Path)>) -> Result<TlsConnector, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = builder.with_root_certificates(authorities(ca)?);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some((cert, key)) => {
+            let (chain, key) = identity(cert, key)?;
+            builder.with_client_auth_cert(chain, key)?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// A certificate's chain and its key.
+fn identity(cert: &Path, key: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let file = |error| TlsError::File { path: key.to_owned(), error };
+    Ok((certificates(cert)?, PrivateKeyDer::from_pem_file(key).map_err(file)?))
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    certificates(path)?.into_iter().try_for_each(|certificate| authorities.add(certificate))?;
+    Ok(authorities)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -23,7 +23,7 @@ mod layout;
 mod limits;
 mod moves;
 mod operator;
-mod output;
+pub(super) mod output;
 mod rebalance;
 mod remove_node;
 mod status;
@@ -58,17 +58,16 @@ pub(super) enum ClusterCommand {
 /// What was asked for in a way that cannot be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct UsageError(String);
+pub(super) struct UsageError(String);
 
 impl UsageError {
-    fn new(error: impl Display) -> Self {
+    pub(super) fn new(error: impl Display) -> Self {
         Self(error.to_string())
     }
 }
 
 pub(super) fn run(command: ClusterCommand) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
+    run_to_end(async {
         match command {
             ClusterCommand::Create(args) => create::run(args).await,
             ClusterCommand::Status(args) => status::run(args).await,
@@ -77,8 +76,13 @@ pub(super) fn run(command: ClusterCommand) -> anyhow::Result<ExitCode> {
             ClusterCommand::Rebalance(args) => rebalance::run(args).await,
             ClusterCommand::Failover(args) => failover::run(args).await,
         }
-    });
-    outcome.or_else(|error| match error.downcast::<UsageError>() {
+    })
+}
+
+/// Runs what an operator has asked for, and tells what was asked wrongly from what has failed.
+pub(super) fn run_to_end(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work).or_else(|error| match error.downcast::<UsageError>() {
         Ok(usage) => {
             eprintln!("error: {usage}");
             Ok(ExitCode::from(USAGE))

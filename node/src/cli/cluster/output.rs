@@ -19,7 +19,7 @@ use crate::terminal::{Line, Screen, Style, grouped};
 
 /// How a change is asked for.
 #[derive(Debug, Args)]
-pub(super) struct ChangeArgs {
+pub(in crate::cli) struct ChangeArgs {
     /// Go ahead without asking
     #[arg(long, short = 'y')]
     yes: bool,
@@ -35,12 +35,12 @@ pub(super) struct ChangeArgs {
 
 impl ChangeArgs {
     /// Where to speak, to standard output.
-    pub(super) fn output(&self) -> Output {
+    pub(in crate::cli) fn output(&self) -> Output {
         Output::new(self.json)
     }
 
     /// Whether anybody has agreed, or can be asked to.
-    pub(super) fn consent(&self) -> Consent {
+    pub(in crate::cli) fn consent(&self) -> Consent {
         match self {
             Self { yes: true, .. } => Consent::Given,
             Self { dry_run: true, .. } => Consent::NotWanted,
@@ -52,7 +52,7 @@ impl ChangeArgs {
 
 /// Whether a plan is to be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Consent {
+pub(in crate::cli) enum Consent {
     /// Yes.
     Given,
     /// No: it was to be shown only.
@@ -65,15 +65,15 @@ pub(super) enum Consent {
 
 /// What is about to be done.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::cli) struct Plan {
     /// To a person.
-    pub(super) lines: Vec<Line>,
+    pub(in crate::cli) lines: Vec<Line>,
     /// To a program.
-    pub(super) json: Value,
+    pub(in crate::cli) json: Value,
 }
 
 /// Where a command speaks.
-pub(super) enum Output {
+pub(in crate::cli) enum Output {
     /// To a person.
     Person {
         /// The terminal, or whatever standard output is.
@@ -95,12 +95,12 @@ const BAR: usize = 32;
 
 impl Output {
     /// Standard output, as JSON or for a person.
-    pub(super) fn new(json: bool) -> Self {
+    pub(in crate::cli) fn new(json: bool) -> Self {
         if json { Self::program(Box::new(io::stdout())) } else { Self::Person { screen: Screen::new(), told: None } }
     }
 
     /// JSON, to wherever.
-    pub(super) fn program(sink: Box<dyn Write + Send>) -> Self {
+    pub(in crate::cli) fn program(sink: Box<dyn Write + Send>) -> Self {
         Self::Program { sink, last: None }
     }
 
@@ -108,7 +108,7 @@ impl Output {
     ///
     /// # Errors
     /// [`UsageError`] if nobody can be asked, another if somebody says no.
-    pub(super) fn agree(&mut self, plan: &Plan, consent: Consent) -> anyhow::Result<bool> {
+    pub(in crate::cli) fn agree(&mut self, plan: &Plan, consent: Consent) -> anyhow::Result<bool> {
         match self {
             Self::Person { screen, .. } => screen.say(&plan.lines)?,
             Self::Program { sink, .. } => line(sink, &json!({ "plan": plan.json }))?,
@@ -128,7 +128,7 @@ impl Output {
     ///
     /// # Errors
     /// Those of standard output.
-    pub(super) fn progress(&mut self, what: &str, done: usize, of: usize) -> io::Result<()> {
+    pub(in crate::cli) fn progress(&mut self, what: &str, done: usize, of: usize) -> io::Result<()> {
         match self {
             Self::Person { screen, .. } if screen.has_room_for(1) => screen.draw(&[bar(what, done, of)]),
             Self::Person { screen, told } => {
@@ -152,7 +152,7 @@ impl Output {
     ///
     /// # Errors
     /// Those of standard output.
-    pub(super) fn result(&mut self, text: &str, json: impl Serialize) -> io::Result<()> {
+    pub(in crate::cli) fn result(&mut self, text: &str, json: impl Serialize) -> io::Result<()> {
         self.table(&[Line::default().with(Style::Good, text)], &json!({ "result": json }))
     }
 
@@ -160,7 +160,7 @@ impl Output {
     ///
     /// # Errors
     /// Those of standard output.
-    pub(super) fn table(&mut self, lines: &[Line], json: &Value) -> io::Result<()> {
+    pub(in crate::cli) fn table(&mut self, lines: &[Line], json: &Value) -> io::Result<()> {
         match self {
             Self::Person { screen, .. } => screen.say(lines),
             Self::Program { sink, .. } => line(sink, json),

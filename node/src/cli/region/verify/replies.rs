@@ -1,0 +1,93 @@
+//! What the answers of nodes say, or nothing if they are not what was asked for.
+
+use std::{str::FromStr, time::Duration};
+
+use clock::Stamp;
+use node_core::{
+    resp::Value,
+    slot::{SLOTS, SlotRange},
+    store::{Digest, Expiry, Kind, Version},
+};
+
+use super::compare::{Row, SlotRows};
+
+/// A reply of REGION DIGEST.
+pub(super) struct Portion {
+    pub(super) cursor: String,
+    /// The first of the parts.
+    pub(super) first: usize,
+    pub(super) digests: Vec<Digest>,
+}
+
+/// Reads a reply of REGION DIGEST.
+pub(super) fn portion(reply: &Value) -> Option<Portion> {
+    let [cursor, first, digests] = list(reply)? else { return None };
+    let (digests, []) = bytes(digests)?.as_chunks() else { return None };
+    let digests = digests.iter().map(Digest::from_bytes).collect();
+    Some(Portion { cursor: text(cursor)?, first: integer(first)?.try_into().ok()?, digests })
+}
+
+/// A reply of REGION ROWS: where it goes on, and what it says.
+pub(super) fn page(reply: &Value) -> Option<(String, SlotRows)> {
+    let [cursor, floor, seen, rows] = list(reply)? else { return None };
+    let stamps = list(seen)?.iter().map(parsed::<Stamp>);
+    let seen = stamps.map(|stamp| stamp.map(|stamp| (stamp.origin, stamp.time))).collect::<Option<_>>()?;
+    let rows = list(rows)?.iter().map(row).collect::<Option<_>>()?;
+    Some((text(cursor)?, SlotRows { rows, floor: parsed(floor)?, seen }))
+}
+
+fn row(value: &Value) -> Option<(Vec<u8>, Row)> {
+    let [key, stamp, state, expiry, content] = list(value)? else { return None };
+    let kind = match bytes(state)? {
+        b"VALUE" => Kind::Value,
+        b"TOMBSTONE" => Kind::Tombstone,
+        b"EVICTED" => Kind::Evicted,
+        _ => return None,
+    };
+    let expiry = integer(expiry).and_then(|ms| u64::try_from(ms).ok()).map(Expiry::at_unix_ms);
+    let content = bytes(content).and_then(|text| u64::from_str_radix(str::from_utf8(text).ok()?, 16).ok());
+    let version = Version { stamp: parsed(stamp)?, kind };
+    Some((bytes(key)?.to_vec(), Row { version, expiry, content: content.unwrap_or_default() }))
+}
+
+/// A reply of TIME, since 1970.
+pub(super) fn time(reply: &Value) -> Option<Duration> {
+    let [seconds, micros] = list(reply)? else { return None };
+    Some(Duration::from_secs(parsed(seconds)?) + Duration::from_micros(parsed(micros)?))
+}
+
+/// A reply of CLUSTER SLOTS: runs of slots and the addresses of their primaries.
+pub(super) fn owners(reply: &Value) -> Option<Vec<(SlotRange, String)>> {
+    let run = |run: &Value| {
+        let [first, last, primary, ..] = list(run)? else { return None };
+        let [host, port, ..] = list(primary)? else { return None };
+        let [first, last] = [first, last].map(|slot| integer(slot)?.try_into().ok().filter(|slot| *slot < SLOTS));
+        let (host, port) = (text(host)?, integer(port)?);
+        let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Some((SlotRange::new(first?..last? + 1)?, address))
+    };
+    list(reply)?.iter().map(run).collect()
+}
+
+/// The elements of an array.
+pub(super) fn list(value: &Value) -> Option<&[Value]> {
+    if let Value::Array(values) = value { Some(values) } else { None }
+}
+
+/// The bytes of a string.
+pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
+    if let Value::Bulk(bytes) | Value::Simple(bytes) = value { Some(bytes) } else { None }
+}
+
+/// The text of a string.
+pub(super) fn text(value: &Value) -> Option<String> {
+    String::from_utf8(bytes(value)?.to_vec()).ok()
+}
+
+fn parsed<T: FromStr>(value: &Value) -> Option<T> {
+    text(value)?.parse().ok()
+}
+
+const fn integer(value: &Value) -> Option<i64> {
+    if let Value::Integer(number) = value { Some(*number) } else { None }
+}
