@@ -29,6 +29,7 @@ mod operator;
 mod process;
 mod region;
 mod seed;
+mod verified;
 mod wait;
 mod wan;
 
@@ -45,6 +46,7 @@ pub use operator::operate;
 pub use process::{Frozen, Leashed, is_running, kill, terminate, until_gone};
 pub use region::{Gateway, Region};
 pub use seed::Seed;
+pub use verified::{Differing, Said, Verified, verify};
 pub use wait::{DEADLINE, until};
 pub use wan::Wan;
 

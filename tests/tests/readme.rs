@@ -123,6 +123,7 @@ fn in_place(lab: &Lab, command: &str) -> Result<String> {
         .replace("7300", &port(lab.wan.control()));
     for (index, node) in lab.regions.iter().flat_map(|region| &region.nodes).enumerate() {
         line = line.replace(&format!("-p {}", 7001 + index), &format!("-p {}", port(&node.addr)));
+        line = line.replace(&format!("localhost:{}", 7001 + index), &format!("localhost:{}", port(&node.addr)));
         line = line.replace(&format!("localhost:{}", 7101 + index), &format!("localhost:{}", port(&node.admin)));
     }
     Ok(line)

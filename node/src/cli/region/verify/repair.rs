@@ -10,12 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{
-    compare::{Difference, What},
-    connection::AskError,
-    look::Findings,
-    region::Region,
-};
+use super::{compare::Difference, connection::AskError, look::Findings, region::Region};
 use crate::{
     cli::cluster::output::{Output, Plan},
     terminal::{Line, Style, grouped},
@@ -31,13 +26,13 @@ pub(super) fn plan(findings: &Findings, regions: &[Region]) -> Plan {
     let mut lines: Vec<Line> = counts
         .iter()
         .map(|((region, word), count)| {
-            let text = format!("Merge {} into {}, where they are {word}.", keys(*count), name(*region));
+            let text = format!("Merge {} into {}: {word} there.", keys(*count), name(*region));
             Line::default().with(Style::Plain, text)
         })
         .collect();
     let left = findings.differences.len() as u64 - counts.values().sum::<u64>();
     if left > 0 {
-        let text = format!("Leave {}: what was forgotten may have been deleted.", keys(left));
+        let text = format!("Leave {} that no merge can mend: see above why.", keys(left));
         lines.push(Line::default().with(Style::Warn, text));
     }
     let merges =
@@ -100,7 +95,6 @@ pub(super) async fn mend(findings: &Findings, regions: &mut [Region], output: &m
     let (mut mended, of) = (Mended::default(), mendable(findings).count());
     for (done, found) in mendable(findings).enumerate() {
         output.progress("keys mended", done, of)?;
-        debug_assert_ne!(found.what, What::Forgotten);
         let Some(record) = regions[found.newest_at].fetch(&found.key).await? else {
             mended.stale += 1;
             continue;
