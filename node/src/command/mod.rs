@@ -11,7 +11,6 @@ mod info;
 mod latency;
 mod memory;
 mod region;
-mod region_peers;
 mod replication;
 mod server;
 mod slowlog;
@@ -206,8 +205,8 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::RegionToken => region::token(call),
         C::RegionAwait => region::await_token(call),
         C::RegionConflicts => region::conflicts(call),
-        C::RegionAdd => region_peers::add(call),
-        C::RegionRemove => region_peers::remove(call),
+        C::RegionAdd => region::add(call),
+        C::RegionRemove => region::remove(call),
         C::RegionDigest => region::digest(call),
         C::RegionRows => region::rows(call),
         C::RegionFetch => region::fetch(call),

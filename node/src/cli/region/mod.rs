@@ -1,5 +1,17 @@
-//! `meridian region`: operating regions as seen from one another.
+//! `meridian region`: operating regions as seen from one another, as a client of each.
+//!
+//! ```text
+//! connection   one node, every byte counted             replies   what nodes answer
+//! region       one region: its map, its primaries       limits    the bounds
+//! peers        add, remove                              status, verify: one subcommand each
+//! ```
 
+mod connection;
+mod limits;
+mod peers;
+mod region;
+mod replies;
+mod status;
 mod verify;
 
 use std::process::ExitCode;
@@ -12,12 +24,18 @@ use super::cluster::run_to_end;
 #[derive(Debug, Subcommand)]
 pub(super) enum RegionCommand {
     // What each does is said by its arguments, in `--help` as well.
+    Add(peers::AddArgs),
+    Remove(peers::RemoveArgs),
+    Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
 }
 
 pub(super) fn run(command: RegionCommand) -> anyhow::Result<ExitCode> {
     run_to_end(async {
         match command {
+            RegionCommand::Add(args) => peers::add(args).await,
+            RegionCommand::Remove(args) => peers::remove(args).await,
+            RegionCommand::Status(args) => status::run(args).await,
             RegionCommand::Verify(args) => verify::run(args).await,
         }
     })

@@ -35,34 +35,10 @@ use std::collections::BTreeMap;
 use clock::Stamp;
 use node_core::{
     slot::Slot,
-    store::{Expiry, Kind, Seen, Version},
+    store::{Seen, Version},
 };
 
-/// What a region knows of a key, but for the value's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) version: Version,
-    pub(super) expiry: Option<Expiry>,
-    /// A hash of the bytes; 0 of what is no value.
-    pub(super) content: u64,
-}
-
-impl Row {
-    /// Whether a reader would find it at this time, in milliseconds since 1970.
-    fn is_readable(&self, at_ms: u64) -> bool {
-        self.version.kind == Kind::Value && !self.expiry.is_some_and(|expiry| expiry.has_passed(at_ms))
-    }
-}
-
-/// What a region knows of some keys of a slot.
-#[derive(Clone, Debug)]
-pub(super) struct SlotRows {
-    pub(super) rows: BTreeMap<Vec<u8>, Row>,
-    /// Of the slot, read after the rows.
-    pub(super) floor: Stamp,
-    /// Of the slot, read before the rows.
-    pub(super) seen: Seen,
-}
+use crate::cli::region::replies::{Row, SlotRows};
 
 /// In what way a region differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,13 +20,16 @@ use node_core::{
 };
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{
-    compare::{Difference, Pending, SlotRows},
-    connection::AskError,
-    limits::{AHEAD, BUCKET_KEYS, CHUNK_SLOTS, DIFFERENCES_MAX, LOOK_PAUSE, LOOKS, SPAN},
-    region::{Region, now},
+use super::compare::{Difference, Pending};
+use crate::cli::{
+    cluster::output::Output,
+    region::{
+        connection::AskError,
+        limits::{AHEAD, BUCKET_KEYS, CHUNK_SLOTS, DIFFERENCES_MAX, LOOK_PAUSE, LOOKS, SPAN},
+        region::{Region, now},
+        replies::SlotRows,
+    },
 };
-use crate::cli::cluster::output::Output;
 
 /// What a comparison has found.
 #[derive(Clone, Debug, Default)]

@@ -5,10 +5,9 @@
 //! once, through REGION DIGEST and REGION ROWS of their primaries, and takes nobody's word for anything but what lies in memory.
 //!
 //! ```text
-//! connection   one node, every byte counted        replies   what nodes answer
-//! region       one region: its map, its primaries  look      from digests of all slots to the rows of a few keys
-//! compare      what differs, and in what way (pure; the rules stand there)
-//! repair       the newest version to who lacks it  report    what is said of it all
+//! look      from digests of all slots to the rows of a few keys
+//! compare   what differs, and in what way (pure; the rules stand there)
+//! repair    the newest version to who lacks it    report   what is said of it all
 //! ```
 //!
 //! # What "agree" means
@@ -20,16 +19,12 @@
 //! Each node hashes what it holds once, some 200 ns for an entry, in steps of some milliseconds between which it serves its clients. If
 //! regions agree, each sends 20 bytes for 16 slots, whatever they hold.
 //!
-//! Left out: replicas; keys beyond [`DIFFERENCES_MAX`](limits::DIFFERENCES_MAX) in one run; and regions of which each has a password
+//! Left out: replicas; keys beyond [`DIFFERENCES_MAX`](super::limits::DIFFERENCES_MAX) in one run; and regions of which each has a password
 //! of its own.
 
 mod compare;
-mod connection;
-mod limits;
 mod look;
-mod region;
 mod repair;
-mod replies;
 mod report;
 
 use std::{process::ExitCode, time::Duration};
@@ -37,10 +32,10 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use config::PeerAddress;
 
-use self::{
+use self::look::{Findings, Looker};
+use super::{
     connection::{ConnectionArgs, Dialler},
-    look::{Findings, Looker},
-    region::Region,
+    region::{Region, meet},
 };
 use crate::cli::cluster::{
     UsageError,
@@ -82,32 +77,16 @@ pub(super) async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let (mut output, consent) = (args.change.output(), args.change.consent());
     let dialler = args.connection.dialler()?;
     let mut regions = meet(&dialler, &args.nodes).await?;
+    if let [region] = &regions[..] {
+        let name = &region.identity.name;
+        return Err(UsageError::new(format!("all of these nodes are of {name}: name one of another region too")).into());
+    }
     let findings = look(&args, &dialler, &mut regions, &mut output).await?;
     if !args.repair || !repair::is_due(&findings) {
         return Ok(exit_code(&findings));
     }
     let findings = mend(&args, &dialler, &findings, &mut regions, &mut output, consent).await?;
     Ok(exit_code(&findings))
-}
-
-/// Finds out which regions these nodes are of, and who holds their slots.
-async fn meet(dialler: &Dialler, nodes: &[PeerAddress]) -> anyhow::Result<Vec<Region>> {
-    let mut regions: Vec<Region> = Vec::new();
-    for address in nodes {
-        let met = Region::meet(dialler, &address.to_string()).await?;
-        match regions.iter_mut().find(|region| region.identity == met.identity) {
-            Some(region) => region.join(met),
-            None => regions.push(met),
-        }
-    }
-    if let [region] = &regions[..] {
-        let name = &region.identity.name;
-        return Err(UsageError::new(format!("all of these nodes are of {name}: name one of another region too")).into());
-    }
-    for region in &mut regions {
-        region.read_map().await?;
-    }
-    Ok(regions)
 }
 
 /// Compares, and says what was found.

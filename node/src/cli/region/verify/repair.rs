@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{compare::Difference, connection::AskError, look::Findings, region::Region};
+use super::{compare::Difference, look::Findings};
 use crate::{
-    cli::cluster::output::{Output, Plan},
+    cli::{
+        cluster::output::{Output, Plan},
+        region::{connection::AskError, region::Region},
+    },
     terminal::{Line, Style, grouped},
 };
 

@@ -3,8 +3,11 @@
 use node_core::store::Version;
 use serde_json::{Value, json};
 
-use super::{compare::Difference, connection::Traffic, look::Findings, region::Region};
-use crate::terminal::{Line, Style, grouped};
+use super::{compare::Difference, look::Findings};
+use crate::{
+    cli::region::{connection::Traffic, region::Region},
+    terminal::{Line, Style, grouped},
+};
 
 /// What of a key is shown to a person.
 const KEY_CHARS_MAX: usize = 32;

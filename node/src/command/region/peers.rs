@@ -8,12 +8,14 @@ use node_core::{
     resp::Args,
 };
 
-use super::{Context, Done, Failure, replication::is_replica, words::utf8};
-use crate::server::Server;
+use crate::{
+    command::{Context, Done, Failure, replication::is_replica, words::utf8},
+    server::Server,
+};
 
 /// `REGION ADD name id [host:port …]`: there is such a region, whose gateways are dialled there. One that is known already is
 /// dialled there from now on. OK says that it is under way; `REGION STATUS` shows it when it is there.
-pub(super) fn add(call: Context<'_, '_, '_>) -> Done {
+pub(in crate::command) fn add(call: Context<'_, '_, '_>) -> Done {
     let server = call.server();
     can_change(server)?;
     let peer = peer(call.args)?;
@@ -29,7 +31,7 @@ pub(super) fn add(call: Context<'_, '_, '_>) -> Done {
 
 /// `REGION REMOVE name`: there is no such region any more. It holds back nobody's forgetting, links with it end, and if it returns it
 /// is new.
-pub(super) fn remove(call: Context<'_, '_, '_>) -> Done {
+pub(in crate::command) fn remove(call: Context<'_, '_, '_>) -> Done {
     let server = call.server();
     can_change(server)?;
     if is_replica(server) {

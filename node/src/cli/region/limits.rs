@@ -1,4 +1,4 @@
-//! The bounds of a comparison, each with its policy.
+//! The bounds of what regions are asked for, each with its policy.
 
 use std::time::Duration;
 
@@ -43,3 +43,10 @@ pub(super) const BUCKET_KEYS: u32 = 256;
 
 /// How many differences are kept. Policy: the comparison stops there and says so; mend these first.
 pub(super) const DIFFERENCES_MAX: usize = 100_000;
+
+/// How long a change of regions may take to be known where it was asked for: to be agreed on, during a failover at worst. Policy: the
+/// command fails and says so; what it asked for may still happen.
+pub(super) const CHANGE_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it is.
+pub(super) const CHANGE_POLL: Duration = Duration::from_millis(50);

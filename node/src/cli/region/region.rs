@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use config::PeerAddress;
 use node_core::{
     resp::Value,
     slot::{Slot, SlotRange},
@@ -18,10 +19,9 @@ use node_core::{
 use tokio::time::sleep;
 
 use super::{
-    compare::SlotRows,
     connection::{AskError, Connection, Dialler},
     limits::{ATTEMPT_PAUSE, ATTEMPTS_MAX},
-    replies::{self, bytes, list, text},
+    replies::{self, SlotRows, bytes, list, text},
 };
 
 /// What a node says of the region that it is of.
@@ -52,8 +52,7 @@ impl Region {
     pub(super) async fn meet(dialler: &Dialler, address: &str) -> Result<Self, AskError> {
         let mut connection = dialler.dial(address).await?;
         let misfit = || AskError::Misfit(address.to_owned());
-        let status = text(&connection.ask(&[b"REGION", b"STATUS"]).await?).ok_or_else(misfit)?;
-        let status: serde_json::Value = serde_json::from_str(&status).map_err(|_| misfit())?;
+        let status = replies::status(&connection.ask(&[b"REGION", b"STATUS"]).await?).ok_or_else(misfit)?;
         let (name, id) = (status["region"]["name"].as_str(), status["region"]["id"].as_u64());
         let id = id.and_then(|id| u8::try_from(id).ok()).ok_or_else(misfit)?;
         let identity = Identity { name: name.ok_or_else(misfit)?.to_owned(), id };
@@ -74,6 +73,23 @@ impl Region {
         self.known.extend(other.known);
         self.connections.extend(other.connections);
         self.ahead = self.ahead.max(other.ahead);
+    }
+
+    /// Its primaries, by who holds slots.
+    pub(super) fn primaries(&self) -> Vec<String> {
+        let mut primaries: Vec<_> = self.owners.iter().map(|(_, address)| address.clone()).collect();
+        primaries.sort_unstable();
+        primaries.dedup();
+        primaries
+    }
+
+    /// What a node says in REGION STATUS.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub(super) async fn status(&mut self, address: &str) -> Result<serde_json::Value, AskError> {
+        let reply = self.ask(address, &[b"REGION", b"STATUS"]).await?;
+        replies::status(&reply).ok_or_else(|| AskError::Misfit(address.to_owned()))
     }
 
     /// How far its clock is ahead of ours.
@@ -204,7 +220,11 @@ impl Region {
         ask(self).await
     }
 
-    async fn ask(&mut self, address: &str, words: &[&[u8]]) -> Result<Value, AskError> {
+    /// Asks one of its nodes, once.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub(super) async fn ask(&mut self, address: &str, words: &[&[u8]]) -> Result<Value, AskError> {
         if !self.connections.contains_key(address) {
             self.connections.insert(address.to_owned(), self.dialler.dial(address).await?);
         }
@@ -248,6 +268,25 @@ impl Region {
         }
         Err(failed.expect("a region is known by a node at least"))
     }
+}
+
+/// Finds out which regions these nodes are of, and who holds their slots.
+///
+/// # Errors
+/// [`AskError`]
+pub(super) async fn meet(dialler: &Dialler, nodes: &[PeerAddress]) -> Result<Vec<Region>, AskError> {
+    let mut regions: Vec<Region> = Vec::new();
+    for address in nodes {
+        let met = Region::meet(dialler, &address.to_string()).await?;
+        match regions.iter_mut().find(|region| region.identity == met.identity) {
+            Some(region) => region.join(met),
+            None => regions.push(met),
+        }
+    }
+    for region in &mut regions {
+        region.read_map().await?;
+    }
+    Ok(regions)
 }
 
 /// The time of this machine, since 1970.

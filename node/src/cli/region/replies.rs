@@ -1,15 +1,39 @@
 //! What the answers of nodes say, or nothing if they are not what was asked for.
 
-use std::{str::FromStr, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use clock::Stamp;
 use node_core::{
     resp::Value,
     slot::{SLOTS, SlotRange},
-    store::{Digest, Expiry, Kind, Version},
+    store::{Digest, Expiry, Kind, Seen, Version},
 };
 
-use super::compare::{Row, SlotRows};
+/// What a region knows of a key, but for the value's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) version: Version,
+    pub(super) expiry: Option<Expiry>,
+    /// A hash of the bytes; 0 of what is no value.
+    pub(super) content: u64,
+}
+
+impl Row {
+    /// Whether a reader would find it at this time, in milliseconds since 1970.
+    pub(super) fn is_readable(&self, at_ms: u64) -> bool {
+        self.version.kind == Kind::Value && !self.expiry.is_some_and(|expiry| expiry.has_passed(at_ms))
+    }
+}
+
+/// What a region knows of some keys of a slot.
+#[derive(Clone, Debug)]
+pub(super) struct SlotRows {
+    pub(super) rows: BTreeMap<Vec<u8>, Row>,
+    /// Of the slot, read after the rows.
+    pub(super) floor: Stamp,
+    /// Of the slot, read before the rows.
+    pub(super) seen: Seen,
+}
 
 /// A reply of REGION DIGEST.
 pub(super) struct Portion {
@@ -48,6 +72,11 @@ fn row(value: &Value) -> Option<(Vec<u8>, Row)> {
     let content = bytes(content).and_then(|text| u64::from_str_radix(str::from_utf8(text).ok()?, 16).ok());
     let version = Version { stamp: parsed(stamp)?, kind };
     Some((bytes(key)?.to_vec(), Row { version, expiry, content: content.unwrap_or_default() }))
+}
+
+/// A reply of REGION STATUS.
+pub(super) fn status(reply: &Value) -> Option<serde_json::Value> {
+    serde_json::from_slice(bytes(reply)?).ok()
 }
 
 /// A reply of TIME, since 1970.
