@@ -63,7 +63,7 @@ impl Default for LinkOptions {
 }
 
 /// A region's certificate, its key, and whom to believe; the contents of PEM files.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TlsMaterial {
     /// The chain of the region's certificate, its own first.
     pub cert_pem: Vec<u8>,

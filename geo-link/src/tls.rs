@@ -24,6 +24,7 @@ use rustls::{
     version::TLS13,
 };
 use webpki::EndEntityCert;
+use x509_cert::der::Decode as _;
 
 use crate::options::TlsMaterial;
 
@@ -217,6 +218,17 @@ pub fn regions_of(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else { return Vec::new() };
     let regions = certificate.valid_dns_names().filter_map(|name| name.strip_suffix(SUFFIX)?.strip_suffix('.'));
     regions.map(str::to_owned).collect()
+}
+
+/// Until when the first certificate of a PEM text is valid, in seconds since 1970.
+///
+/// # Errors
+/// [`TlsError`]: there is none.
+pub fn valid_until(cert_pem: &[u8]) -> Result<u64, TlsError> {
+    let chain = certificates("the certificate", cert_pem)?;
+    let certificate = x509_cert::Certificate::from_der(&chain[0])
+        .map_err(|error| TlsError::Pem { what: "the certificate", reason: error.to_string() })?;
+    Ok(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
 }
 
 /// The domain under which regions have their names in certificates; it exists nowhere else.

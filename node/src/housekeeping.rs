@@ -6,7 +6,8 @@
 //! 3. the frontier, up to which forgetting costs nothing;
 //! 4. values that have ended are swept, and tombstones forgotten;
 //! 5. silent clients are closed, a pause that is over ends, and the rates for INFO are worked out;
-//! 6. regions that an operator adds or removes are written down, and come and go.
+//! 6. regions that an operator adds or removes are written down, and come and go;
+//! 7. certificates that were renewed are taken, every [`CERTIFICATES_INTERVAL`].
 //!
 //! # How much it sweeps
 //! As Redis's active expiry: stripe by stripe, some [`SWEEP_VISITS`] entries under one hold of a lock, and again the same
@@ -24,22 +25,25 @@ use node_core::cluster::{RegionChange, Regions};
 use tokio::sync::mpsc;
 
 use crate::{
-    limits::{COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, RATES_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
+    certificates::Certificates,
+    limits::{CERTIFICATES_INTERVAL, COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, RATES_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
     server::Server,
     state::StateDir,
     stats::Totals,
 };
 
 /// The thread's state.
-#[derive(Debug)]
 pub(crate) struct Housekeeping {
     server: Arc<Server>,
     /// Where the mark is kept, if anywhere.
     dir: Option<StateDir>,
     /// What was said of other regions, and what is wanted of them; in a cluster others see to that.
     regions: (Regions, Option<mpsc::Receiver<RegionChange>>),
+    certificates: Certificates,
     marks: HighWater,
     reanchored: Duration,
+    /// When files of certificates were looked at last.
+    certificates_at: Duration,
     /// The totals when the rates were worked out last.
     measured: (Duration, Totals),
     /// The stripe where the sweep goes on.
@@ -48,12 +52,22 @@ pub(crate) struct Housekeeping {
 
 impl Housekeeping {
     /// Takes over the state directory, and persists the first mark: without it no write is covered.
-    pub(crate) fn new(server: Arc<Server>, dir: Option<StateDir>, said: Regions) -> Self {
+    pub(crate) fn new(server: Arc<Server>, dir: Option<StateDir>, said: Regions, certificates: Certificates) -> Self {
         let marks = HighWater::resume(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
         let reanchored = server.clock.now().monotonic;
         let measured = (reanchored, server.stats.since_start());
         let regions = (said, server.cluster.is_none().then(|| server.regions.take_changes()).flatten());
-        let mut housekeeping = Self { server, dir, regions, marks, reanchored, measured, stripe: 0 };
+        let mut housekeeping = Self {
+            server,
+            dir,
+            regions,
+            certificates,
+            marks,
+            reanchored,
+            certificates_at: reanchored,
+            measured,
+            stripe: 0,
+        };
         housekeeping.keep_mark();
         housekeeping
     }
@@ -95,6 +109,10 @@ impl Housekeeping {
         self.server.pause.expire(now.monotonic);
         self.measure(now.monotonic);
         self.change_regions();
+        if now.monotonic.saturating_sub(self.certificates_at) >= CERTIFICATES_INTERVAL {
+            self.certificates_at = now.monotonic;
+            self.certificates.look();
+        }
     }
 
     /// Has other regions come and go as is wanted, once that is on disk.

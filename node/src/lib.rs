@@ -3,6 +3,7 @@
 //! Read [`node`] first: the assembly of the process in one function. Then `server`, the way of a request.
 
 mod admin;
+mod certificates;
 pub mod cli;
 mod clients;
 mod cluster;

@@ -241,6 +241,9 @@ pub const SEEDS_AFTER: Duration = Duration::from_secs(1);
 /// Policy: one more is closed; its gateway tries again.
 pub(crate) const STREAMS_IN_MAX: usize = 1_024;
 
+/// How often it is looked whether certificates were renewed.
+pub(crate) const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Changes of other regions that wait to be carried out. One more is refused.
 pub(crate) const REGION_CHANGES_WAITING: usize = 8;
 

@@ -14,7 +14,9 @@ use std::{
 use anyhow::Context as _;
 use clock::{Now, Origin, Time};
 use config::{Listen, NodeConfig, TlsFiles};
-use geo_link::{Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, Streams, TlsMaterial};
+use geo_link::{
+    Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, Streams, TlsError, TlsMaterial,
+};
 
 use crate::server::Server;
 
@@ -54,6 +56,14 @@ impl Links {
         };
         *server.links.ends.write().unwrap_or_else(PoisonError::into_inner) = Some(ends);
         Ok(address)
+    }
+
+    /// Takes other certificates for links of an embedded gateway that are made from now on.
+    ///
+    /// # Errors
+    /// [`TlsError`]; those that were in use still are.
+    pub(crate) fn reload_tls(&self, material: &TlsMaterial) -> Result<(), TlsError> {
+        self.with(|gateway| gateway.reload_tls(material), |_| Ok(())).unwrap_or(Ok(()))
     }
 
     /// From here on these are the other regions.

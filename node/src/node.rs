@@ -22,6 +22,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clock::{Incarnation, Offset, Origin, OsClock, Time};
 use config::{Listen, NodeConfig};
+use geo_link::tls::Credentials;
 use metrics_exporter_prometheus::PrometheusHandle;
 use node_core::{
     cluster::{Founder, Id, NodeId, Regions, Run},
@@ -36,7 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin,
-    cluster::{Cluster, start},
+    certificates::Certificates,
+    cluster::{Cluster, bus, start},
     housekeeping::Housekeeping,
     limits::{ACCEPT_QUEUE, FILES_BESIDE_CLIENTS},
     links::{self, Links},
@@ -161,12 +163,14 @@ impl Node {
         let path = dir.as_ref().map(|dir| dir.path().to_owned());
 
         let admin = admin.map(|listener| start_admin(&server, recorder, listener)).transpose()?;
-        let housekeeping = Housekeeping::new(server.clone(), dir, said);
+        let credentials = bus::credentials(&server.config)?;
+        let housekeeping = Housekeeping::new(server.clone(), dir, said, certificates(&server, credentials.clone()));
         let housekeeping = spawn("housekeeping", move || housekeeping.run())?;
         server.mark.kept_by(housekeeping.thread().clone());
         let (queues, workers) = start_workers(&server, workers)?;
         addresses.gateway = Links::start(&server)?;
-        let cluster = membership.zip(path).map(|(own, path)| own.start(&server, &path, &addresses)).transpose()?;
+        let cluster =
+            membership.zip(path).map(|(own, path)| own.start(&server, &path, credentials, &addresses)).transpose()?;
         let acceptor = start_acceptor(&server, doors, queues)?;
 
         server.ready.store(true, Relaxed);
@@ -229,11 +233,17 @@ impl Membership {
         Arc::new(Cluster::new(self.id, self.run))
     }
 
-    fn start(self, server: &Arc<Server>, dir: &Path, addresses: &Addresses) -> anyhow::Result<start::Running> {
+    fn start(
+        self,
+        server: &Arc<Server>,
+        dir: &Path,
+        credentials: Option<Arc<Credentials>>,
+        addresses: &Addresses,
+    ) -> anyhow::Result<start::Running> {
         let bus = self.socket.local_addr()?;
         let addresses = start::addresses(&server.config.cluster, addresses.redis, addresses.tls, bus);
         let founder = Founder { id: self.id, run: self.run, addresses };
-        start::start(server, dir, self.socket, founder)
+        start::start(server, dir, self.socket, credentials, founder)
     }
 }
 
@@ -241,6 +251,21 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// The files of certificates that this node looks after, and what takes them.
+fn certificates(server: &Arc<Server>, bus: Option<Arc<Credentials>>) -> Certificates {
+    let (mut certificates, config) = (Certificates::default(), &server.config);
+    if let (Some(files), false) = (config.gateway.files(), config.cluster.listen.is_on()) {
+        let server = Arc::downgrade(server);
+        certificates.watch("links", files, move |material| {
+            server.upgrade().map_or(Ok(()), |server| server.links.reload_tls(material))
+        });
+    }
+    if let (Some(files), Some(credentials)) = (config.cluster.files(), bus) {
+        certificates.watch("bus", files, move |material| credentials.reload(material));
+    }
+    certificates
 }
 
 /// A life is born now, or at the mark that the one before it left if that lies ahead: a birth that is not true would let

@@ -20,6 +20,8 @@ use crate::{process, server::Server};
 /// [`geo_link::names`].
 pub(crate) mod names {
     pub(crate) const BUILD_INFO: &str = "meridian_build_info";
+    /// By `purpose`: `links`, `bus`.
+    pub(crate) const CERTIFICATE_END_TIMESTAMP_SECONDS: &str = "meridian_certificate_end_timestamp_seconds";
     pub(crate) const BUS_POSTS_LOST_TOTAL: &str = "meridian_bus_posts_lost_total";
     /// By `reason`: `tls`, `region`, `version`, `malformed`, `timeout`, `full`.
     pub(crate) const BUS_REFUSED_TOTAL: &str = "meridian_bus_refused_total";
@@ -141,6 +143,7 @@ pub(crate) fn publish_process() {
 
 fn describe() {
     describe_gauge!(names::BUILD_INFO, "1, with the version as a label");
+    describe_gauge!(names::CERTIFICATE_END_TIMESTAMP_SECONDS, "until when this end's certificate is valid, since 1970");
     describe_counter!(names::BUS_POSTS_LOST_TOTAL, "messages of gossip that could not be sent");
     describe_counter!(
         names::BUS_REFUSED_TOTAL,

@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::Context as _;
 use config::Cluster as Config;
+use geo_link::tls::Credentials;
 use node_core::cluster::{
     Addresses, Founder, Governor, GovernorOptions,
     gossip::{Gossip, GossipOptions},
@@ -81,6 +82,7 @@ pub(crate) fn start(
     server: &Arc<Server>,
     dir: &Path,
     socket: net::TcpListener,
+    credentials: Option<Arc<Credentials>>,
     founder: Founder,
 ) -> anyhow::Result<Running> {
     let cluster = server.cluster.clone().context("this node is in no cluster")?;
@@ -93,7 +95,7 @@ pub(crate) fn start(
         };
         let stopping = server.stopping.clone();
         runtime.block_on(async {
-            let assembled = assemble(&server, &cluster, &path, founder).await;
+            let assembled = assemble(&server, &cluster, &path, credentials, founder).await;
             match assembled {
                 Err(error) => drop(started.send(Err(error))),
                 Ok(assembly) => {
@@ -112,7 +114,7 @@ pub(crate) fn start(
 /// All that there is, before it runs.
 struct Assembly {
     bus: Bus,
-    credentials: Option<Arc<geo_link::tls::Credentials>>,
+    credentials: Option<Arc<Credentials>>,
     plane: Arc<ControlPlane>,
     steward: Arc<Steward>,
     government: Government,
@@ -126,10 +128,10 @@ async fn assemble(
     server: &Arc<Server>,
     cluster: &Arc<Cluster>,
     dir: &Path,
+    credentials: Option<Arc<Credentials>>,
     founder: Founder,
 ) -> anyhow::Result<Assembly> {
     let config = &server.config.cluster;
-    let credentials = bus::credentials(&server.config)?;
     let bus = Bus::new(credentials.clone());
     let plane = Arc::new(ControlPlane::start(dir, founder.id, bus.clone()).await?);
     let (store, clock, mark) = (server.store.clone(), server.clock.clone(), server.mark.clone());

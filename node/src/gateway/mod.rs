@@ -48,6 +48,7 @@ use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
+    time::interval,
 };
 use tokio_util::{
     bytes::Bytes,
@@ -57,8 +58,9 @@ use tokio_util::{
 use self::{attaching::Attaching, reach::Reach, status::Looks};
 use crate::{
     admin,
+    certificates::Certificates,
     cluster::bus::{self, Arrival, Bus, Handlers, Malformed},
-    limits::FEEDS_WAITING,
+    limits::{CERTIFICATES_INTERVAL, FEEDS_WAITING},
     links, logging,
     node::StopSignals,
     process,
@@ -152,7 +154,9 @@ impl Gateway {
         let looks = Looks::new(config, addresses, stopping.clone(), view, relay.clone(), splitter.clone());
         let looks = Arc::new(looks);
         let (arrivals, arrived) = mpsc::channel(FEEDS_WAITING);
-        let receiving = door.map(|door| Receiving { splitter, credentials: Arc::new(links), door });
+        let links = Arc::new(links);
+        let certificates = certificates(config, (relay.clone(), links.clone()), credentials.clone());
+        let receiving = door.map(|door| Receiving { splitter, credentials: links, door });
         let relaying = start_streams(relay, arrived, receiving, stopping.clone())?;
         let (until, broken) = (stopping.clone(), stopping.clone());
         tasks.spawn(async move {
@@ -162,6 +166,7 @@ impl Gateway {
             }
         });
         tasks.spawn(attaching.run(stopping.clone()));
+        tasks.spawn(look_after(certificates, stopping.clone()));
         let admin = admin.map(|listener| {
             let (closing, looks, broken) = (CancellationToken::new(), looks, stopping.clone());
             let until = closing.clone();
@@ -203,6 +208,36 @@ impl Gateway {
 fn bind(listen: Listen) -> anyhow::Result<Option<net::TcpListener>> {
     let Listen::At(listen) = listen else { return Ok(None) };
     Ok(Some(acceptor::bind(listen).with_context(|| format!("cannot listen at {listen}"))?))
+}
+
+/// The files of certificates that this gateway looks after, and what takes them.
+fn certificates(
+    config: &GatewayConfig,
+    (relay, links): (Arc<Relay>, Arc<Credentials>),
+    bus: Option<Arc<Credentials>>,
+) -> Certificates {
+    let mut certificates = Certificates::default();
+    if let Some(files) = config.gateway.files() {
+        certificates.watch("links", files, move |material| {
+            relay.reload_tls(material)?;
+            links.reload(material)
+        });
+    }
+    if let (Some(files), Some(credentials)) = (config.cluster.files(), bus) {
+        certificates.watch("bus", files, move |material| credentials.reload(material));
+    }
+    certificates
+}
+
+/// Has certificates that were renewed taken, until `stopping`.
+async fn look_after(mut certificates: Certificates, stopping: CancellationToken) {
+    let mut due = interval(CERTIFICATES_INTERVAL);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = due.tick() => certificates.look(),
+        }
+    }
 }
 
 /// What this gateway says of itself to nodes, which reach its bus here.
