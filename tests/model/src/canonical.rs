@@ -9,7 +9,7 @@
 //!    order of stamps is one of times, since no two are equal, and ties are broken either way when a stamp is issued.
 
 use crate::{
-    configurations::Configuration,
+    configurations::{Configuration, Frontier},
     region::{Held, KEYS, ORIGINS, Origin, REGIONS, Region, Row, Time},
     world::{Issued, World},
 };
@@ -24,12 +24,7 @@ impl World {
     pub fn reduced(mut self, configuration: &Configuration) -> Self {
         self.drop_what_was_heard();
         self.drop_what_was_logged();
-        if !configuration.rows {
-            self.is_complete = false;
-            for region in self.regions.iter_mut().chain(self.replica.as_mut().map(|replica| &mut replica.state)) {
-                (region.rows, region.frontier, region.began_with_less) = (Region::absent().rows, Time::ZERO, false);
-            }
-        }
+        self.drop_what_was_reported(configuration.frontier);
         self.drop_stamps();
         self.drop_ended_origins();
         self.rank_times();
@@ -37,11 +32,14 @@ impl World {
     }
 
     /// One of those worlds that differ from this in names alone, the same whichever of them this is.
-    pub fn least(&self) -> Self {
+    pub fn least(&self, configuration: &Configuration) -> Self {
         let regions: [u64; REGIONS] = std::array::from_fn(|region| self.mark_of_region(region));
         let keys: [u64; KEYS] = std::array::from_fn(|key| self.mark_of_key(key, &regions));
         let region_names = REGION_NAMES.iter().filter(|names| brings_in_order(*names, &regions));
-        let key_names = KEY_NAMES.iter().filter(|names| brings_in_order(*names, &keys));
+        // A key that is never written to is not like the others.
+        let key_names = &KEY_NAMES[..if configuration.keys == KEYS { KEY_NAMES.len() } else { 1 }];
+        let is_settled = |names: &[usize; KEYS]| key_names.len() == 1 || brings_in_order(names, &keys);
+        let key_names = key_names.iter().filter(|names| is_settled(names));
         let renamed = region_names.flat_map(|regions| key_names.clone().map(|keys| self.renamed(regions, keys)));
         renamed.min().expect("there is a way to bring marks in order")
     }
@@ -52,7 +50,8 @@ impl World {
         let held = it.held.iter().map(mark_of_held).fold(0, u64::wrapping_add);
         let seen = (0..ORIGINS).map(|origin| mix(u64::from(origin == region) + 2, it.seen[origin].0.into()));
         let of_others = (0..REGIONS).map(|other| mix(5, self.regions[other].seen[region].0.into()));
-        let issued = self.issued.iter().filter(|issued| issued.time > Time::ZERO && usize::from(issued.origin) == region);
+        let issued =
+            self.issued.iter().filter(|issued| issued.time > Time::ZERO && usize::from(issued.origin) == region);
         let issued = issued.map(|issued| mix(7, issued.time.0.into()));
         let sum = seen.chain(of_others).chain(issued).fold(held, u64::wrapping_add);
         let under_way = [
@@ -71,6 +70,18 @@ impl World {
         let issued = self.issued.iter().filter(|issued| issued.time > Time::ZERO && usize::from(issued.key) == key);
         let issued = issued.map(|issued| mix(11, issued.time.0.into()));
         held.chain(issued).fold(0, u64::wrapping_add)
+    }
+
+    fn drop_what_was_reported(&mut self, frontier: Frontier) {
+        self.is_complete &= frontier != Frontier::Unknown;
+        for region in self.regions.iter_mut().chain(self.replica.as_mut().map(|replica| &mut replica.state)) {
+            if frontier != Frontier::Reported {
+                (region.rows, region.began_with_less) = (Region::absent().rows, false);
+            }
+            if frontier == Frontier::Unknown || !region.is_member {
+                region.frontier = Time::ZERO;
+            }
+        }
     }
 
     fn drop_what_was_heard(&mut self) {
@@ -140,7 +151,8 @@ impl World {
             let members = self.regions.iter().filter(|region| region.is_member);
             let states = members.chain(self.replica.as_ref().map(|replica| &replica.state));
             let reported = |region: &Region| region.rows.map(|row| row.seen[origin]).into_iter().max();
-            let most = states.clone().map(|region| region.reached(origin).max(reported(region).unwrap_or_default())).max();
+            let most =
+                states.clone().map(|region| region.reached(origin).max(reported(region).unwrap_or_default())).max();
             let least = states.map(|region| region.seen[origin]).min();
             if least == most && self.walk.is_none() {
                 self.drop_ended_origin(origin);

@@ -3,6 +3,10 @@
 //! Everything that can happen is possible at any moment and at any place; a bound says how often. One configuration with
 //! all of it would never end, so each has what its question needs.
 
+use Clocks::{Agree, Drift};
+
+use crate::region::KEYS;
+
 /// How often a thing may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Budget {
@@ -46,6 +50,18 @@ pub enum Clocks {
     Drift,
 }
 
+/// What regions know of each other's progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frontier {
+    /// Nothing: forgetting is always early.
+    Unknown,
+    /// What each feed brought along: rows of a matrix, as in the real thing.
+    Reported,
+    /// All there is to know. What was reported is what somebody had seen once, and nobody sees less again as long as no region
+    /// loses anything; so this allows all that rows of any age allow, and needs no rows.
+    Known,
+}
+
 /// One bounded question.
 #[derive(Clone, Copy, Debug)]
 pub struct Configuration {
@@ -53,10 +69,12 @@ pub struct Configuration {
     pub name: &'static str,
     /// How many regions there are at first.
     pub members: usize,
+    /// How many keys are written to.
+    pub keys: usize,
     /// The clocks.
     pub clocks: Clocks,
-    /// Whether regions know of each other's progress, so that there is a frontier; without one, forgetting is always early.
-    pub rows: bool,
+    /// What regions know of each other's progress.
+    pub frontier: Frontier,
     /// The bounds.
     pub budget: Budget,
 }
@@ -77,27 +95,44 @@ pub const QUIET: Budget = Budget {
 };
 
 /// All of them.
-pub const ALL: [Configuration; 12] = [
-    three("two writes and a delete", Clocks::Agree, Budget { writes: 2, deletes: 1, ..QUIET }),
-    three("drift", Clocks::Drift, Budget { writes: 1, deletes: 1, early: 1, ..QUIET }),
-    three("forgotten early", Clocks::Agree, Budget { writes: 1, deletes: 1, evictions: 1, early: 2, ..QUIET }),
-    three("late", Clocks::Agree, Budget { writes: 1, deletes: 1, early: 1, late: 1, ..QUIET }),
-    three("walk", Clocks::Agree, Budget { writes: 1, deletes: 1, early: 1, walks: 1, ..QUIET }),
-    with_frontier("frontier", Clocks::Agree, Budget { writes: 1, deletes: 1, ..QUIET }),
-    with_frontier("frontier drift", Clocks::Drift, Budget { writes: 1, deletes: 1, ..QUIET }),
-    three("crash", Clocks::Agree, Budget { writes: 1, deletes: 1, early: 1, crashes: 1, ..QUIET }),
-    three("failover", Clocks::Agree, Budget { writes: 1, deletes: 1, early: 1, failovers: 1, ..QUIET }),
-    three("crash, heard", Clocks::Agree, Budget { writes: 1, deletes: 1, records: 1, crashes: 1, ..QUIET }),
-    Configuration { members: 2, ..three("join", Clocks::Agree, Budget { writes: 1, deletes: 1, early: 1, joins: 1, ..QUIET }) },
-    three("leave", Clocks::Agree, Budget { writes: 1, deletes: 1, early: 1, leaves: 1, ..QUIET }),
+pub const ALL: [Configuration; 17] = [
+    three("writes that cross", Agree, Budget { writes: 2, deletes: 1, ..QUIET }),
+    three("clocks that drift", Drift, Budget { writes: 1, deletes: 1, early: 1, ..QUIET }),
+    three("forgetting early", Agree, Budget { writes: 1, deletes: 1, evictions: 1, early: 1, ..QUIET }),
+    three("a record that is late", Agree, Budget { writes: 1, deletes: 1, early: 1, late: 1, ..QUIET }),
+    three("a frontier", Agree, Budget { writes: 1, deletes: 1, evictions: 1, ..QUIET }).with(Frontier::Known),
+    three("a frontier under drift", Drift, Budget { writes: 1, deletes: 1, ..QUIET }).with(Frontier::Known),
+    two("rows of two regions", Drift, Budget { writes: 1, deletes: 1, evictions: 1, ..QUIET }).with(Frontier::Reported),
+    three("rows of three regions", Drift, Budget { deletes: 1, ..QUIET }).with(Frontier::Reported),
+    three("rows and a crash", Agree, Budget { deletes: 1, crashes: 1, ..QUIET }).with(Frontier::Reported).of_one_key(),
+    two("rows and a failover", Agree, Budget { writes: 1, deletes: 1, failovers: 1, ..QUIET }).with(Frontier::Reported),
+    two("rows and a join", Agree, Budget { deletes: 1, joins: 1, ..QUIET }).with(Frontier::Reported).of_one_key(),
+    two("a scan in two halves", Agree, Budget { writes: 2, deletes: 1, early: 1, walks: 1, ..QUIET }),
+    three("a crash", Agree, Budget { writes: 1, deletes: 1, early: 1, crashes: 1, ..QUIET }).of_one_key(),
+    two("a crash of one of two", Agree, Budget { writes: 2, deletes: 1, early: 1, crashes: 1, ..QUIET }),
+    three("a failover", Agree, Budget { writes: 1, deletes: 1, early: 1, failovers: 1, ..QUIET }).of_one_key(),
+    two("a join", Agree, Budget { writes: 1, deletes: 1, early: 1, joins: 1, ..QUIET }),
+    three("a removal", Agree, Budget { writes: 1, deletes: 1, early: 1, records: 1, leaves: 1, ..QUIET }).of_one_key(),
 ];
 
-/// Three regions that know nothing of a frontier.
+/// Three regions that know nothing of each other's progress.
 pub const fn three(name: &'static str, clocks: Clocks, budget: Budget) -> Configuration {
-    Configuration { name, members: 3, clocks, rows: false, budget }
+    Configuration { name, members: 3, keys: KEYS, clocks, frontier: Frontier::Unknown, budget }
 }
 
-/// Three regions that tell each other what they have seen.
-pub const fn with_frontier(name: &'static str, clocks: Clocks, budget: Budget) -> Configuration {
-    Configuration { rows: true, ..three(name, clocks, budget) }
+/// Two of them.
+pub const fn two(name: &'static str, clocks: Clocks, budget: Budget) -> Configuration {
+    Configuration { members: 2, ..three(name, clocks, budget) }
+}
+
+impl Configuration {
+    /// The same with one key.
+    pub const fn of_one_key(self) -> Self {
+        Self { keys: 1, ..self }
+    }
+
+    /// The same with a frontier.
+    pub const fn with(self, frontier: Frontier) -> Self {
+        Self { frontier, ..self }
+    }
 }

@@ -147,10 +147,17 @@ impl World {
         low.is_some_and(|low| low < source.floor) && !rules.breaks(Broken::NoReset)
     }
 
-    /// Whether a scan is due though nobody asked for it: the source has of an origin that has ended what the consumer lacks.
+    /// Whether a scan is due though nobody asked for it: the source has of an origin that has ended what the consumer lacks, and
+    /// a scan would bring it.
     pub fn owes_a_scan(&self, from: RegionId, to: RegionId, rules: Rules) -> bool {
-        let (source, consumer) = (&self.regions[from], &self.regions[to]);
+        let (source, consumer) = (&self.regions[from], self.regions[to]);
         let lacks = |origin: Origin| source.reached(origin) > consumer.seen[origin];
-        (REGIONS..ORIGINS).any(lacks) && !rules.breaks(Broken::NobodySendsOrphans)
+        if rules.breaks(Broken::NobodySendsOrphans) || !(REGIONS..ORIGINS).any(lacks) {
+            return false;
+        }
+        let mut scanned = *self;
+        _ = scanned.scan(from, to, rules);
+        scanned.regions[to].rows = consumer.rows;
+        scanned.regions[to] != consumer
     }
 }

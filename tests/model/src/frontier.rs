@@ -3,6 +3,7 @@
 //! Mirror of `node/core`'s `Matrix`, between regions of one node. Each pull brings the source's row along.
 
 use crate::{
+    configurations::Frontier,
     region::{ORIGINS, Origin, RegionId, Row, Time},
     rules::{Broken, Rules},
     world::World,
@@ -15,8 +16,16 @@ impl World {
     }
 
     /// Works out the frontiers anew. They never go back within a life.
-    pub(crate) fn advance_frontiers(&mut self, rules: Rules) {
+    pub(crate) fn advance_frontiers(&mut self, frontier: Frontier, rules: Rules) {
+        if frontier == Frontier::Unknown {
+            return;
+        }
+        let known = self.links().map(|(from, to)| self.regions[to].seen[from]).min().unwrap_or(Time::ZERO);
         for region in self.members() {
+            if frontier == Frontier::Known {
+                self.regions[region].frontier = known;
+                continue;
+            }
             let limit = self.replica.filter(|replica| replica.of == region).map(|replica| replica.state.seen);
             let reached = self.known_to_all(region, rules);
             let limit = limit.and_then(|seen| self.members().map(|origin| seen[origin]).min());

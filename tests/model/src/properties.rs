@@ -9,6 +9,9 @@ use crate::{
     world::{World, places},
 };
 
+/// The property that shows that the others are not true of nothing.
+pub const CAME_TO_REST: &str = "what may be written was, and came to rest";
+
 /// All properties.
 pub fn all() -> Vec<Property<Checked>> {
     vec![
@@ -17,13 +20,13 @@ pub fn all() -> Vec<Property<Checked>> {
         Property::always("evicting is local", |_, world: &World| evicting_is_local(world)),
         Property::always("seen claims only what is there", |_, world: &World| seen_is_true(world)),
         Property::always("the frontier is behind everybody", |_, world: &World| frontier_is_true(world)),
-        Property::always("at rest regions agree on what they hold", |checked, world: &World| regions_agree(world, checked.rules)),
+        Property::always("at rest regions agree on what they hold", |checked, world: &World| {
+            regions_agree(world, checked.rules)
+        }),
         Property::always("at rest regions are identical if nothing was dropped early", |checked, world: &World| {
             regions_are_identical(world, checked.rules)
         }),
-        Property::sometimes("everything happened and came to rest", |checked, world: &World| {
-            world.is_at_rest(checked.rules) && world.is_spent()
-        }),
+        Property::sometimes(CAME_TO_REST, |checked, world: &World| world.is_at_rest(checked.rules) && world.is_spent()),
     ]
 }
 

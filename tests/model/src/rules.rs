@@ -54,6 +54,35 @@ pub enum Broken {
     ScanGoesOn,
 }
 
+impl Broken {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::NoFloor,
+        Self::NoReset,
+        Self::FreeForget,
+        Self::FreeAtFrontier,
+        Self::FloorFalls,
+        Self::NoDeleteOfAbsent,
+        Self::OriginScan,
+        Self::SameOrigin,
+        Self::ArrivalDecides,
+        Self::LastArrivalWins,
+        Self::FrontierOfOneRegion,
+        Self::FrontierOfOwnOrigins,
+        Self::SeenFirst,
+        Self::TailWithoutReplacements,
+        Self::TailPassesOverForgotten,
+        Self::WholeDropsNothing,
+        Self::WholeWithoutFloor,
+        Self::HeardIsIgnored,
+        Self::NobodySendsOrphans,
+        Self::StampUnderFloor,
+        Self::StampUnderHeld,
+        Self::ScanClaimsItsEnd,
+        Self::ScanGoesOn,
+    ];
+}
+
 /// The rules as designed, but for at most one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {

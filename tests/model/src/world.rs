@@ -200,9 +200,7 @@ impl World {
             }
             Action::Leave(region) => next.leave(region),
         }?;
-        if configuration.rows {
-            next.advance_frontiers(rules);
-        }
+        next.advance_frontiers(configuration.frontier, rules);
         (next != *self).then_some(next)
     }
 
