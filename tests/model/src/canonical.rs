@@ -35,7 +35,7 @@ impl World {
     pub fn least(&self, configuration: &Configuration) -> Self {
         let regions: [u64; REGIONS] = std::array::from_fn(|region| self.mark_of_region(region));
         let keys: [u64; KEYS] = std::array::from_fn(|key| self.mark_of_key(key, &regions));
-        let region_names = REGION_NAMES.iter().filter(|names| brings_in_order(*names, &regions));
+        let region_names = REGION_NAMES.iter().filter(|names| brings_in_order(names, &regions));
         // A key that is never written to is not like the others.
         let key_names = &KEY_NAMES[..if configuration.keys == KEYS { KEY_NAMES.len() } else { 1 }];
         let is_settled = |names: &[usize; KEYS]| key_names.len() == 1 || brings_in_order(names, &keys);
@@ -211,8 +211,8 @@ impl World {
 }
 
 fn mark_of_held(held: &Held) -> u64 {
-    let entry = held.entry.map_or(0, |entry| u64::from(entry.time.0) << 8 | entry.kind as u64 + 1);
-    mix(13, entry << 16 | u64::from(held.logged.0) << 8 | u64::from(held.known.0))
+    let entry = held.entry.map_or(0, |entry| mix(entry.time.0.into(), entry.kind as u64));
+    mix(entry, mix(held.logged.0.into(), held.known.0.into()))
 }
 
 /// Whether the marks stand in ascending order under these new names.

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::{
-    Trace,
+    Explored, Trace,
     configurations::Frontier,
     region::{KEYS, Key, Kind, Origin, REGIONS, Region, RegionId, Time},
     world::{Action, World},
@@ -13,6 +13,12 @@ use crate::{
 
 const NAMES: [&str; REGIONS] = ["a", "b", "c"];
 const KEY_NAMES: [&str; KEYS] = ["p", "q"];
+
+impl fmt::Display for Explored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} worlds, {} steps, depth {}", self.worlds, self.steps, self.depth)
+    }
+}
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
