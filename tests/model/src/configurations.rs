@@ -95,7 +95,7 @@ pub const QUIET: Budget = Budget {
 };
 
 /// All of them.
-pub const ALL: [Configuration; 17] = [
+pub const ALL: [Configuration; 18] = [
     three("writes that cross", Agree, Budget { writes: 2, deletes: 1, ..QUIET }),
     three("clocks that drift", Drift, Budget { writes: 1, deletes: 1, early: 1, ..QUIET }),
     three("forgetting early", Agree, Budget { writes: 1, deletes: 1, evictions: 1, early: 1, ..QUIET }),
@@ -110,7 +110,8 @@ pub const ALL: [Configuration; 17] = [
     two("a scan in two halves", Agree, Budget { writes: 2, deletes: 1, early: 1, walks: 1, ..QUIET }),
     three("a crash", Agree, Budget { writes: 1, deletes: 1, early: 1, crashes: 1, ..QUIET }).of_one_key(),
     two("a crash of one of two", Agree, Budget { writes: 2, deletes: 1, early: 1, crashes: 1, ..QUIET }),
-    three("a failover", Agree, Budget { writes: 1, deletes: 1, early: 1, failovers: 1, ..QUIET }).of_one_key(),
+    three("a failover", Agree, Budget { writes: 1, deletes: 1, failovers: 1, ..QUIET }).of_one_key(),
+    two("a failover of one of two", Agree, Budget { writes: 2, deletes: 1, early: 1, failovers: 1, ..QUIET }),
     two("a join", Agree, Budget { writes: 1, deletes: 1, early: 1, joins: 1, ..QUIET }),
     three("a removal", Agree, Budget { writes: 1, deletes: 1, early: 1, records: 1, leaves: 1, ..QUIET }).of_one_key(),
 ];
