@@ -75,10 +75,13 @@ impl World {
     fn drop_what_was_reported(&mut self, frontier: Frontier) {
         self.is_complete &= frontier != Frontier::Unknown;
         for region in self.regions.iter_mut().chain(self.replica.as_mut().map(|replica| &mut replica.state)) {
+            if !region.is_member {
+                *region = Region::absent();
+            }
             if frontier != Frontier::Reported {
                 (region.rows, region.began_with_less) = (Region::absent().rows, false);
             }
-            if frontier == Frontier::Unknown || !region.is_member {
+            if frontier == Frontier::Unknown {
                 region.frontier = Time::ZERO;
             }
         }
@@ -226,4 +229,41 @@ fn brings_in_order<const N: usize>(names: &[usize; N], marks: &[u64; N]) -> bool
 const fn mix(one: u64, other: u64) -> u64 {
     let mixed = (one ^ other.rotate_left(32)).wrapping_add(other).wrapping_mul(0xd134_2543_de82_ef95);
     mixed ^ mixed >> 29
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use stateright::Model;
+
+    use super::{KEY_NAMES, REGION_NAMES};
+    use crate::{
+        Checked,
+        configurations::{Budget, Clocks, QUIET, three},
+        world::World,
+    };
+
+    #[test]
+    fn names_change_neither_what_stands_for_a_world_nor_what_comes_after_it() {
+        let budget = Budget { writes: 1, deletes: 1, early: 1, records: 1, crashes: 1, leaves: 1, ..QUIET };
+        let checked = Checked::as_designed(three("", Clocks::Agree, budget));
+        let after = |world: &World| -> BTreeSet<World> { checked.next_states(world).into_iter().collect() };
+        let (mut known, mut layer) = (BTreeSet::new(), BTreeSet::from([World::new(&checked.configuration)]));
+        for _ in 0..LAYERS {
+            for world in &layer {
+                let next = after(world);
+                for (regions, keys) in REGION_NAMES.iter().flat_map(|regions| KEY_NAMES.map(|keys| (regions, keys))) {
+                    let renamed = world.renamed(regions, &keys);
+                    assert_eq!(renamed.least(&checked.configuration), world.least(&checked.configuration));
+                    assert!(after(&renamed) == next, "{world:?}");
+                }
+                known.insert(*world);
+            }
+            layer = layer.iter().flat_map(after).filter(|world| !known.contains(world)).collect();
+        }
+    }
+
+    /// Deep enough for a life to end, and something to follow.
+    const LAYERS: usize = 4;
 }

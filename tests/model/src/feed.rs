@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl World {
-    /// Has a record arrive. Who is stamped by is a matter of the stamp.
+    /// Has a record arrive.
     pub fn deliver(&mut self, to: RegionId, key: Key, record: Version, rules: Rules) {
         let origin = self.origin_of(record.time);
         self.regions[to].apply(key, record, origin, origin == to, rules);
@@ -26,6 +26,7 @@ impl World {
 
     /// One record arrives ahead of its watermark.
     pub fn record(&mut self, from: RegionId, to: RegionId, key: Key, rules: Rules) -> Option<()> {
+        self.left.records = self.left.records.checked_sub(1)?;
         let record = self.regions[from].held[key].entry?;
         self.deliver(to, key, record, rules);
         Some(())

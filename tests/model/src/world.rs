@@ -306,7 +306,8 @@ impl World {
             self.regions.iter().all(is_unseen) && self.issued.iter().all(is_unused)
         };
         let number = (REGIONS..REGIONS + ENDED).find(is_free).expect("no more lives end than there are numbers for");
-        for issued in self.issued.iter_mut().filter(|issued| usize::from(issued.origin) == region) {
+        let is_its = |issued: &&mut Issued| issued.time > Time::ZERO && usize::from(issued.origin) == region;
+        for issued in self.issued.iter_mut().filter(is_its) {
             issued.origin = number as u8;
         }
         let replica = self.replica.as_mut().map(|replica| &mut replica.state);
