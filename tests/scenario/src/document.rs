@@ -39,8 +39,9 @@ use crate::{
     expectation::Expectation,
     limits,
     load::Load,
-    target::{LinkPath, Part, Target},
-    timeline::{Deed, Event},
+    settings::{self, Settings},
+    target::{Part, Target},
+    timeline::Event,
 };
 
 /// A scenario, checked.
@@ -154,7 +155,7 @@ impl Scenario {
     /// A report of all that is wrong with it, or with a node's file that it names.
     pub fn load(path: &Path) -> Result<Self, Report> {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let read = |region: &Region| region.config.as_ref().map(|file| settings(&folder.join(file))).transpose();
+        let read = |region: &Region| region.config.as_ref().map(|file| settings::load(&folder.join(file))).transpose();
         let mut scenario = config::load_with(path, |written, problems| Self::new(written, &read, problems))?;
         for region in &mut scenario.regions {
             region.config = region.config.take().map(|file| folder.join(file));
@@ -279,80 +280,6 @@ impl Region {
                 .help("give it a `name`, or a `config` that has one")
         });
     }
-}
-
-/// What a node's file says that holds in a lab as well.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    name: RegionName,
-    set: BTreeMap<String, toml::Value>,
-}
-
-/// Sections of a node's file that say how it behaves, and not where it is or who may ask it.
-const SECTIONS: [&str; 7] = ["limits", "memory", "clock", "cluster", "gateway", "slowlog", "latency"];
-
-/// Keys of those that say where it is all the same.
-const PLACES: [&str; 7] = ["listen", "announce", "seeds", "cert", "key", "ca", "proxy"];
-
-/// Reads a node's file: all of it is checked, and what is tied to its machine is left out.
-///
-/// # Errors
-/// A report of all that is wrong with it.
-pub fn settings(file: &Path) -> Result<Settings, Report> {
-    let table: toml::Table = config::load(file)?;
-    let config = config::NodeConfig::parse(&file.display().to_string(), &table.to_string())?;
-    let sections = table.into_iter().filter(|(section, _)| SECTIONS.contains(&section.as_str()));
-    let keys = sections.flat_map(|(section, keys)| {
-        let keys = if let toml::Value::Table(keys) = keys { keys } else { toml::Table::new() };
-        keys.into_iter().map(move |(key, value)| (section.clone(), key, value))
-    });
-    let kept = keys.filter(|(_, key, _)| !PLACES.contains(&key.as_str()));
-    let set = kept.map(|(section, key, value)| (format!("{section}.{key}"), value)).collect();
-    Ok(Settings { name: config.region.name, set })
-}
-
-impl Deed {
-    /// The processes that it is done to, if it is done to processes.
-    fn target(&self) -> Option<&Target> {
-        match self {
-            Self::Kill(target)
-            | Self::Stop(target)
-            | Self::Continue(target)
-            | Self::Restart(target)
-            | Self::Roll(target)
-            | Self::Clock(target, _)
-            | Self::Failover(target)
-            | Self::Fill(target)
-            | Self::Free(target) => Some(target),
-            Self::Link(..) | Self::Isolate(_) | Self::Weigh(..) | Self::Flush(_) | Self::Heal | Self::Expect(_) => None,
-        }
-    }
-
-    /// The regions that it names.
-    fn regions(&self) -> Vec<&RegionName> {
-        match self {
-            Self::Link(link, _) => ends(link),
-            Self::Isolate(region) | Self::Weigh(region, _) | Self::Flush(region) => vec![region],
-            Self::Expect(lag) => lag.on.as_ref().map(ends).unwrap_or_default(),
-            _ => self.target().map(|target| &target.region).into_iter().collect(),
-        }
-    }
-}
-
-impl Expectation {
-    /// The regions that it names.
-    fn regions(&self) -> Vec<&RegionName> {
-        match self {
-            Self::Converged { regions, .. } => regions.iter().collect(),
-            Self::Lag(lag) => lag.on.as_ref().map(ends).unwrap_or_default(),
-            Self::Serves { region, .. } | Self::NoPause { region, .. } => region.iter().collect(),
-            Self::NoStaleRead | Self::NoLostWrite | Self::Alert { .. } => Vec::new(),
-        }
-    }
-}
-
-fn ends(link: &LinkPath) -> Vec<&RegionName> {
-    vec![&link.from, &link.to]
 }
 
 pub(crate) fn no_region(name: &RegionName, names: &[&RegionName]) -> Problem {

@@ -101,6 +101,18 @@ pub enum InvalidExpectation {
     Lag,
 }
 
+impl Expectation {
+    /// The regions that it names.
+    pub fn regions(&self) -> Vec<&RegionName> {
+        match self {
+            Self::Converged { regions, .. } => regions.iter().collect(),
+            Self::Lag(lag) => lag.on.as_ref().map(LinkPath::ends).unwrap_or_default(),
+            Self::Serves { region, .. } | Self::NoPause { region, .. } => region.iter().collect(),
+            Self::NoStaleRead | Self::NoLostWrite | Self::Alert { .. } => Vec::new(),
+        }
+    }
+}
+
 impl FromStr for Expectation {
     type Err = InvalidExpectation;
 

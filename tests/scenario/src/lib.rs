@@ -4,7 +4,8 @@
 //! expected all the same. An operator writes it as a file; `meridian lab --scenario FILE` lives through it with real
 //! processes. This crate is the part of that which decides and does nothing:
 //!
-//! - [`document`] reads the file into a [`Scenario`], with [`target`], [`timeline`] and [`expectation`] for its sentences;
+//! - [`document`] reads the file into a [`Scenario`], with [`target`], [`timeline`] and [`expectation`] for its sentences
+//!   and [`settings`] for real files that it names;
 //! - [`load`] says what each client asks for next, from a seed;
 //! - [`history`] is what the clients saw, and [`order`] what follows from it of the order of writes;
 //! - [`oracles`] judge a history, one promise each, and [`verdict`] says it in words;
@@ -27,6 +28,7 @@ pub mod load;
 pub mod oracles;
 pub mod order;
 pub mod rules;
+pub mod settings;
 pub mod target;
 pub mod timeline;
 pub mod verdict;

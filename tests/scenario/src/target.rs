@@ -62,6 +62,11 @@ pub enum InvalidTarget {
 }
 
 impl LinkPath {
+    /// The two regions.
+    pub fn ends(&self) -> Vec<&RegionName> {
+        vec![&self.from, &self.to]
+    }
+
     /// The ordered pairs of regions that it stands for.
     pub fn pairs(&self) -> Vec<(&RegionName, &RegionName)> {
         let there = (&self.from, &self.to);

@@ -129,6 +129,34 @@ pub enum InvalidEvent {
     Expectation(#[from] InvalidExpectation),
 }
 
+impl Deed {
+    /// The processes that it is done to, if it is done to processes.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Kill(target)
+            | Self::Stop(target)
+            | Self::Continue(target)
+            | Self::Restart(target)
+            | Self::Roll(target)
+            | Self::Clock(target, _)
+            | Self::Failover(target)
+            | Self::Fill(target)
+            | Self::Free(target) => Some(target),
+            Self::Link(..) | Self::Isolate(_) | Self::Weigh(..) | Self::Flush(_) | Self::Heal | Self::Expect(_) => None,
+        }
+    }
+
+    /// The regions that it names.
+    pub fn regions(&self) -> Vec<&RegionName> {
+        match self {
+            Self::Link(link, _) => link.ends(),
+            Self::Isolate(region) | Self::Weigh(region, _) | Self::Flush(region) => vec![region],
+            Self::Expect(lag) => lag.on.as_ref().map(LinkPath::ends).unwrap_or_default(),
+            _ => self.target().map(|target| &target.region).into_iter().collect(),
+        }
+    }
+}
+
 impl FromStr for Event {
     type Err = InvalidEvent;
 

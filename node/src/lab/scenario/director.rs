@@ -12,11 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use config::Offset;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use scenario::{
-    Deed, Event, Part, Target,
-    history::{Action, ClientId, Operation, Outcome, Place},
-    timeline::Weight,
-};
+use scenario::{Deed, Event, Part, Target, history::Place, timeline::Weight};
 use tokio::time;
 
 use super::{
@@ -24,9 +20,7 @@ use super::{
         obituary,
         processes::{Ended, Processes},
     },
-    claims,
-    client::Client,
-    limits, operator,
+    claims, flush, limits, losses, operator,
     run::Run,
     targets::{self, Process},
     wan, watch,
@@ -108,7 +102,7 @@ impl<'r, 'p> Director<'r, 'p> {
             }
             Deed::Fill(target) => self.limit_files(target, Some(0)).await,
             Deed::Free(target) => self.limit_files(target, None).await,
-            Deed::Flush(region) => self.flush(region.as_str()).await,
+            Deed::Flush(region) => flush::flush(run, region.as_str()).await,
             Deed::Expect(lag) => {
                 watch::look(run).await;
                 let claim = claims::of_lag_at(run, lag, &event.to_string());
@@ -278,61 +272,10 @@ impl<'r, 'p> Director<'r, 'p> {
         Ok(())
     }
 
-    /// FLUSHALL at all primaries of a region, as one operation on every key.
-    async fn flush(&mut self, region: &str) -> anyhow::Result<()> {
-        let index = targets::index_of(self.run.plan, region)?;
-        let called = self.run.now();
-        let primaries = targets::primaries(self.run, index).await?;
-        let mut outcome = Outcome::Done;
-        for node in self.run.plan.regions[index].nodes.iter().filter(|node| primaries.contains(&node.name)) {
-            let mut client = Client::new(vec![node.redis]);
-            if let Err(error) = client.run_at(node.redis, &["FLUSHALL"], false, limits::ANSWER_MAX).await {
-                self.run.say(Style::Warn, format!("{} does not flush: {error}", node.name));
-                outcome = Outcome::Unknown(error.to_string());
-            }
-        }
-        let (place, returned) = (u8::try_from(index).map(Place)?, self.run.now());
-        for key in self.run.scenario.load.all_keys(&self.run.places()) {
-            let (client, action) = (ClientId(u16::MAX), Action::Flush);
-            self.run.note(Operation { client, region: place, key, called, returned, action, outcome: outcome.clone() });
-        }
-        Ok(())
-    }
-
-    /// Notes what may go with these processes.
+    /// Notes what may go with these processes, as far as they run.
     async fn bereave(&self, names: &[String]) -> anyhow::Result<()> {
-        let regions: BTreeSet<_> = names
-            .iter()
-            .filter(|name| self.pids.contains_key(*name))
-            .filter_map(|name| match targets::process(self.run.plan, name) {
-                Process::Node(region, _) => Some(region),
-                Process::Gateway => None,
-            })
-            .collect();
-        for region in regions {
-            // If nobody tells who is what, everybody may be a primary.
-            let shards = targets::shards(self.run, region).await;
-            let is_going = |name: &String| names.contains(name) || self.run.down.borrow().contains(name);
-            let bereft = |shards: Vec<(String, Vec<String>)>| {
-                let shards = shards.into_iter().filter(|(primary, _)| names.contains(primary));
-                let whole = shards.map(|(_, replicas)| replicas.iter().all(is_going));
-                whole.reduce(|one, other| one || other)
-            };
-            let whole = shards.map_or(Some(true), bereft);
-            if let Some(whole) = whole {
-                self.lose(region, whole)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn lose(&self, region: usize, whole: bool) -> anyhow::Result<()> {
-        let place = u8::try_from(region).map(Place)?;
-        let (now, window) = (self.run.now(), self.run.scenario.loss_window);
-        // What had not left the region goes with the last who had it; without a look at its links that may be all.
-        let unsent = if whole { self.run.lag_out_of(place).map_or(now, |lag| lag + window) } else { window };
-        self.run.open_loss(place, now.saturating_sub(unsent), whole);
-        Ok(())
+        let running: Vec<_> = names.iter().filter(|name| self.pids.contains_key(*name)).cloned().collect();
+        losses::bereave(self.run, &running).await
     }
 
     async fn until_gone(&mut self, name: &str) -> anyhow::Result<()> {

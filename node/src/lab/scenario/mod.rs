@@ -8,16 +8,18 @@
 //! A run that failed leaves its folder: the trace, the logs, the scenario and the command that runs it again ([`trace`]).
 //!
 //! # Where what is
-//! `run` what all share; `load` and `client` the clients; `director` the deeds, `targets` whom they are done to, `wan` and
-//! `operator` how; `watch` lag and health; `alerts` a Prometheus; `settle` the quiet at the end; `claims` the expectations;
+//! `run` what all share; `load` and `client` the clients; `director` the deeds, `targets` whom they are done to, `wan`,
+//! `operator` and `flush` how, `losses` what they may cost; `watch` lag and health; `alerts` a Prometheus; `settle` the quiet at the end; `claims` the expectations;
 //! `trace` what is left.
 
 mod alerts;
 mod claims;
 mod client;
 mod director;
+mod flush;
 mod limits;
 mod load;
+mod losses;
 mod operator;
 mod run;
 mod settle;

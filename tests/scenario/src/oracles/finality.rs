@@ -17,15 +17,9 @@ use crate::{
 };
 
 /// See the head of this file.
-pub fn judge(history: &History, order: &Order<'_>) -> Finding {
-    let bar = |shown| is_end(shown).then_some(());
-    let deleted = "a read returned a value that its region had deleted";
-    let mut finding = older_reads(
-        history,
-        order,
-        |shown| bar(shown).map(|()| Bar { known: shown.returned, write: shown, shown }),
-        deleted,
-    );
+pub fn judge<'a>(history: &'a History, order: &Order<'a>) -> Finding {
+    let bar = |shown: &'a Operation| is_end(shown).then_some(Bar { known: shown.returned, write: shown, shown });
+    let mut finding = older_reads(history, order, bar, "a read returned a value that its region had deleted");
     let slack = limits::EXPIRY_SLACK + apart(history);
     for read in &history.operations {
         let Some(written) = read.read_value().and_then(|value| order.write(value)) else { continue };

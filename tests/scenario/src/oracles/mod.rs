@@ -66,7 +66,7 @@ pub struct Oracle {
     pub claim: &'static str,
     /// Whether it is about what is read; else about what becomes of writes.
     pub of_reads: bool,
-    judge: fn(&History, &Order<'_>) -> Finding,
+    judge: for<'a> fn(&'a History, &Order<'a>) -> Finding,
 }
 
 /// All of them.
@@ -83,16 +83,24 @@ pub const ALL: [Oracle; 9] = [
 ];
 
 impl Oracle {
-    const fn of_reads(name: &'static str, claim: &'static str, judge: fn(&History, &Order<'_>) -> Finding) -> Self {
+    const fn of_reads(
+        name: &'static str,
+        claim: &'static str,
+        judge: for<'a> fn(&'a History, &Order<'a>) -> Finding,
+    ) -> Self {
         Self { name, claim, of_reads: true, judge }
     }
 
-    const fn of_writes(name: &'static str, claim: &'static str, judge: fn(&History, &Order<'_>) -> Finding) -> Self {
+    const fn of_writes(
+        name: &'static str,
+        claim: &'static str,
+        judge: for<'a> fn(&'a History, &Order<'a>) -> Finding,
+    ) -> Self {
         Self { name, claim, of_reads: false, judge }
     }
 
     /// Judges a history.
-    pub fn judge(&self, history: &History, order: &Order<'_>) -> Finding {
+    pub fn judge<'a>(&self, history: &'a History, order: &Order<'a>) -> Finding {
         (self.judge)(history, order)
     }
 }

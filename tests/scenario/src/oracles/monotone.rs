@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::Finding;
 use crate::{
-    history::{Found, History, Key, Kind, Operation, Outcome, Place},
+    history::{Found, History, Key, Kind, Operation, Outcome, Place, ValueId},
     order::Order,
 };
 
@@ -34,11 +34,11 @@ pub fn judge(history: &History, _: &Order<'_>) -> Finding {
 /// What somebody saw at a key, or put there.
 #[derive(Clone, Copy, Debug)]
 struct Sight<'a> {
-    found: Option<crate::history::ValueId>,
+    found: Option<ValueId>,
     operation: &'a Operation,
 }
 
-fn sight(operation: &Operation) -> Option<Option<crate::history::ValueId>> {
+fn sight(operation: &Operation) -> Option<Option<ValueId>> {
     match (operation.value(), &operation.outcome) {
         (Some(value), Outcome::Done) => Some(Some(value)),
         (_, Outcome::Found(None)) => Some(None),

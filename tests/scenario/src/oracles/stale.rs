@@ -9,25 +9,22 @@ use super::{
     sweep::{Bar, older_reads},
 };
 use crate::{
-    history::{History, Operation},
+    history::{History, Operation, ValueId},
     order::Order,
 };
 
 /// See the head of this file.
-pub fn judge(history: &History, order: &Order<'_>) -> Finding {
-    let bar = |shown: &Operation| -> Option<(std::time::Duration, crate::history::ValueId)> {
-        let value = shown.value().filter(|_| shown.is_done()).or_else(|| shown.read_value())?;
-        Some((shown.returned, value))
+pub fn judge<'a>(history: &'a History, order: &Order<'a>) -> Finding {
+    let bar = |shown: &'a Operation| {
+        let value = seen(shown)?;
+        Some(Bar { known: shown.returned, write: order.write(value)?, shown })
     };
-    older_reads(
-        history,
-        order,
-        |shown| {
-            let (known, value) = bar(shown)?;
-            Some(Bar { known, write: order.write(value)?, shown })
-        },
-        "a read returned a value that is older than what its region had seen",
-    )
+    older_reads(history, order, bar, "a read returned a value that is older than what its region had seen")
+}
+
+/// What a region had certainly seen once this was answered.
+fn seen(shown: &Operation) -> Option<ValueId> {
+    shown.value().filter(|_| shown.is_done()).or_else(|| shown.read_value())
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl Scribe {
     }
 }
 
-pub(crate) fn judge(judge: fn(&History, &Order<'_>) -> Finding, history: &History) -> Finding {
+pub(crate) fn judge(judge: for<'a> fn(&'a History, &Order<'a>) -> Finding, history: &History) -> Finding {
     judge(history, &Order::new(history))
 }
 

@@ -4,9 +4,11 @@
 //! anything that was acknowledged, be it a write or a delete, unless that died with its primary. Whether it is nothing at all
 //! that stands there is for the ledger.
 
+use std::collections::BTreeMap;
+
 use super::Finding;
 use crate::{
-    history::{Action, History, Operation},
+    history::{Action, History, Key, Operation},
     order::Order,
 };
 
@@ -27,8 +29,8 @@ pub fn judge(history: &History, order: &Order<'_>) -> Finding {
 }
 
 /// Per key, of each region that is judged, the acknowledged write or delete that was called last, and that cannot be lost.
-fn newest_by_region(history: &History) -> std::collections::BTreeMap<crate::history::Key, Vec<&Operation>> {
-    let mut newest = std::collections::BTreeMap::<_, Vec<&Operation>>::new();
+fn newest_by_region(history: &History) -> BTreeMap<Key, Vec<&Operation>> {
+    let mut newest = BTreeMap::<_, Vec<&Operation>>::new();
     let is_rival = |operation: &&Operation| {
         let Operation { region, called, returned, .. } = **operation;
         let is_change = matches!(operation.action, Action::Set(..) | Action::Delete);
