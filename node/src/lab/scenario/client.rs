@@ -4,7 +4,12 @@
 //! refused was not carried out and may be sent again; of one whose reply was lost nobody knows, and it is never sent again.
 //! It runs commands one by one, so that each has its own times.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    io,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::{Buf as _, BytesMut};
 use node_core::resp::{
@@ -105,13 +110,10 @@ impl Client {
         is_asking: bool,
         within: Duration,
     ) -> Result<Value, Failure> {
-        if !self.connections.contains_key(&node) {
-            let dialled = time::timeout(limits::ANSWER_MAX, TcpStream::connect(node)).await;
-            let stream = dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten();
-            let stream = stream.map_err(|error| Failure::Refused(format!("cannot connect: {error}")))?;
-            self.connections.insert(node, Connection { stream, input: BytesMut::new() });
-        }
-        let connection = self.connections.get_mut(&node).expect("it was just connected to");
+        let connection = match self.connections.entry(node) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(Connection::dial(node).await?),
+        };
         let exchange = async {
             if is_asking {
                 connection.exchange(&["ASKING"]).await?;
@@ -146,6 +148,14 @@ struct Connection {
 }
 
 impl Connection {
+    /// Nothing was sent to who cannot be reached.
+    async fn dial(node: SocketAddr) -> Result<Self, Failure> {
+        let dialled = time::timeout(limits::ANSWER_MAX, TcpStream::connect(node)).await;
+        let stream = dialled.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten();
+        let stream = stream.map_err(|error| Failure::Refused(format!("cannot connect: {error}")))?;
+        Ok(Self { stream, input: BytesMut::new() })
+    }
+
     async fn exchange(&mut self, words: &[&str]) -> io::Result<Value> {
         let mut bytes = Vec::new();
         let mut request = Reply::new(&mut bytes, Protocol::Resp2);
