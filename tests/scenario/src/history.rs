@@ -64,8 +64,10 @@ pub struct Operation {
     /// About which key.
     pub key: Key,
     /// When the client asked.
+    #[serde(serialize_with = "seconds")]
     pub called: Duration,
     /// When it had its answer, or gave up.
+    #[serde(serialize_with = "seconds")]
     pub returned: Duration,
     /// What it asked for.
     pub action: Action,
@@ -139,8 +141,10 @@ pub struct Loss {
     /// Where.
     pub region: Place,
     /// What was acknowledged or read there from this time on,
+    #[serde(serialize_with = "seconds")]
     pub from: Duration,
     /// up to this time, when what died had been replaced.
+    #[serde(serialize_with = "seconds")]
     pub until: Duration,
     /// Whether nobody was left who had what the dead had seen.
     pub whole: bool,
@@ -336,6 +340,11 @@ impl fmt::Display for Key {
             Kind::Fading => write!(f, "fading:{number}"),
         }
     }
+}
+
+/// A time as a trace shows it.
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 impl Serialize for Key {

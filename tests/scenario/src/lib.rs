@@ -12,8 +12,9 @@
 //! - [`linearizable`] decides whether a key was a register; [`rules`] are alert rules in a hurry.
 //!
 //! # What it keeps
-//! No clock, no socket, no file, no dice: times come in as distances from the start of the run and randomness as a seed. So a
-//! history that was written down is judged again with the same result, and an oracle is tested by a history made by hand.
+//! No clock, no socket, no dice, and no file but the scenario itself, which the crate `config` reads: times come in as distances
+//! from the start of the run and randomness as a seed. So a history that was written down is judged again with the same result,
+//! and an oracle is tested by a history made by hand.
 //!
 //! # What is left out on purpose
 //! Who runs it: the lab. And what only an administrator of the cluster could see, such as the stamps of single records: the

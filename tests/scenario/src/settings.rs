@@ -27,8 +27,8 @@ const PLACES: [&str; 7] = ["listen", "announce", "seeds", "cert", "key", "ca", "
 /// # Errors
 /// A report of all that is wrong with it.
 pub fn load(file: &Path) -> Result<Settings, Report> {
+    let config = NodeConfig::load(file)?;
     let table: toml::Table = config::load(file)?;
-    let config = NodeConfig::parse(&file.display().to_string(), &table.to_string())?;
     let sections = table.into_iter().filter(|(section, _)| SECTIONS.contains(&section.as_str()));
     let keys = sections.flat_map(|(section, keys)| {
         let keys = if let toml::Value::Table(keys) = keys { keys } else { toml::Table::new() };
