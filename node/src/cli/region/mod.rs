@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! connection   one node, every byte counted             replies   what nodes answer
-//! region       one region: its map, its primaries       limits    the bounds
+//! contact      one region: its map, its primaries       limits    the bounds
 //! peers        add, remove                              status, verify: one subcommand each
 //! ```
 
 mod connection;
+mod contact;
 mod limits;
 mod peers;
-mod region;
 mod replies;
 mod status;
 mod verify;

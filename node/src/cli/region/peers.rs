@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     connection::ConnectionArgs,
+    contact::{Region, meet},
     limits::{CHANGE_MAX, CHANGE_POLL},
-    region::{Region, meet},
     status,
 };
 use crate::{

@@ -9,7 +9,7 @@ use clap::Args;
 use config::PeerAddress;
 use serde_json::{Value, json};
 
-use super::{connection::ConnectionArgs, region::meet};
+use super::{connection::ConnectionArgs, contact::meet};
 use crate::{
     cli::cluster::output::Output,
     terminal::{Line, Style},

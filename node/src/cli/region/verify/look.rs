@@ -25,8 +25,8 @@ use crate::cli::{
     cluster::output::Output,
     region::{
         connection::AskError,
+        contact::{Region, now},
         limits::{AHEAD, BUCKET_KEYS, CHUNK_SLOTS, DIFFERENCES_MAX, LOOK_PAUSE, LOOKS, SPAN},
-        region::{Region, now},
         replies::SlotRows,
     },
 };

@@ -35,7 +35,7 @@ use config::PeerAddress;
 use self::look::{Findings, Looker};
 use super::{
     connection::{ConnectionArgs, Dialler},
-    region::{Region, meet},
+    contact::{Region, meet},
 };
 use crate::cli::cluster::{
     UsageError,

@@ -14,7 +14,7 @@ use super::{compare::Difference, look::Findings};
 use crate::{
     cli::{
         cluster::output::{Output, Plan},
-        region::{connection::AskError, region::Region},
+        region::{connection::AskError, contact::Region},
     },
     terminal::{Line, Style, grouped},
 };

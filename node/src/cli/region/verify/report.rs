@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{compare::Difference, look::Findings};
 use crate::{
-    cli::region::{connection::Traffic, region::Region},
+    cli::region::{connection::Traffic, contact::Region},
     terminal::{Line, Style, grouped},
 };
 

@@ -250,7 +250,7 @@ impl Region {
         for address in self.known.clone() {
             match self.ask(&address, &[b"CLUSTER", b"SLOTS"]).await {
                 Ok(reply) => {
-                    self.owners = replies::owners(&reply).ok_or_else(|| AskError::Misfit(address))?;
+                    self.owners = replies::owners(&reply).ok_or(AskError::Misfit(address))?;
                     let owners = self.owners.iter().map(|(_, address)| address.clone());
                     let new: Vec<_> = owners.filter(|address| !self.known.contains(address)).collect();
                     self.known.extend(new);
