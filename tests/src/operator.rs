@@ -1,28 +1,36 @@
-//! The operator of a cluster: `meridian cluster`, as a person would type it.
+//! The operator of a cluster, and of regions: `meridian cluster` and `meridian region`, as a person would type them.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Lab, meridian};
+use crate::{Lab, Region, meridian};
 
 /// Runs `meridian cluster` with these words, with the certificates of a node's file, and returns what it says.
 ///
 /// # Errors
 /// If it fails; with what it says of that.
 pub fn operate(lab: &Lab, name: &str, words: &[&str]) -> Result<String> {
-    run(&lab.dir.path().join(format!("{name}.toml")), words)
+    let config = lab.dir.path().join(format!("{name}.toml"));
+    let mut command = Command::new(meridian()?);
+    run(command.arg("cluster").args(words).arg("--config").arg(config))
 }
 
-fn run(config: &Path, words: &[&str]) -> Result<String> {
+/// Runs `meridian region` with these words, over a node of each of these regions, and returns what it says.
+///
+/// # Errors
+/// As [`operate`].
+pub fn operate_regions(regions: &[Region], words: &[&str]) -> Result<String> {
+    let nodes: Vec<_> = regions.iter().map(|region| region.addr.as_str()).collect();
     let mut command = Command::new(meridian()?);
-    command.arg("cluster").args(words).arg("--config").arg(config).stdin(Stdio::null());
+    run(command.arg("region").args(words).args(["--nodes", &nodes.join(",")]))
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    command.stdin(Stdio::null());
     // It bounds its own patience, and says what it was waiting for.
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let [said, complained] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-    ensure!(output.status.success(), "meridian cluster {words:?} ended with {}: {said}{complained}", output.status);
+    ensure!(output.status.success(), "{command:?} ended with {}: {said}{complained}", output.status);
     Ok(said)
 }

@@ -4,7 +4,10 @@
 //! they wait only for those who are there.
 
 use anyhow::{Result, ensure};
-use meridian_tests::{Lab, Region, delete, entries, of_one_node, set, until, until_gone, until_same_entries, with_lab};
+use meridian_tests::{
+    Lab, Region, delete, entries, note, of_one_node, operate_regions, set, until, until_gone, until_same_entries,
+    verify, with_lab,
+};
 
 const KEYS: usize = 200;
 
@@ -31,9 +34,7 @@ fn leaves_and_returns(lab: &mut Lab, renew: impl Fn(&mut Region) -> Result<()>) 
     write(&lab.regions[0], kept.iter().chain(&deleted))?;
     until_same_entries(&lab.regions, &[&kept[..], &deleted[..]].concat())?;
     let origins = origins(&lab.regions[2])?;
-    for region in &lab.regions[..2] {
-        region.run::<()>(&["REGION", "REMOVE", "ap-south"])?;
-    }
+    note(&operate_regions(&lab.regions[..2], &["remove", "ap-south", "--yes"])?);
     for region in &lab.regions {
         let left = if region.name == "ap-south" { 2 } else { 1 };
         until(&format!("{} has no link with who was removed", region.name), || {
@@ -56,15 +57,16 @@ fn leaves_and_returns(lab: &mut Lab, renew: impl Fn(&mut Region) -> Result<()>) 
         })?;
     }
     let id = lab.regions[2].id.to_string();
-    for region in &lab.regions[..2] {
-        region.run::<()>(&["REGION", "ADD", "ap-south", &id])?;
-    }
+    note(&operate_regions(&lab.regions[..2], &["add", "ap-south", "--id", &id, "--yes"])?);
     renew(&mut lab.regions[2])?;
     let all = [&kept[..], &deleted[..], &away[..], &meanwhile[..]].concat();
     for region in &lab.regions {
         region.nodes.iter().try_for_each(|node| node.until_linked())?;
     }
     until_same_entries(&lab.regions, &all)?;
+    note(&operate_regions(&lab.regions, &["status"])?);
+    let said = verify(&lab.regions, &[])?;
+    ensure!(said.verified()?.agree, "{said:?}");
     let values = entries(&lab.regions[0], &deleted)?;
     ensure!(values.iter().all(|entry| entry.value.is_none()), "what was deleted is back: {values:?}");
     let values = entries(&lab.regions[2], &meanwhile)?;

@@ -41,7 +41,7 @@ use crate::{
     load::Load,
     settings::{self, Settings},
     target::{Part, Target},
-    timeline::Event,
+    timeline::{Deed, Event},
 };
 
 /// A scenario, checked.
@@ -245,6 +245,11 @@ impl Scenario {
             _ => None,
         });
         self.regions.iter().map(Region::name).filter(|name| named.is_none_or(|named| named.contains(name))).collect()
+    }
+
+    /// Whether processes must be machines of their own: only the cables of those can be cut.
+    pub fn needs_machines(&self) -> bool {
+        self.timeline.iter().any(|event| matches!(event.deed, Deed::Cut(..)))
     }
 
     /// A time of the file, as it passes at this speed.

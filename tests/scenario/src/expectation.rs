@@ -3,6 +3,7 @@
 //! ```text
 //! converged within 5s                           once load and timeline are over, all regions hold the same that soon
 //! converged within 5s in eu-west, ap-south      these do; the others are not judged at the end
+//! verified                                      after that `meridian region verify` finds that they hold the same
 //! no stale read                                 no read was older than what its region had seen, deleted or expired
 //! no lost write                                 each acknowledged write is accounted for
 //! lag below 400ms                               at the end, on every link between regions that are judged
@@ -33,6 +34,8 @@ pub enum Expectation {
         /// Which regions.
         regions: Vec<RegionName>,
     },
+    /// The operator's comparison of regions finds that they hold the same.
+    Verified,
     /// The oracles of reads found nothing.
     NoStaleRead,
     /// The oracles of writes found nothing.
@@ -91,7 +94,7 @@ pub enum When {
 pub enum InvalidExpectation {
     /// Of a run.
     #[error(
-        "not an expectation: write `converged within 5s`, `no stale read`, `no lost write`, `lag below 400ms`, `serves 99% in us-east`, `no pause above 3s in us-east`, `alert NAME fires` or `alert NAME is silent`"
+        "not an expectation: write `converged within 5s`, `verified`, `no stale read`, `no lost write`, `lag below 400ms`, `serves 99% in us-east`, `no pause above 3s in us-east`, `alert NAME fires` or `alert NAME is silent`"
     )]
     Sentence,
     /// About lag.
@@ -108,7 +111,7 @@ impl Expectation {
             Self::Converged { regions, .. } => regions.iter().collect(),
             Self::Lag(lag) => lag.on.as_ref().map(LinkPath::ends).unwrap_or_default(),
             Self::Serves { region, .. } | Self::NoPause { region, .. } => region.iter().collect(),
-            Self::NoStaleRead | Self::NoLostWrite | Self::Alert { .. } => Vec::new(),
+            Self::Verified | Self::NoStaleRead | Self::NoLostWrite | Self::Alert { .. } => Vec::new(),
         }
     }
 }
@@ -120,6 +123,7 @@ impl FromStr for Expectation {
         let words: Vec<_> = text.split_whitespace().collect();
         match words[..] {
             ["converged", "within", within, ref rest @ ..] => converged(within, rest),
+            ["verified"] => Some(Self::Verified),
             ["no", "stale", "read"] => Some(Self::NoStaleRead),
             ["no", "lost", "write"] => Some(Self::NoLostWrite),
             ["no", "pause", "above", above, ref rest @ ..] => no_pause(above, rest),
@@ -217,6 +221,7 @@ impl fmt::Display for Expectation {
                 let names: Vec<_> = regions.iter().map(RegionName::as_str).collect();
                 if names.is_empty() { Ok(()) } else { write!(f, " in {}", names.join(", ")) }
             }
+            Self::Verified => f.write_str("verified"),
             Self::NoStaleRead => f.write_str("no stale read"),
             Self::NoLostWrite => f.write_str("no lost write"),
             Self::Lag(lag) => lag.fmt(f),
@@ -254,6 +259,7 @@ mod tests {
         for text in [
             "converged within 5s",
             "converged within 1m 30s in eu-west, ap-south",
+            "verified",
             "no stale read",
             "no lost write",
             "lag below 400ms",

@@ -6,6 +6,11 @@
 //! 9s   continue us-east/primary/1        SIGCONT
 //! 5s   restart us-east/primary/1         starts who was killed; who runs is asked to end first
 //! 5s   roll us-east                      restarts all processes, one after another; a primary hands over first
+//! 3s   cut us-east/primary/1             no other process reaches it, and it reaches none; clients do
+//! 3s   cut us-east/primary/1 in          no other process reaches it; what it sends arrives
+//! 3s   cut us-east/primary/1 out         it reaches no other process; what they send arrives
+//! 3s   slow us-east/primary/1 10%        it gets but a tenth of its time
+//! 8s   mend us-east/primary/1            it has its cables and its time again
 //! 4s   cut us-east -> eu-west            everything on that way is lost in silence
 //! 4s   reset us-east <-> eu-west         connections break
 //! 4s   slow us-east -> eu-west 400ms     one-way delay
@@ -32,7 +37,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     expectation::{InvalidExpectation, Lag},
-    target::{InvalidTarget, LinkPath, Target},
+    target::{InvalidTarget, LinkPath, Part, Target},
 };
 
 /// Something that happens at a time.
@@ -57,6 +62,12 @@ pub enum Deed {
     Restart(Target),
     /// Restarts one process after another, each once the one before is well.
     Roll(Target),
+    /// Cuts processes off from all others.
+    Cut(Target, Way),
+    /// Gives processes only this share of their time.
+    Slow(Target, Percent),
+    /// Ends both.
+    Mend(Target),
     /// Changes a link.
     Link(LinkPath, LinkChange),
     /// Cuts a region off.
@@ -98,6 +109,21 @@ pub enum LinkChange {
     Mend,
 }
 
+/// Which way the cables of a process are cut. Its clients reach it in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// What others send to it is lost.
+    In,
+    /// What it sends is lost.
+    Out,
+    /// Both.
+    Both,
+}
+
+/// A share of the whole, from 1 to 99 percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(u8);
+
 /// The share of a shard, in percent of an ordinary one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {
@@ -138,6 +164,9 @@ impl Deed {
             | Self::Continue(target)
             | Self::Restart(target)
             | Self::Roll(target)
+            | Self::Cut(target, _)
+            | Self::Slow(target, _)
+            | Self::Mend(target)
             | Self::Clock(target, _)
             | Self::Failover(target)
             | Self::Fill(target)
@@ -187,9 +216,15 @@ impl FromStr for Deed {
             "heal" if rest.is_empty() => Self::Heal,
             "heal" => return Err(InvalidEvent::Arguments("heal", "nothing: it ends all cuts; `mend` is for one link")),
             "expect" => Self::Expect(rest.parse()?),
+            "cut" if !names_link(rest) => cut(rest)?,
             "cut" => Self::Link(rest.parse()?, LinkChange::Cut),
             "reset" => Self::Link(rest.parse()?, LinkChange::Reset),
+            "mend" if !names_link(rest) => Self::Mend(rest.parse()?),
             "mend" => Self::Link(rest.parse()?, LinkChange::Mend),
+            "slow" if !names_link(rest) => {
+                let (target, share) = last_word("slow", rest)?;
+                Self::Slow(target.parse()?, Percent::parse(share).ok_or_else(|| usage("slow"))?)
+            }
             "slow" => with_value("slow", rest, |value| duration::parse(value).ok().map(LinkChange::Slow))?,
             "jitter" => with_value("jitter", rest, |value| duration::parse(value).ok().map(LinkChange::Jitter))?,
             "loss" => with_value("loss", rest, |value| millionths(value).map(LinkChange::Loss))?,
@@ -208,11 +243,40 @@ impl FromStr for Deed {
     }
 }
 
+impl Percent {
+    /// The number before the sign.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let percent = text.strip_suffix('%')?.parse().ok()?;
+        (1..=99).contains(&percent).then_some(Self(percent))
+    }
+}
+
 impl Weight {
     fn parse(text: &str) -> Option<Self> {
         let (shard, percent) = text.split_once('=')?;
         Some(Self { shard: shard.parse().ok()?, percent: percent.trim_end_matches('%').parse().ok()? })
     }
+}
+
+/// Whether a link is meant; else processes are.
+fn names_link(text: &str) -> bool {
+    text.contains("->")
+}
+
+/// Processes, and perhaps a way.
+fn cut(text: &str) -> Result<Deed, InvalidEvent> {
+    let (target, way) = match text.rsplit_once(char::is_whitespace) {
+        Some((target, "in")) => (target, Way::In),
+        Some((target, "out")) => (target, Way::Out),
+        _ => (text, Way::Both),
+    };
+    let target: Target = target.trim().parse()?;
+    // Its processes would not reach one another either.
+    if target.part == Part::All { Err(usage("cut")) } else { Ok(Deed::Cut(target, way)) }
 }
 
 /// A link, and the value at the end.
@@ -232,7 +296,12 @@ fn last_word<'a>(verb: &'static str, text: &'a str) -> Result<(&'a str, &'a str)
 
 fn usage(verb: &'static str) -> InvalidEvent {
     let arguments = match verb {
-        "slow" => "a link and a delay, such as slow us-east -> eu-west 400ms",
+        "cut" => {
+            "a link, such as cut us-east -> eu-west, or a process, such as cut us-east/primary/1 [in|out]; for a region there is isolate"
+        }
+        "slow" => {
+            "a link and a delay, such as slow us-east -> eu-west 400ms, or processes and a share of their time, such as slow us-east/primary/1 10%"
+        }
         "jitter" => "a link and a delay, such as jitter us-east -> eu-west 50ms",
         "loss" => "a link and a share, such as loss us-east -> eu-west 5%",
         "rate" => "a link and a rate, such as rate us-east -> eu-west 2mbit",
@@ -262,6 +331,9 @@ impl fmt::Display for Deed {
             Self::Continue(target) => write!(f, "continue {target}"),
             Self::Restart(target) => write!(f, "restart {target}"),
             Self::Roll(target) => write!(f, "roll {target}"),
+            Self::Cut(target, way) => write!(f, "cut {target}{way}"),
+            Self::Slow(target, Percent(share)) => write!(f, "slow {target} {share}%"),
+            Self::Mend(target) => write!(f, "mend {target}"),
             Self::Fill(target) => write!(f, "fill {target}"),
             Self::Free(target) => write!(f, "free {target}"),
             Self::Failover(target) => write!(f, "failover {target}"),
@@ -281,6 +353,16 @@ impl fmt::Display for Deed {
                 LinkChange::Rate(rate) => write!(f, "rate {link} {rate}mbit"),
             },
         }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::In => " in",
+            Self::Out => " out",
+            Self::Both => "",
+        })
     }
 }
 
@@ -308,6 +390,12 @@ mod tests {
             "9s continue us-east/replica/2",
             "5s restart us-east",
             "5s roll us-east",
+            "3s cut us-east/primary/1",
+            "3s cut us-east/replica/1 in",
+            "3s cut us-east/gateway/1 out",
+            "3s slow us-east/primary/1 10%",
+            "3s slow us-east 50%",
+            "8s mend us-east/primary/1",
             "4s cut us-east -> eu-west",
             "4s reset us-east <-> eu-west",
             "4s slow us-east -> eu-west 400ms",
@@ -337,7 +425,10 @@ mod tests {
             ("3s", "begins with its time"),
             ("3s explode us-east", "`explode` is no deed"),
             ("3s kill us-east/king/1", "not a target"),
-            ("3s cut us-east", "not a link"),
+            ("3s cut us-east", "there is isolate"),
+            ("3s cut us-east/primary/1 up", "not a target"),
+            ("3s slow us-east/primary/1", "a share of their time"),
+            ("3s slow us-east/primary/1 100%", "a share of their time"),
             ("3s slow us-east -> eu-west", "slow us-east -> eu-west 400ms"),
             ("3s loss us-east -> eu-west 500%", "5%"),
             ("3s heal us-east", "takes nothing"),
