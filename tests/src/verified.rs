@@ -44,9 +44,12 @@ pub struct Differing {
 }
 
 impl Verified {
-    /// What differs, as key, word and region.
+    /// What differs, as key, word and region, sorted.
     pub fn found(&self) -> Vec<(&str, &str, &str)> {
-        self.differences.iter().map(|found| (found.key.as_str(), found.is.as_str(), found.region.as_str())).collect()
+        let found = self.differences.iter();
+        let mut found: Vec<_> = found.map(|of| (of.key.as_str(), of.is.as_str(), of.region.as_str())).collect();
+        found.sort_unstable();
+        found
     }
 }
 

@@ -475,7 +475,7 @@ table! {
 
     // The other regions.
     Region "region" -2 [] [] Region NO_KEYS NO_TIPS
-        "0.1.0" "Depends on the subcommand" "" "Shows and waits for the other regions";
+        "0.1.0" "Depends on the subcommand" "" "Shows, changes, waits for and compares the other regions";
     RegionAdd "region|add" -4 [ADMIN NOSCRIPT] [DANGEROUS] Region NO_KEYS NO_TIPS
         "0.1.0" "O(1)" "name id:integer [address ...]"
         "Links this region with another one from now on, whose gateways are dialled there";

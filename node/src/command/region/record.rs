@@ -8,7 +8,8 @@
 //! goes through the same intake as a record that a link brings, and so through `merge`, and is in every way as harmless: it decides
 //! nothing by itself, says nothing of what is seen, and never lifts what is at or under a slot's floor over it. What is deleted
 //! stays deleted, whoever sends what. Like a link it does not believe everything: a stamp further ahead of this node's clock than
-//! `max_drift`, or in the name of this very node and never issued here, is an error.
+//! `max_drift`, or in the name of this very node and never issued here, is an error. A record that is news here, and meets one that
+//! another region wrote, counts as a conflict, as it would have if its link had brought it.
 
 use clock::{Incarnation, Stamp, too_far_ahead};
 use geo_link_core::check_own;
