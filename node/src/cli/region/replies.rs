@@ -120,3 +120,46 @@ fn parsed<T: FromStr>(value: &Value) -> Option<T> {
 const fn integer(value: &Value) -> Option<i64> {
     if let Value::Integer(number) = value { Some(*number) } else { None }
 }
+
+#[cfg(test)]
+mod tests {
+    use node_core::{resp::Value, store::Digest};
+
+    use super::{owners, page, portion, time};
+
+    fn bulk(text: &str) -> Value {
+        Value::Bulk(text.into())
+    }
+
+    #[test]
+    fn owners_are_the_primaries_of_runs_of_slots() {
+        let node = |host: &str| Value::Array(vec![bulk(host), Value::Integer(7_001), bulk("id"), Value::Array(vec![])]);
+        let run = |first, last, nodes: &[&str]| {
+            let ends = [Value::Integer(first), Value::Integer(last)];
+            Value::Array(ends.into_iter().chain(nodes.iter().map(|host| node(host))).collect())
+        };
+        let reply = Value::Array(vec![run(0, 8_000, &["10.0.0.1", "10.0.0.2"]), run(8_001, 16_383, &["fd00::7"])]);
+        let owners: Vec<_> =
+            owners(&reply).unwrap().into_iter().map(|(slots, address)| (slots.count(), address)).collect();
+        assert_eq!(owners, [(8_001, "10.0.0.1:7001".to_owned()), (8_383, "[fd00::7]:7001".to_owned())]);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_question_is_nothing() {
+        let run = |first, last| Value::Array(vec![Value::Array(vec![Value::Integer(first), Value::Integer(last)])]);
+        let misfits = [
+            Value::Null,
+            bulk("0"),
+            Value::Array(vec![]),
+            Value::Array(vec![bulk("0"), Value::Integer(0), bulk(&"d".repeat(Digest::SIZE + 1))]),
+            Value::Array(vec![bulk("0"), Value::Integer(-1), bulk("")]),
+            Value::Array(vec![bulk("0"), bulk("floor"), Value::Array(vec![]), Value::Array(vec![])]),
+        ];
+        for misfit in misfits {
+            assert!(portion(&misfit).is_none() && page(&misfit).is_none() && time(&misfit).is_none(), "{misfit:?}");
+        }
+        for (first, last) in [(0, 16_384), (5, 4), (-1, 3)] {
+            assert!(owners(&run(first, last)).is_none());
+        }
+    }
+}

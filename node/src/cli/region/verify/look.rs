@@ -205,3 +205,27 @@ fn hull(runs: impl Iterator<Item = (u16, u16)>) -> Option<SlotRange> {
     let (first, end) = runs.reduce(|(first, _), (_, end)| (first, end))?;
     SlotRange::new(first..end)
 }
+
+#[cfg(test)]
+mod tests {
+    use node_core::store::{Digest, Record, State};
+
+    use super::{differing, hull};
+
+    #[test]
+    fn parts_differ_where_not_all_regions_have_the_same() {
+        let record = |key| Record { key, stamp: clock::Stamp::ZERO, state: State::Value { bytes: b"v", expiry: None } };
+        let [one, other] = [&b"1"[..], b"2"].map(|key| Digest::of(&record(key), 0));
+        let none = Digest::default();
+        let regions = [vec![none, one, one, none], vec![none, one, other, none], vec![none, one, one, one]];
+        assert_eq!(differing(&regions).collect::<Vec<_>>(), [(2, 1), (3, 1)]);
+        assert_eq!(differing(&[]).count(), 0);
+    }
+
+    #[test]
+    fn a_hull_reaches_from_the_first_slot_to_the_last() {
+        assert_eq!(hull([].into_iter()), None);
+        let hull = hull([(16, 32), (64, 80)].into_iter()).unwrap();
+        assert_eq!((hull.first.number(), hull.last.number()), (16, 79));
+    }
+}
