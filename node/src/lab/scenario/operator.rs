@@ -15,7 +15,9 @@ pub(super) async fn operate(config: &Path, words: &[&str]) -> anyhow::Result<()>
     // It bounds its own patience.
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.context("cannot start meridian cluster")?;
-    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
-    ensure!(output.status.success(), "meridian cluster {} failed: {}", words.join(" "), said.trim());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // Before that stands how far it came.
+    let last = said.trim().lines().last().unwrap_or("it does not say why");
+    ensure!(output.status.success(), "meridian cluster {} failed: {last}", words.join(" "));
     Ok(())
 }
