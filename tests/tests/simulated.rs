@@ -5,8 +5,7 @@
 //! slots. What they have seen is judged by [`scenario::linearizable`].
 //!
 //! As designed no seed fails. With any one rule broken some do, which shows that the check would notice. A failing seed is
-//! printed with the command that replays it. `MERIDIAN_TEST_SEED` is the first seed of a run, `MERIDIAN_TEST_SEEDS` their
-//! number.
+//! printed with the command that replays it; see `store_support::seeds`.
 
 #[path = "simulated/clients.rs"]
 mod clients;
@@ -27,14 +26,13 @@ mod store_support;
 #[path = "simulated/world.rs"]
 mod world;
 
-use std::env;
-
+use store_support::seeds::Seeds;
 use world::World;
 
 /// Worlds of either weather in one run, unless the environment says otherwise.
 const SEEDS: u64 = 100;
 /// Seeds that a bug was found with.
-const ONCE_FAILED: [u64; 3] = [156, 283, 340];
+const ONCE_FAILED: &str = include_str!("../seeds/register.txt");
 /// Worlds in which a broken rule must show.
 const SEEDS_TO_SHOW: u64 = 1_000;
 
@@ -86,10 +84,9 @@ fn same_seed_makes_the_same_world() {
 }
 
 fn run_all(is_stormy: bool) {
-    let first = variable("MERIDIAN_TEST_SEED").unwrap_or(1);
-    let count = variable("MERIDIAN_TEST_SEEDS").unwrap_or(SEEDS);
+    let seeds = Seeds::choose(ONCE_FAILED, SEEDS);
     let (mut operations, mut faults, mut moved, mut undone) = (0, 0, 0, 0);
-    for seed in ONCE_FAILED.into_iter().chain(first..first + count) {
+    for seed in seeds.all() {
         let mut world = World::new(seed, is_stormy, None);
         if let Err(wrong) = world.run() {
             fail(seed, is_stormy, &wrong, &world);
@@ -99,6 +96,7 @@ fn run_all(is_stormy: bool) {
         let count = |what: &str| world.trace.iter().filter(|line| line.contains(what) && line.contains("Ok(")).count();
         (moved, undone) = (moved + count("Moved {"), undone + count("Unprepare {"));
     }
+    let Seeds { first, count, .. } = seeds;
     println!(
         "{count} worlds from seed {first}: {operations} operations, {faults} faults, {moved} moves confirmed, {undone} undone"
     );
@@ -109,10 +107,6 @@ fn fail(seed: u64, is_stormy: bool, wrong: &str, world: &World) -> ! {
     let replay =
         format!("MERIDIAN_TEST_SEED={seed} MERIDIAN_TEST_SEEDS=1 cargo test -p meridian-tests --test simulated {test}");
     panic!("{}\nseed {seed}, at {:?}: {wrong}\nreplay: {replay}", world.trace.join("\n"), world.now);
-}
-
-fn variable(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 /// Each rule is needed: broken, it shows. The number is of a world in which it did when this was written.
 macro_rules! shows {

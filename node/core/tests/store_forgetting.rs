@@ -3,20 +3,18 @@
 //! A seed makes a world (see `store_support::world`) of two to four regions and all that can befall them. As designed no
 //! seed fails. With any one rule broken some do, which shows that the check would notice.
 //!
-//! A failing seed is printed with the command that replays it; put it into [`ONCE_FAILED`], and it is replayed for ever.
-//! `MERIDIAN_TEST_SEED` is the first seed of a run, `MERIDIAN_TEST_SEEDS` their number.
+//! A failing seed is printed with the command that replays it; see `store_support::seeds`.
 
 mod store_support;
 #[path = "store_support/world.rs"]
 mod world;
 
-use std::{env, str::FromStr};
-
 use node_core::store::Sabotage;
+use store_support::seeds::{Seeds, variable};
 use world::{Broken, Summary, World};
 
 /// Seeds that a bug was found with.
-const ONCE_FAILED: [u64; 2] = [1_230, 200_120];
+const ONCE_FAILED: &str = include_str!("../../../tests/seeds/forgetting.txt");
 /// Worlds of one run, unless the environment says otherwise: some seconds.
 const SEEDS: u64 = 100;
 /// Worlds in which a broken rule must show.
@@ -24,10 +22,9 @@ const SEEDS_TO_SHOW: u64 = 4_000;
 
 #[test]
 fn no_value_ever_comes_back_and_regions_agree_at_rest() {
-    let first = variable("MERIDIAN_TEST_SEED").unwrap_or(1);
-    let count = variable("MERIDIAN_TEST_SEEDS").unwrap_or(SEEDS);
+    let seeds = Seeds::choose(ONCE_FAILED, SEEDS);
     let (mut worlds, mut pristine, mut lossy, mut winners, mut misses) = (0, 0, 0, 0, 0);
-    for seed in ONCE_FAILED.into_iter().chain(first..first + count) {
+    for seed in seeds.all() {
         let summary = judge(seed);
         worlds += 1;
         pristine += u64::from(summary.pristine);
@@ -35,7 +32,10 @@ fn no_value_ever_comes_back_and_regions_agree_at_rest() {
         winners += summary.winners;
         misses += summary.misses;
     }
-    println!("{worlds} worlds from seed {first}: {pristine} pristine, {lossy} lossy, {misses} misses of {winners}");
+    let Seeds { first, count, .. } = seeds;
+    println!(
+        "{worlds} worlds, new ones from seed {first}: {pristine} pristine, {lossy} lossy, {misses} misses of {winners}"
+    );
     assert!(count < SEEDS || pristine > 0 && lossy > 0, "the worlds do not exercise every oracle");
 }
 
@@ -87,8 +87,4 @@ fn shows(broken: Broken) {
     });
     let (seed, wrong) = shown.unwrap_or_else(|| panic!("{broken:?} does not show in {SEEDS_TO_SHOW} worlds"));
     println!("{broken:?} shows in world {seed}: {wrong}");
-}
-
-fn variable<T: FromStr>(name: &str) -> Option<T> {
-    env::var(name).ok()?.parse().ok()
 }

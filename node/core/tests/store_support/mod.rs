@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test needs all of it")]
 
+pub(crate) mod seeds;
+
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock},
