@@ -39,7 +39,7 @@ pub use entries::{Entry, delete, entries, set, until_same_entries};
 pub use http::read_json;
 pub use lab::{Lab, of_one_node, with_lab};
 pub use load::{Load, Promise, Written};
-pub use machines::{Machines, OneWayCut, with_machines};
+pub use machines::{Machines, OneWayCut, has_namespaces, with_machines};
 pub use members::{Member, key_of, members, until_feeds, until_follows, until_members};
 pub use node::{LinkIn, LinkOut, Links, Node, Status};
 pub use operator::{operate, operate_regions};

@@ -68,10 +68,19 @@ pub fn with_machines(name: &str, shards: u8, test: impl FnOnce(&mut Machines) ->
     }
 }
 
+/// Whether namespaces can be made here. If not, it is said what will not run.
+///
+/// # Errors
+/// If they are required and cannot be made.
+pub fn has_namespaces(what: &str) -> Result<bool> {
+    let Err(error) = unshared("ip").arg("link").stdout(Stdio::null()).run() else { return Ok(true) };
+    ensure!(env::var_os(REQUIRED).is_none_or(|what| what != "required"), "no namespaces: {error:#}");
+    note(&format!("{what}: NOT RUN, since this machine makes no network namespaces: {error:#}"));
+    Ok(false)
+}
+
 fn run_inside(name: &str) -> Result<()> {
-    if let Err(error) = unshared("ip").arg("link").stdout(Stdio::null()).run() {
-        ensure!(env::var_os(REQUIRED).is_none_or(|what| what != "required"), "no namespaces: {error:#}");
-        note(&format!("{name}: NOT RUN, since this machine makes no network namespaces: {error:#}"));
+    if !has_namespaces(name)? {
         return Ok(());
     }
     let program = env::current_exe()?;

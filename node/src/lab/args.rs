@@ -64,6 +64,10 @@ pub(crate) struct LabArgs {
     ])]
     pub(super) scenario: Option<PathBuf>,
 
+    /// Says that this lab is in namespaces of its own already, in which its processes are machines (see `machines`)
+    #[arg(long, hide = true, requires = "scenario")]
+    pub(super) inside_namespaces: bool,
+
     /// What the clients of a scenario ask for follows from this number; by default the file's, or a new one
     #[arg(long, value_name = "N", help_heading = "Scenario", requires = "scenario")]
     pub(super) seed: Option<u64>,

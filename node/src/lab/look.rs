@@ -177,13 +177,22 @@ impl Snapshot {
 
     /// The primaries of a region, by its index, each by what it says of itself; nothing if nobody tells who they are.
     pub(super) fn primaries<'a>(&'a self, plan: &'a Plan, region: usize) -> Vec<Option<&'a Status>> {
+        self.named_primaries(plan, region).into_iter().map(|(_, status)| status).collect()
+    }
+
+    /// The same, each with its plan.
+    pub(super) fn named_primaries<'a>(
+        &'a self,
+        plan: &'a Plan,
+        region: usize,
+    ) -> Vec<(&'a NodePlan, Option<&'a Status>)> {
         let RegionPlan { nodes, .. } = &plan.regions[region];
         let statuses = self.nodes_of(plan, region);
         if plan.regions[region].is_cluster() && self.maps.get(region).is_none_or(Option::is_none) {
             return Vec::new();
         }
         let primaries = nodes.iter().zip(statuses).filter(|(node, _)| self.role(region, node) == Role::Primary);
-        primaries.map(|(_, status)| status.as_ref()).collect()
+        primaries.map(|(node, status)| (node, status.as_ref())).collect()
     }
 
     /// What a node is, by the map of its region; the primary, if it is alone in it.

@@ -19,7 +19,7 @@
 //!
 //! # Where what is
 //! `args` what can be asked for; `plan` what that comes to, and `files` what stands in the files; `ports` and `certificates` what
-//! it needs; `processes` and `leash` the children; `look` what they say of themselves; `cluster` the nodes of a region as one,
+//! it needs; `processes` and `leash` the children, and `machines` their networks where cables are to be cut; `look` what they say of themselves; `cluster` the nodes of a region as one,
 //! `link` the ends of a link as one; `introduction`, `view` and `regions` what a person sees (on a
 //! [`terminal`](crate::terminal)), and `description` what a program does; `scenario` what is lived through and judged.
 
@@ -33,6 +33,7 @@ pub(crate) mod leash;
 mod limits;
 mod link;
 mod look;
+mod machines;
 mod plan;
 mod ports;
 mod processes;

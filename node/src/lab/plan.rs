@@ -154,6 +154,7 @@ impl Plan {
             gateways: regions * shape.doors(),
             routes: regions * (regions - 1) * shape.doors(),
             has_bus: shape.is_cluster(),
+            are_machines: args.inside_namespaces,
         };
         let ports = Block::take(args.port, wanted).map_err(UsageError::new)?;
         let layout = ports.layout();

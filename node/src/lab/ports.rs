@@ -19,13 +19,15 @@
 //! A port that was found free is not yet ours: the process that will listen there starts a moment later, and a node
 //! that is killed comes back to the same port. Between labs the port at BASE itself settles that. Against the rest of the
 //! machine all blocks lie below 32768, where systems begin to give ports to whoever asks for any.
+//!
+//! Where processes are [`machines`](super::machines) of their own each has an address of its own besides; else all are on loopback.
 
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
 };
 
-use super::limits;
+use super::{limits, machines::Host};
 
 /// The first block, and how far the blocks lie apart.
 const FIRST_BASE: u16 = 7_000;
@@ -51,6 +53,8 @@ pub(super) struct Wanted {
     pub(super) routes: u16,
     /// Whether the nodes have a bus. Gateways then are processes, and have one too.
     pub(super) has_bus: bool,
+    /// Whether each process is a machine of its own.
+    pub(super) are_machines: bool,
 }
 
 /// A block of ports. It is this lab's as long as this value lives.
@@ -98,8 +102,8 @@ impl Block {
     }
 
     fn take_at(base: u16, wanted: Wanted) -> Result<Self, PortError> {
-        let Wanted { nodes, gateways, routes, has_bus } = wanted;
-        let layout = Layout { base };
+        let Wanted { nodes, gateways, routes, has_bus, are_machines } = wanted;
+        let layout = Layout { base, has_bus, are_machines };
         let needed = match (has_bus, gateways) {
             (false, _) => ROUTES + routes,
             (true, 0) => BUS + nodes,
@@ -132,47 +136,55 @@ impl Block {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     base: u16,
+    has_bus: bool,
+    are_machines: bool,
 }
 
 impl Layout {
     /// Redis of a node.
     pub(super) fn redis(self, index: u16) -> SocketAddr {
-        local(self.base + 1 + index)
+        self.at(Host::Node(index), 1 + index)
     }
 
     /// Admin of a node.
     pub(super) fn admin(self, index: u16) -> SocketAddr {
-        local(self.base + ADMIN + 1 + index)
+        self.at(Host::Node(index), ADMIN + 1 + index)
     }
 
     /// A gateway, for the links of other regions.
     pub(super) fn gateway(self, index: u16) -> SocketAddr {
-        local(self.base + GATEWAY + 1 + index)
+        let host = if self.has_bus { Host::Gateway(index) } else { Host::Node(index) };
+        self.at(host, GATEWAY + 1 + index)
     }
 
     /// The bus of a node.
     pub(super) fn bus(self, index: u16) -> SocketAddr {
-        local(self.base + BUS + 1 + index)
+        self.at(Host::Node(index), BUS + 1 + index)
     }
 
     /// The bus of a gateway that is a process.
     pub(super) fn gateway_bus(self, index: u16) -> SocketAddr {
-        local(self.base + GATEWAY_BUS + 1 + index)
+        self.at(Host::Gateway(index), GATEWAY_BUS + 1 + index)
     }
 
     /// Admin of a gateway that is a process.
     pub(super) fn gateway_admin(self, index: u16) -> SocketAddr {
-        local(self.base + GATEWAY_ADMIN + 1 + index)
+        self.at(Host::Gateway(index), GATEWAY_ADMIN + 1 + index)
     }
 
     /// Control of the WAN.
     pub(super) fn control(self) -> SocketAddr {
-        local(self.base + CONTROL)
+        self.at(Host::Wan, CONTROL)
     }
 
     /// A route of the WAN.
     pub(super) fn route(self, index: u16) -> SocketAddr {
-        local(self.base + ROUTES + index)
+        self.at(Host::Wan, ROUTES + index)
+    }
+
+    fn at(self, host: Host, offset: u16) -> SocketAddr {
+        let port = self.base + offset;
+        if self.are_machines { (host.address(), port).into() } else { local(port) }
     }
 }
 
@@ -188,7 +200,7 @@ fn local(port: u16) -> SocketAddr {
 mod tests {
     use super::{Block, PortError, Wanted};
 
-    const WANTED: Wanted = Wanted { nodes: 3, gateways: 3, routes: 6, has_bus: true };
+    const WANTED: Wanted = Wanted { nodes: 3, gateways: 3, routes: 6, has_bus: true, are_machines: false };
 
     #[test]
     fn block_is_taken_once_and_free_again_afterwards() {

@@ -9,6 +9,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     fs::{self, File},
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::limits;
+use super::{limits, machines::Machines};
 
 /// The flag that puts a child on its leash.
 pub(super) const LEASH_FLAG: &str = "--until-stdin-closes";
@@ -39,6 +40,8 @@ pub(super) struct Processes {
     stop: CancellationToken,
     /// Whether a write beyond a limit of files is an error to them, and does not end them.
     survive_full_disks: bool,
+    /// The networks of the children, if each has its own.
+    machines: Option<Machines>,
 }
 
 /// A child that ended.
@@ -72,7 +75,13 @@ impl Processes {
     /// If the system does not say which program this is.
     pub(super) fn new() -> anyhow::Result<Self> {
         let binary = env::current_exe().context("cannot find this program's own file")?;
-        Ok(Self { binary, watchers: JoinSet::new(), stop: CancellationToken::new(), survive_full_disks: false })
+        Ok(Self {
+            binary,
+            watchers: JoinSet::new(),
+            stop: CancellationToken::new(),
+            survive_full_disks: false,
+            machines: None,
+        })
     }
 
     /// Starts `meridian SUBCOMMAND --config FILE`, and returns its process id.
@@ -100,15 +109,19 @@ impl Processes {
         self.survive_full_disks = survive;
     }
 
+    /// Says on which machines children are started from now on.
+    pub(super) fn start_on(&mut self, machines: Machines) {
+        self.machines = Some(machines);
+    }
+
+    /// The machines of the children, if each has its own.
+    pub(super) fn machines(&mut self) -> Option<&mut Machines> {
+        self.machines.as_mut()
+    }
+
     fn spawn(&mut self, name: &str, subcommand: &str, files: &Files, log: File) -> anyhow::Result<u32> {
         self.write_command(subcommand, files)?;
-        let mut command = if self.survive_full_disks {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(&self.binary);
-            shell
-        } else {
-            Command::new(&self.binary)
-        };
+        let mut command = self.program(name);
         command.arg(subcommand).arg("--config").arg(&files.config).arg(LEASH_FLAG);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         command.process_group(0);
@@ -122,6 +135,21 @@ impl Processes {
         let (name, log, stop) = (name.to_owned(), files.log.clone(), self.stop.clone());
         self.watchers.spawn(async move { Ended { name, pid, status: watch(child, leash, stop).await, log } });
         Ok(pid)
+    }
+
+    /// This program, by way of whatever has to come before it.
+    fn program(&self, name: &str) -> Command {
+        let mut words = Vec::<OsString>::new();
+        if self.machines.is_some() {
+            words.extend(Machines::at(name).map(OsString::from));
+        }
+        if self.survive_full_disks {
+            words.extend(["sh", "-c", r#"trap "" XFSZ; exec "$0" "$@""#].map(OsString::from));
+        }
+        words.push(self.binary.clone().into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
     }
 
     /// Writes down how to start the child by hand: without its leash, so that it runs in any terminal.

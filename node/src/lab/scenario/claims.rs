@@ -7,22 +7,27 @@ use scenario::{
 };
 
 use super::{
+    operator::Said,
     run::{Run, Sample},
     settle::Settled,
 };
 
 /// The claims of all expectations, those of the timeline first.
-pub(super) fn all(run: &Run<'_>, settled: &Settled, judged: &Verdict) -> Vec<Claim> {
+pub(super) fn all(run: &Run<'_>, settled: &Settled, verified: Option<&Said>, judged: &Verdict) -> Vec<Claim> {
     let mut claims = run.claims.borrow().clone();
-    claims.extend(run.scenario.expect.iter().map(|expectation| of(run, expectation, settled, judged)));
+    claims.extend(run.scenario.expect.iter().map(|expectation| of(run, expectation, settled, verified, judged)));
     claims
 }
 
-fn of(run: &Run<'_>, expectation: &Expectation, settled: &Settled, judged: &Verdict) -> Claim {
+fn of(run: &Run<'_>, expectation: &Expectation, settled: &Settled, verified: Option<&Said>, judged: &Verdict) -> Claim {
     match expectation {
         Expectation::Converged { within, .. } => match settled.after {
             Some(after) => Claim::new(expectation, after <= *within, format!("after {:.1} s", after.as_secs_f64())),
             None => Claim::new(expectation, false, &settled.differ),
+        },
+        Expectation::Verified => match verified {
+            Some(said) => Claim::new(expectation, said.is_success, &said.text),
+            None => Claim::new(expectation, false, "nobody has compared them"),
         },
         Expectation::NoStaleRead => oracles(expectation, judged, true),
         Expectation::NoLostWrite => oracles(expectation, judged, false),

@@ -80,6 +80,8 @@ impl Client {
                 Err(Failure::Refused(error)) => error,
             };
             if start.elapsed() > limits::REFUSED_MAX {
+                // Who is cut off refuses for ever, and does not know who has taken its place.
+                self.forget(key, node);
                 return Err(Failure::Refused(refused));
             }
             is_asking = refused.starts_with("ASK ");

@@ -12,16 +12,22 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use config::Offset;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use scenario::{Deed, Event, Part, Target, history::Place, timeline::Weight};
+use scenario::{
+    Deed, Event, Part, Target,
+    history::Place,
+    timeline::{Percent, Way, Weight},
+};
 use tokio::time;
 
 use super::{
     super::{
+        machines::Machines,
         obituary,
         processes::{Ended, Processes},
     },
     claims, flush, limits, losses, operator,
     run::Run,
+    slowness::Slowed,
     targets::{self, Process},
     wan, watch,
 };
@@ -34,17 +40,28 @@ pub(super) struct Director<'r, 'p> {
     /// Those that run, or are stopped, by their names.
     pids: BTreeMap<String, u32>,
     stopped: BTreeSet<String>,
-    /// Whom a target named when they were killed or stopped.
+    slowed: BTreeMap<String, Slowed>,
+    cut: BTreeSet<String>,
+    /// Whom a target named when they were killed, stopped, cut off or slowed down.
     held: BTreeMap<Target, Vec<String>>,
 }
 
 impl<'r, 'p> Director<'r, 'p> {
     /// A director of these processes.
     pub(super) fn new(run: &'r Run<'r>, processes: &'p mut Processes, pids: BTreeMap<String, u32>) -> Self {
-        Self { run, processes, pids, stopped: BTreeSet::new(), held: BTreeMap::new() }
+        Self {
+            run,
+            processes,
+            pids,
+            stopped: BTreeSet::new(),
+            slowed: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            held: BTreeMap::new(),
+        }
     }
 
-    /// Does all that the timeline says, and returns when it is over and the load as well. Nobody is stopped then.
+    /// Does all that the timeline says, and returns when it is over and the load as well. Nobody is stopped, cut
+    /// off or slow then.
     ///
     /// # Errors
     /// If something cannot be done.
@@ -62,7 +79,8 @@ impl<'r, 'p> Director<'r, 'p> {
             self.signal(&name, Signal::CONT)?;
             self.run.down.borrow_mut().remove(&name);
         }
-        Ok(())
+        let hampered: Vec<_> = self.run.hampered.borrow().iter().cloned().collect();
+        if hampered.is_empty() { Ok(()) } else { self.unhamper(&hampered).await }
     }
 
     async fn wait_until(&mut self, time: Duration) {
@@ -87,6 +105,13 @@ impl<'r, 'p> Director<'r, 'p> {
                 self.restart(&names).await
             }
             Deed::Roll(target) => self.roll(target).await,
+            Deed::Cut(target, way) => self.cut(target, *way).await,
+            Deed::Slow(target, share) => self.slow(target, *share).await,
+            Deed::Mend(target) => {
+                let names = self.names(target).await?;
+                self.held.remove(target);
+                self.unhamper(&names).await
+            }
             Deed::Link(link, change) => wan::change(run.plan, link, *change).await,
             Deed::Isolate(region) => wan::isolate(run.plan, region).await,
             Deed::Heal => wan::heal(run.plan).await,
@@ -114,7 +139,7 @@ impl<'r, 'p> Director<'r, 'p> {
         }
     }
 
-    /// Those whom a target named when they were killed or stopped, or else those whom it names now.
+    /// Those whom a target named when they were killed, stopped, cut off or slowed down, or else those whom it names now.
     async fn names(&self, target: &Target) -> anyhow::Result<Vec<String>> {
         match self.held.get(target) {
             Some(names) => Ok(names.clone()),
@@ -128,6 +153,7 @@ impl<'r, 'p> Director<'r, 'p> {
         let running: Vec<_> = names.iter().filter(|name| self.pids.contains_key(*name)).cloned().collect();
         for name in &running {
             self.run.down.borrow_mut().insert(name.clone());
+            self.slowed.remove(name);
             self.signal(name, Signal::KILL)?;
         }
         for name in &running {
@@ -143,6 +169,7 @@ impl<'r, 'p> Director<'r, 'p> {
         self.bereave(&names).await?;
         for name in &names {
             self.run.down.borrow_mut().insert(name.clone());
+            self.slowed.remove(name);
             self.signal(name, Signal::STOP)?;
             self.stopped.insert(name.clone());
         }
@@ -163,12 +190,59 @@ impl<'r, 'p> Director<'r, 'p> {
         Ok(())
     }
 
+    /// Cuts processes off. Who is cut off may be replaced, and takes its last moments with it as if it hung.
+    async fn cut(&mut self, target: &Target, way: Way) -> anyhow::Result<()> {
+        let names = self.hamper(target).await?;
+        for name in &names {
+            self.machines()?.cut(name, way).await?;
+            self.cut.insert(name.clone());
+        }
+        self.run.say(Style::Bad, format!("cut off {}", names.join(", ")));
+        Ok(())
+    }
+
+    /// Lets processes have but a share of their time. Who is too slow may be replaced.
+    async fn slow(&mut self, target: &Target, share: Percent) -> anyhow::Result<()> {
+        for name in self.hamper(target).await? {
+            let slowed = Slowed::new(self.pid(&name)?, share);
+            self.slowed.insert(name, slowed);
+        }
+        Ok(())
+    }
+
+    /// Notes that something is about to hamper these processes.
+    async fn hamper(&mut self, target: &Target) -> anyhow::Result<Vec<String>> {
+        let names = self.names(target).await?;
+        self.bereave(&names).await?;
+        self.run.hampered.borrow_mut().extend(names.iter().cloned());
+        self.held.insert(target.clone(), names.clone());
+        Ok(names)
+    }
+
+    /// Gives processes their cables and their time back.
+    async fn unhamper(&mut self, names: &[String]) -> anyhow::Result<()> {
+        for name in names {
+            self.slowed.remove(name);
+            if self.cut.remove(name) {
+                self.machines()?.mend(name).await?;
+            }
+            self.run.hampered.borrow_mut().remove(name);
+        }
+        self.run.say(Style::Good, format!("nothing hampers {}", names.join(", ")));
+        Ok(())
+    }
+
+    fn machines(&mut self) -> anyhow::Result<&mut Machines> {
+        self.processes.machines().context("the processes are no machines of their own")
+    }
+
     /// Ends those that run, and starts all.
     async fn restart(&mut self, names: &[String]) -> anyhow::Result<()> {
         self.bereave(names).await?;
         let running: Vec<_> = names.iter().filter(|name| self.pids.contains_key(*name)).cloned().collect();
         for name in &running {
             self.run.down.borrow_mut().insert(name.clone());
+            self.slowed.remove(name);
             if self.stopped.remove(name) {
                 self.signal(name, Signal::CONT)?;
             }
@@ -240,8 +314,7 @@ impl<'r, 'p> Director<'r, 'p> {
     /// Operates a region as a person does, at a node that runs.
     async fn operate(&self, region: usize, words: &[&str]) -> anyhow::Result<()> {
         let nodes = &self.run.plan.regions[region].nodes;
-        let runs = |name: &String| !self.run.down.borrow().contains(name);
-        let node = nodes.iter().find(|node| runs(&node.name)).context("no node of the region runs")?;
+        let node = nodes.iter().find(|node| self.run.is_fit(&node.name)).context("no node of the region runs")?;
         operator::operate(&self.run.plan.file(&node.name, "toml"), words).await
     }
 
@@ -302,6 +375,7 @@ impl<'r, 'p> Director<'r, 'p> {
         if self.pids.get(&ended.name) != Some(&ended.pid) {
             return;
         }
+        self.slowed.remove(&ended.name);
         let names = [ended.name.clone()];
         if !self.run.down.borrow_mut().insert(ended.name.clone()) {
             // It was killed along with others.

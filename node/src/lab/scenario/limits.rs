@@ -23,6 +23,9 @@ pub(super) const FOLLOW_MAX: Duration = Duration::from_millis(1_500);
 /// Between two looks at lag and health.
 pub(super) const WATCH_EVERY: Duration = Duration::from_millis(200);
 
+/// How often the time of a slow process is shared out anew: between machines that are merely busy and those that hang.
+pub(super) const TURN: Duration = Duration::from_millis(100);
+
 /// Between two lines of progress.
 pub(super) const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 

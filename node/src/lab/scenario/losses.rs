@@ -23,7 +23,7 @@ pub(super) async fn bereave(run: &Run<'_>, names: &[String]) -> anyhow::Result<(
     };
     let regions: BTreeSet<_> = names.iter().filter_map(region).collect();
     for region in regions {
-        let is_going = |name: &String| names.contains(name) || run.down.borrow().contains(name);
+        let is_going = |name: &String| names.contains(name) || !run.is_fit(name);
         let bereft = |shards: Vec<(String, Vec<String>)>| {
             let shards = shards.into_iter().filter(|(primary, _)| names.contains(primary));
             let whole = shards.map(|(_, replicas)| replicas.iter().all(is_going));

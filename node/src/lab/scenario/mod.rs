@@ -9,7 +9,7 @@
 //!
 //! # Where what is
 //! `run` what all share; `load` and `client` the clients; `director` the deeds, `targets` whom they are done to, `wan`,
-//! `operator` and `flush` how, `losses` what they may cost; `watch` lag and health; `alerts` a Prometheus; `settle` the quiet at the end; `claims` the expectations;
+//! `operator`, `slowness` and `flush` how, `losses` what they may cost; `watch` lag and health; `alerts` a Prometheus; `settle` the quiet at the end; `claims` the expectations;
 //! `trace` what is left.
 
 mod alerts;
@@ -23,6 +23,7 @@ mod losses;
 mod operator;
 mod run;
 mod settle;
+mod slowness;
 mod targets;
 mod trace;
 mod wan;
@@ -45,6 +46,7 @@ use super::{
     args::{ClockOffset, LabArgs, NodeSetting},
     cluster::Cluster,
     description::Pids,
+    machines::{self, Machines},
     plan::Plan,
     processes::Processes,
     start, until_ready,
@@ -63,6 +65,9 @@ pub(super) fn run(args: &LabArgs, file: &Path) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
+    if scenario.needs_machines() && !args.inside_namespaces {
+        match machines::enter()? {}
+    }
     scenario.speed = args.speed.unwrap_or(scenario.speed);
     if expects_alerts(&scenario) {
         alerts::check_installed()?;
@@ -145,6 +150,9 @@ impl Stage<'_> {
         self.say(Style::Bold, format!("Scenario {}: {}", self.file.display(), self.scenario.about.trim()));
         let (nodes, gateways) = (self.plan.nodes().count(), self.plan.gateways().count());
         self.say(Style::Dim, format!("seed {}; starting {nodes} nodes and {gateways} gateways", self.seed));
+        if self.scenario.needs_machines() {
+            processes.start_on(Machines::lay(&self.plan).await?);
+        }
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
         until_ready(&self.plan, processes, &mut clusters).await?;
@@ -158,6 +166,7 @@ impl Stage<'_> {
         }
         let settled = settle::settle(&run).await;
         watch::look(&run).await;
+        let verified = verified(&run).await?;
         run.say(
             Style::Dim,
             match settled.after {
@@ -166,7 +175,7 @@ impl Stage<'_> {
             },
         );
         let mut verdict = Verdict::of(&run.history.borrow());
-        verdict.expected = claims::all(&run, &settled, &verdict);
+        verdict.expected = claims::all(&run, &settled, verified.as_ref(), &verdict);
         if !verdict.passed() || self.args.dir.is_some() {
             trace::write(&run, self.file, &verdict, &self.replay())?;
         }
@@ -238,6 +247,16 @@ async fn live(
         acted = acted => acted,
         () = watch::watch(run, alerts) => Ok(()),
     }
+}
+
+/// What the operator's comparison says of the regions that are judged, if anything is expected of it.
+async fn verified(run: &Run<'_>) -> anyhow::Result<Option<operator::Said>> {
+    if !run.scenario.expect.contains(&Expectation::Verified) {
+        return Ok(None);
+    }
+    let judged = run.history.borrow().judged.clone();
+    let nodes = judged.iter().map(|place| run.plan.regions[usize::from(place.0)].nodes[0].redis.to_string());
+    operator::verify(&nodes.collect::<Vec<_>>()).await.map(Some)
 }
 
 /// The process ids by the names of the processes.

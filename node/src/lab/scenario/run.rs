@@ -30,6 +30,8 @@ pub(super) struct Run<'a> {
     pub(super) history: RefCell<History>,
     /// The processes that do not run, or are stopped.
     pub(super) down: RefCell<BTreeSet<String>>,
+    /// The processes that are cut off or slow.
+    pub(super) hampered: RefCell<BTreeSet<String>>,
     /// What was lost, and is not made up for yet, by its place in the history; and since when it can be.
     pub(super) open_losses: RefCell<Vec<(usize, Duration)>>,
     pub(super) samples: RefCell<Vec<Sample>>,
@@ -77,6 +79,7 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             history: RefCell::new(history),
             down: RefCell::default(),
+            hampered: RefCell::default(),
             open_losses: RefCell::default(),
             samples: RefCell::default(),
             events: RefCell::default(),
@@ -109,6 +112,11 @@ impl<'a> Run<'a> {
         if operations.len() >= OPERATIONS_MAX && !self.is_over.replace(true) {
             self.say(Style::Warn, "the load ends early: there is no room for more operations");
         }
+    }
+
+    /// Whether a process runs, at full speed, and is reached by the others.
+    pub(super) fn is_fit(&self, name: &str) -> bool {
+        !self.down.borrow().contains(name) && !self.hampered.borrow().contains(name)
     }
 
     /// The place of a region.

@@ -8,7 +8,8 @@ use tokio::time::{self, Instant, MissedTickBehavior};
 use super::{
     super::{
         link::Link,
-        look::{self, Snapshot},
+        look::{self, Snapshot, Status},
+        plan::NodePlan,
     },
     alerts::Alerts,
     limits,
@@ -65,10 +66,14 @@ fn close_losses(run: &Run<'_>, snapshot: &Snapshot, begun: Duration) {
     });
 }
 
-/// Whether each shard of a region has a primary that runs and holds all again.
+/// Whether each shard of a region has a primary that runs and holds all again. Whoever is cut off or slow may still be replaced, and
+/// until then counts as none.
 pub(super) fn is_well(run: &Run<'_>, snapshot: &Snapshot, region: Place) -> bool {
-    let primaries = snapshot.primaries(run.plan, region.0.into());
-    !primaries.is_empty() && primaries.iter().all(|status| status.is_some_and(|status| status.complete))
+    let primaries = snapshot.named_primaries(run.plan, region.0.into());
+    let is_well = |(node, status): &(&NodePlan, Option<&Status>)| {
+        run.is_fit(&node.name) && status.is_some_and(|status| status.complete)
+    };
+    !primaries.is_empty() && primaries.iter().all(is_well)
 }
 
 /// What regions have evicted, or forgotten before all others had seen it, they may lack.
