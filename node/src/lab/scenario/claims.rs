@@ -26,7 +26,8 @@ fn of(run: &Run<'_>, expectation: &Expectation, settled: &Settled, verified: Opt
             None => Claim::new(expectation, false, &settled.differ),
         },
         Expectation::Verified => match verified {
-            Some(said) => Claim::new(expectation, said.is_success, &said.text),
+            Some(said) if said.is_success => Claim::new(expectation, true, "the comparison found nothing"),
+            Some(said) => Claim::new(expectation, false, &said.text),
             None => Claim::new(expectation, false, "nobody has compared them"),
         },
         Expectation::NoStaleRead => oracles(expectation, judged, true),
