@@ -166,6 +166,24 @@ fn what_a_whole_slot_dropped_reaches_a_replica_also_if_no_floor_has_risen() {
     assert_eq!(held(&replica, b"{a}1"), None);
 }
 
+#[test]
+fn what_a_lost_region_had_shipped_comes_home_also_if_its_successor_is_heard_of_after_the_clone() {
+    let (survivor, lost) = (a_region(2, 100), a_region(1, 100));
+    survivor.update_matrix(|matrix| matrix.announce(lost.origin(), Time::ZERO, &Claim::all()));
+    let mut there = all_of(&lost, Scope::Region(region(1)), &survivor);
+    write(&lost, b"{a}1", b"shipped", None, at_ms(1));
+    flow(&mut there, &lost, &survivor, 2);
+    drop(lost);
+    let successor = Store::new(&StoreOptions { origin: origin(1, 2), ..options(1, 100) });
+    let unborn = Origin::new(region(1), Incarnation::UNBORN);
+    let mut back = (Feed::clone_all(&survivor, Scope::Region(region(2)), unborn), Intake::default());
+    flow(&mut back, &survivor, &successor, 3);
+    survivor.update_matrix(|matrix| matrix.announce(successor.origin(), at_ms(4).wall, &Claim::all()));
+    back.0.queue_orphans(&survivor);
+    flow(&mut back, &survivor, &successor, 5);
+    assert!(held(&successor, b"{a}1").is_some());
+}
+
 /// A replica in region 1, which stamps nothing.
 fn a_replica() -> Store {
     let unborn = Origin::new(region(1), Incarnation::UNBORN);

@@ -744,7 +744,11 @@ impl Scan {
         for origin in known.filter(|origin| context.is_the_consumers(*origin, slot)) {
             since.advance(origin, Time::MAX);
         }
-        let (mut seen, own) = (stripe.seen().of(slot), stripe.hlc.origin());
+        // What was left out as the consumer's is not claimed: its region may have begun anew, and who hears of that only later must
+        // still find it lacking.
+        let is_claimed = |origin| origin == context.consumer || !context.is_the_consumers(origin, slot);
+        let mut seen: Seen = stripe.seen().of(slot).iter().filter(|(origin, _)| is_claimed(*origin)).collect();
+        let own = stripe.hlc.origin();
         if context.covers.get(&own).is_none_or(|cover| cover.slots.contains(slot)) {
             // Of a slot that is not owned a replica may still hold what came before this origin gave it away.
             seen.advance(own, stripe.watermark(context.now.wall));
