@@ -4,6 +4,8 @@
 //! looks where none has looked before; the first is printed, and each failure with the command that replays it. `MERIDIAN_TEST_SEED` is the
 //! first seed of a run, `MERIDIAN_TEST_SEEDS` their number.
 
+#![allow(clippy::disallowed_types, reason = "a run chooses its seeds; what follows from them takes them as arguments")]
+
 use std::{
     env,
     hash::{BuildHasher, RandomState},
