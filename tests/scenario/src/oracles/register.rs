@@ -1,7 +1,7 @@
 //! A key that one region alone uses is linearizable.
 //!
 //! Checks promise 2: in a region, single-key operations on the primary are linearizable, but for what a primary lost that
-//! died. So the history of such a key is that of a register ([`linearizable`](crate::linearizable)), up to the first death in
+//! died. So the history of such a key is that of a register ([`linearizable`]), up to the first death in
 //! its region; where a region evicts a key may always be empty, and there is nothing to judge.
 
 use std::{collections::BTreeMap, time::Duration};
