@@ -161,7 +161,13 @@ mod tests {
 
     /// The commands that [`execute`](super::execute) executes: those on keys and on all keys.
     fn is_ours(command: &Command) -> bool {
-        let other = [CommandId::Watch, CommandId::DebugObject, CommandId::ObjectHelp];
+        let other = [
+            CommandId::Watch,
+            CommandId::DebugObject,
+            CommandId::ObjectHelp,
+            CommandId::RegionFetch,
+            CommandId::RegionMerge,
+        ];
         !command.is_container()
             && !other.contains(&command.id)
             && (!command.keys.is_empty() || is_of_whole_keyspace(command.id))
