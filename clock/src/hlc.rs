@@ -49,6 +49,8 @@ pub struct Hlc {
     origin: Origin,
     /// The greatest time issued or observed; uhlc does not tell its own. Never above uhlc's.
     last: Time,
+    /// The greatest time issued, or the start.
+    issued: Time,
 }
 
 impl Hlc {
@@ -57,7 +59,7 @@ impl Hlc {
     /// `start` is the persisted high-water mark after a restart, and what the former primary could have issued after
     /// a promotion.
     pub fn new(origin: Origin, start: Time) -> Self {
-        let mut hlc = Self { inner: build(origin), origin, last: Time::ZERO };
+        let mut hlc = Self { inner: build(origin), origin, last: Time::ZERO, issued: start };
         hlc.observe(start);
         hlc
     }
@@ -76,6 +78,7 @@ impl Hlc {
         } else {
             Time::MAX
         };
+        self.issued = self.last;
         Stamp { time: self.last, origin: self.origin }
     }
 
@@ -98,6 +101,11 @@ impl Hlc {
     /// The greatest time that was issued or observed.
     pub const fn last(&self) -> Time {
         self.last
+    }
+
+    /// The greatest time that was issued, or the start if none was. What was observed and promised does not count.
+    pub const fn issued(&self) -> Time {
+        self.issued
     }
 
     /// Promises that every stamp issued from here on is greater than the time returned.
@@ -277,6 +285,16 @@ mod tests {
         assert_eq!(hlc.watermark(NOON), NOON);
         assert_eq!(hlc.watermark(NOON), NOON);
         assert!(hlc.issue(Time::ZERO, Time::ZERO).time > NOON);
+    }
+
+    #[test]
+    fn what_is_observed_or_promised_was_not_issued() {
+        let mut hlc = Hlc::new(origin(0), NOON);
+        assert_eq!(hlc.issued(), NOON);
+        let stamp = hlc.issue(NOON, Time::ZERO);
+        hlc.watermark(Time::from_unix_ms(NOON.unix_ms() + 5));
+        hlc.observe(Time::from_unix_ms(NOON.unix_ms() + 9));
+        assert_eq!(hlc.issued(), stamp.time);
     }
 
     #[test]

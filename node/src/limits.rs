@@ -147,9 +147,9 @@ pub const SUCCESSION_MAX: Duration = Duration::from_secs(2);
 /// wait.
 pub const HOLD_BUDGET: Duration = Duration::from_millis(7);
 
-/// How far the target may be behind for slots to be held at all: what it lacked a moment ago has arrived within this. As long as
-/// they may be held: where that is never done sooner, slots would never move.
-pub const REHEARSAL_MAX: Duration = HOLD_BUDGET;
+/// For how long slots are held at most where the target is too busy to have everything any sooner: eight times as long, well
+/// below [`HOLD_MAX`].
+pub const HOLD_BUDGET_MAX: Duration = Duration::from_millis(56);
 
 /// The pause after a hold, or a rehearsal of it, that took too long; it doubles from the first to the second. What disturbs
 /// both, another process on the same core for instance, is over by then or lasts.

@@ -19,6 +19,10 @@
 //! operator may stop the move, says so, and begins anew. A bound of this kind holds as far as the threads of both nodes
 //! get to run: nobody can let go of a hold while the machine gives the time to others.
 //!
+//! Where two nodes have so much to do that the target is never there so soon, slots would not move, and there most of all
+//! they should. So each time that all tries were in vain the budget doubles, up to [`HOLD_BUDGET_MAX`], which the log says; the
+//! next slots begin with the short one.
+//!
 //! [`Custody`]: node_core::cluster::Custody
 
 use std::time::Duration;
@@ -36,22 +40,24 @@ use super::{
 };
 use crate::{
     admin::metrics::names,
-    limits::{CHANGE_MAX, GIVE_MAX, GIVE_PAUSE, HOLD_BUDGET, MOVE_PAUSE, MOVE_REST, MOVE_TRIES, REHEARSAL_MAX},
+    limits::{CHANGE_MAX, GIVE_MAX, GIVE_PAUSE, HOLD_BUDGET, HOLD_BUDGET_MAX, MOVE_PAUSE, MOVE_REST, MOVE_TRIES},
 };
 
 impl Steward {
     /// Hands over the slots that move away from this node, as their targets catch up, until `shutdown`.
     pub(crate) async fn move_slots(&self, shutdown: &CancellationToken) {
+        let mut budget = HOLD_BUDGET;
         loop {
             let (followed, acknowledged) = (self.map_followed(), self.movers().changed());
             let ready = self.ready_to_move();
             if let Some((target, cargo)) = ready {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = self.move_to(target, &cargo) => {}
+                    next = self.move_to(target, &cargo, budget) => budget = next,
                 }
                 continue;
             }
+            budget = HOLD_BUDGET;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = followed => {}
@@ -76,26 +82,30 @@ impl Steward {
         leaving.find(|(target, cargo)| self.movers().is_fed(*target, cargo.since) && is_here(cargo))
     }
 
-    async fn move_to(&self, target: NodeId, cargo: &Cargo) {
+    /// Hands over what moves to a target, if that can be; returns for how long slots may be held the next time.
+    async fn move_to(&self, target: NodeId, cargo: &Cargo, budget: Duration) -> Duration {
         let began = self.now();
-        match self.change_hands(target, cargo).await {
+        let error = match self.change_hands(target, cargo, budget).await {
             Ok(held) => {
                 let took = self.now().saturating_sub(began);
                 tracing::info!(%target, slots = cargo.slots.len(), ?held, ?took, "slots have moved");
+                return HOLD_BUDGET;
             }
-            Err(error) => {
-                tracing::warn!(%error, %target, slots = cargo.slots.len(), "slots could not be handed over yet");
-                sleep(MOVE_PAUSE).await;
-            }
-        }
+            Err(error) => error,
+        };
+        let is_late = matches!(error, NotDone::NotCaughtUp);
+        let next = if is_late { (budget * 2).min(HOLD_BUDGET_MAX) } else { budget };
+        tracing::warn!(%error, %target, slots = cargo.slots.len(), hold_at_most = ?next, "slots could not be handed over yet");
+        sleep(MOVE_PAUSE).await;
+        next
     }
 
     /// Hands over what moves to a target, and returns for how long requests were held.
-    async fn change_hands(&self, target: NodeId, cargo: &Cargo) -> Result<Duration, NotDone> {
+    async fn change_hands(&self, target: NodeId, cargo: &Cargo, budget: Duration) -> Result<Duration, NotDone> {
         let first = cargo.slots.iter().next().ok_or(NotDone::NotPrimary)?;
         let prepared = || self.map().moving(first).and_then(|moving| moving.prepared);
         if prepared().is_none() {
-            self.rehearse_often(target, cargo.since).await?;
+            self.rehearse_often(target, cargo.since, budget).await?;
             let command = prepare(&self.map(), self.me(), target, cargo).ok_or(NotDone::NotPrimary)?;
             self.agree_on(&command, CHANGE_MAX).await?;
             timeout(CHANGE_MAX, self.until_map(|| prepared().is_some())).await.map_err(|_| NotDone::NotAgreed)?;
@@ -106,7 +116,7 @@ impl Steward {
             self.give(target, at, None).await?;
             return Ok(Duration::ZERO);
         }
-        let handed = self.hand(target, cargo, at).await;
+        let handed = self.hand(target, cargo, at, budget).await;
         if handed.is_err() && self.parts.cluster.custody(|custody, _| custody.withdraw(at)) {
             self.settled.notify_one();
             _ = timeout(CHANGE_MAX, self.until_map(|| prepared() != Some(at))).await;
@@ -115,9 +125,9 @@ impl Steward {
     }
 
     /// Waits until the target keeps up well enough that slots can be held.
-    async fn rehearse_often(&self, target: NodeId, since: Epoch) -> Result<(), NotDone> {
+    async fn rehearse_often(&self, target: NodeId, since: Epoch, budget: Duration) -> Result<(), NotDone> {
         for rest in rests() {
-            if self.rehearse(target, since).await {
+            if self.rehearse(target, since, budget).await {
                 return Ok(());
             }
             sleep(rest).await;
@@ -125,20 +135,20 @@ impl Steward {
         Err(NotDone::NotCaughtUp)
     }
 
-    /// Whether the target has within a moment what was written just now.
-    async fn rehearse(&self, target: NodeId, since: Epoch) -> bool {
-        timeout(REHEARSAL_MAX, self.movers().until_as_of(target, since, self.now())).await.is_ok()
+    /// Whether the target has what was written just now as soon as it must.
+    async fn rehearse(&self, target: NodeId, since: Epoch, budget: Duration) -> bool {
+        timeout(budget, self.movers().until_as_of(target, since, self.now())).await.is_ok()
     }
 
     /// Hands over what is prepared, at a moment at which that is quick.
-    async fn hand(&self, target: NodeId, cargo: &Cargo, at: Epoch) -> Result<Duration, NotDone> {
+    async fn hand(&self, target: NodeId, cargo: &Cargo, at: Epoch, budget: Duration) -> Result<Duration, NotDone> {
         let since = cargo.since;
         self.tell(target, &Request::Prepared { at }, CHANGE_MAX).await?;
         for rest in rests() {
-            if self.rehearse(target, since).await {
+            if self.rehearse(target, since, budget).await {
                 let began = self.now();
                 let hold = self.hold(&cargo.slots);
-                if let Some(hold) = self.catch_up((target, since), began, hold).await {
+                if let Some(hold) = self.catch_up((target, since), began, budget, hold).await {
                     let given = self.give(target, at, Some(hold)).await;
                     let held = self.note_held(began);
                     return given.map(|()| held);
@@ -151,16 +161,22 @@ impl Steward {
 
     /// Waits until the target has all that was written to slots that are held, and goes on holding them. If that takes too
     /// long, they are let go.
-    async fn catch_up(&self, (target, since): (NodeId, Epoch), began: Duration, hold: Hold) -> Option<Hold> {
+    async fn catch_up(
+        &self,
+        (target, since): (NodeId, Epoch),
+        began: Duration,
+        budget: Duration,
+        hold: Hold,
+    ) -> Option<Hold> {
         let catching_up = async {
             let moment = self.until_nobody_writes().await;
             self.movers().until_as_of(target, since, moment).await;
             moment
         };
-        let caught_up = timeout(HOLD_BUDGET, catching_up).await;
+        let caught_up = timeout(budget, catching_up).await;
         let now = self.now();
         if let Ok(moment) = caught_up
-            && now.saturating_sub(began) <= HOLD_BUDGET
+            && now.saturating_sub(began) <= budget
         {
             let spent = [moment - began, now - moment];
             tracing::debug!(?spent, "turns ended, target caught up");

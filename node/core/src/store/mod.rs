@@ -389,9 +389,10 @@ impl Store {
         stamp
     }
 
-    /// The latest time that was stamped here so far, or promised to be passed.
+    /// The latest time that was stamped here so far, or when this life began if none was. What was only promised to be passed
+    /// does not count: the feed that has everything until here may have been told before another was promised more.
     pub fn last_stamp(&self) -> Time {
-        (0..self.stripes()).map(|index| self.lock(index).watermark(Time::ZERO)).max().unwrap_or(Time::ZERO)
+        (0..self.stripes()).map(|index| self.lock(index).issued()).max().unwrap_or(Time::ZERO)
     }
 
     /// The latest time that was stamped here so far by who stamps the writes to a slot, or promised to be passed.

@@ -376,6 +376,11 @@ impl Stripe {
         self.hlc.watermark(now)
     }
 
+    /// The latest time that was stamped here, or when this life began if none was.
+    pub const fn issued(&self) -> Time {
+        self.hlc.issued()
+    }
+
     fn put(&mut self, at: Address, key: &[u8], state: State<'_>, now: Time) -> Result<Stamp, HeapFull> {
         let (found, stamp) = self.issue_for(at, key, now);
         self.install(at, found, &Record { key, stamp, state }, now)?;
