@@ -55,6 +55,8 @@ pub const BATCH: RangeInclusive<Size> = Size::kib(1)..=Size::mib(16);
 pub const BATCH_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(1);
 /// The interval of heartbeats.
 pub const HEARTBEAT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// The interval at which regions are compared; zero is never.
+pub const AUDIT_INTERVAL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 /// The first pause and the longest one between attempts to connect.
 pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
 /// Addresses of one peer: more gateways than a region has use for.

@@ -437,6 +437,10 @@ pub struct Gateway {
     pub window: Size,
     /// How much one batch carries before compression; a larger record goes alone.
     pub batch: Size,
+    /// How often what this region holds is compared with the others, in the background; zero is never. The same in all regions, or
+    /// nothing is compared.
+    #[serde(with = "duration")]
+    pub audit_interval: Duration,
     /// How long a record waits for a batch to fill.
     #[serde(with = "duration")]
     pub batch_delay: Duration,
@@ -465,6 +469,7 @@ impl Default for Gateway {
             heartbeat: Duration::from_millis(50),
             window: Size::mib(32),
             batch: Size::kib(64),
+            audit_interval: Duration::from_secs(300),
             batch_delay: Duration::from_millis(1),
             reconnect_min: Duration::from_millis(50),
             reconnect_max: Duration::from_secs(5),

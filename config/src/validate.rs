@@ -216,6 +216,7 @@ fn check_gateway(gateway: &Gateway, problems: &mut Problems) {
     }
     within_durations("gateway.heartbeat", gateway.heartbeat, &limits::HEARTBEAT, problems);
     within_durations("gateway.batch_delay", gateway.batch_delay, &limits::BATCH_DELAY, problems);
+    within_durations("gateway.audit_interval", gateway.audit_interval, &limits::AUDIT_INTERVAL, problems);
     within_durations("gateway.reconnect_min", gateway.reconnect_min, &limits::RECONNECT, problems);
     within_durations("gateway.reconnect_max", gateway.reconnect_max, &limits::RECONNECT, problems);
     within("gateway.batch", gateway.batch, &limits::BATCH, problems);

@@ -21,7 +21,7 @@ use tokio::{task::JoinSet, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accept,
+    accept, audit,
     dial::Dial,
     limits::{FAREWELL, LAG_INTERVAL},
     options::{GatewayOptions, Peer, TlsMaterial},
@@ -228,6 +228,8 @@ async fn serve(
         let way = |peer: &Peer| Dial { peer: peer.clone(), credentials: credentials.clone() };
         outgoing::run_all(&ends, way, &until).await;
     });
+    let (audited, until) = (region.clone(), shutdown.clone());
+    tasks.spawn(async move { audit::run(&audited, &until).await });
     tasks.spawn(keep_lag(region, shutdown));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -233,6 +233,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                 ReceiverEvent::Greeted(hello) => self.admit(&hello, now),
                 ReceiverEvent::Asked => self.welcome(now),
                 ReceiverEvent::Reported { origin, seen } => self.region.report(origin, &seen),
+                ReceiverEvent::Audited(audit) => {
+                    if let Some(link) = &self.admitted {
+                        self.region.audited(link.id.region(), &audit, now);
+                    }
+                }
                 ReceiverEvent::Held(ahead) => {
                     tracing::warn!(?ahead, "holding a batch: the peer's clock is ahead of ours, or ours is behind");
                 }

@@ -18,6 +18,7 @@
 //! are), `tls`, [`names`] (metrics).
 
 mod accept;
+mod audit;
 mod dial;
 mod gateway;
 mod incoming;

@@ -48,6 +48,9 @@ pub const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 /// How often the gauges and the status of a link are brought up to date.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Slots that are named in the log when they differ from what another region holds.
+pub const SLOTS_NAMED_MAX: usize = 5;
+
 /// How often lag is put into its gauge.
 pub const LAG_INTERVAL: Duration = Duration::from_secs(1);
 

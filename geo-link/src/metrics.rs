@@ -28,6 +28,8 @@ pub(crate) struct InMetrics {
     pub(crate) lag: Gauge,
     pub(crate) delay: Histogram,
     pub(crate) held: Gauge,
+    slots_differing: Gauge,
+    slots_compared: Counter,
     applied: Counter,
     stale: Counter,
     refused: Counter,
@@ -46,12 +48,15 @@ impl PeerMetrics {
 
     /// No link is up yet.
     pub(crate) fn begin(&self) {
-        [&self.out.up, &self.r#in.up, &self.r#in.held].into_iter().for_each(|gauge| gauge.set(0.0));
+        [&self.out.up, &self.r#in.up, &self.r#in.held, &self.r#in.slots_differing]
+            .into_iter()
+            .for_each(|gauge| gauge.set(0.0));
     }
 
     /// Nothing is to be said of links here; "not a number" is neither up nor down, and no lag.
     pub(crate) fn say_nothing(&self) {
-        let gauges = [&self.out.up, &self.out.clock_offset, &self.r#in.up, &self.r#in.held, &self.r#in.lag];
+        let (out, into) = (&self.out, &self.r#in);
+        let gauges = [&out.up, &out.clock_offset, &into.up, &into.held, &into.lag, &into.slots_differing];
         gauges.into_iter().for_each(|gauge| gauge.set(f64::NAN));
     }
 }
@@ -78,10 +83,18 @@ impl InMetrics {
             lag: gauge!(names::REPLICATION_LAG_SECONDS, "from" => from.clone(), "to" => to.clone()),
             delay: histogram!(names::REPLICATION_DELAY_SECONDS, "from" => from.clone(), "to" => to.clone()),
             held: gauge!(names::LINK_HELD, "from" => from.clone(), "to" => to.clone()),
+            slots_differing: gauge!(names::SLOTS_DIFFERING, "from" => from.clone(), "to" => to.clone()),
+            slots_compared: counter!(names::SLOTS_COMPARED_TOTAL, "from" => from.clone(), "to" => to.clone()),
             applied: records("applied"),
             stale: records("stale"),
             refused: records("refused"),
         }
+    }
+
+    /// Says how this node's slots compare with those of the other region.
+    pub(crate) fn audited(&self, differing: usize, compared: u64) {
+        self.slots_differing.set(differing as f64);
+        self.slots_compared.absolute(compared);
     }
 
     /// Adds what one batch came to.

@@ -19,6 +19,11 @@ pub const CLOCK_OFFSET_SECONDS: &str = "meridian_clock_offset_seconds";
 pub const LINK_CONNECTS_TOTAL: &str = "meridian_link_connects_total";
 /// Gauge, at the receiver: 1 while a batch is held because it lies too far ahead of our clock.
 pub const LINK_HELD: &str = "meridian_link_held";
+/// Gauge, at the receiver: slots that hold something else than in the region `from`, and did an interval before, while neither
+/// side has changed.
+pub const SLOTS_DIFFERING: &str = "meridian_slots_differing";
+/// Counter, at the receiver: slots that were compared with the region `from`.
+pub const SLOTS_COMPARED_TOTAL: &str = "meridian_slots_compared_total";
 /// Counter, at the receiver: incoming connections that were turned away, by `reason`: `tls`, `refused`, `malformed`.
 pub const LINK_REFUSED_TOTAL: &str = "meridian_link_refused_total";
 /// Gauge, at a relay, by `to`: streams of primaries that are open to that region.

@@ -41,6 +41,8 @@ pub struct LinkOptions {
     pub timeout: Duration,
     /// The longest frame that is taken, in bytes.
     pub frame_bytes_max: usize,
+    /// How often what is held is compared with other regions; zero is never. The same in all of them.
+    pub audit_interval: Duration,
     /// How an empty region refills.
     pub refill: RefillOptions,
 }
@@ -57,6 +59,7 @@ impl Default for LinkOptions {
             max_drift: clock::limits::MAX_DRIFT_DEFAULT,
             timeout: Duration::from_secs(5),
             frame_bytes_max: FRAME_BYTES_MAX,
+            audit_interval: Duration::from_secs(300),
             refill: RefillOptions::default(),
         }
     }

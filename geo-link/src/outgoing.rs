@@ -9,11 +9,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
 };
 use node_core::store::{Feed, Scope};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::watch,
     task::{JoinError, JoinSet, yield_now},
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -193,6 +194,7 @@ struct Link<'a, S> {
     rowed: Option<Duration>,
     published: Option<Duration>,
     orphans_queued: Duration,
+    audits: watch::Receiver<Option<Arc<Audit>>>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
@@ -208,6 +210,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             rowed: None,
             published: None,
             orphans_queued: Duration::ZERO,
+            audits: region.audits.subscribe(),
         }
     }
 
@@ -355,11 +358,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             self.rowed = Some(now.monotonic);
             self.sender.set_row(self.region.row(now));
         }
+        self.tell_audit(now);
         let packed = self.sender.poll_transmit(now, self.pipe.out());
         if let Some(packed) = packed {
             self.peer.metrics.out.bytes.count(packed.raw_bytes, packed.wire_bytes);
         }
         packed.is_some()
+    }
+
+    /// Tells the peer what is held here, if that was summed anew.
+    fn tell_audit(&mut self, now: Now) {
+        if !self.audits.has_changed().unwrap_or(false) {
+            return;
+        }
+        let is_current = self.region.is_current(self.peer.peer.id, now);
+        if let Some(audit) = &*self.audits.borrow_and_update() {
+            let mut audit = Audit::clone(audit);
+            audit.is_current = is_current;
+            self.sender.tell(&audit);
+        }
     }
 
     /// Brings status and gauges up to date, now and then.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     GatewayEvent, Host,
+    audit::Audits,
     limits::DEAF_AFTER,
     metrics::PeerMetrics,
     options::{LinkOptions, Peer},
@@ -47,6 +48,7 @@ pub(crate) struct Region {
     inbound: Mutex<Inbound>,
     row: Mutex<Row>,
     pub(crate) host: Box<dyn Host>,
+    pub(crate) audits: Audits,
 }
 
 /// Who is let in, and who refills.
@@ -120,6 +122,7 @@ impl Region {
             store,
             clock,
             host,
+            audits: Audits::new(),
         }
     }
 
@@ -148,7 +151,10 @@ impl Region {
         let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer));
         let is_one = |region: RegionId| peers.iter().any(|peer| peer.id == region);
         let gone: Vec<_> = gone.into_iter().filter(|peer| !is_one(peer.peer.id)).collect();
-        gone.iter().for_each(|peer| peer.metrics.say_nothing());
+        for peer in &gone {
+            peer.metrics.say_nothing();
+            self.audits.forget(peer.peer.id);
+        }
         self.store.update_matrix(|matrix| {
             gone.iter().for_each(|peer| matrix.set_member(peer.peer.id, false));
             count_in(matrix, peers);

@@ -76,6 +76,8 @@ pub struct InStatus {
     pub stale: u64,
     /// Records under a floor.
     pub refused: u64,
+    /// Slots that hold something else than the peer's, and did when they were compared before.
+    pub slots_differing: usize,
     /// Why the last connection ended.
     pub last_error: Option<String>,
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Host, incoming,
+    Host, audit, incoming,
     options::{LinkOptions, Peer},
     outgoing::{self, Connect},
     region::Region,
@@ -64,7 +64,8 @@ impl Streams {
     where
         C: Connect + Send + Sync + 'static,
     {
-        outgoing::run_all(&self.region, |peer| way(peer.id), ending).await;
+        let sending = outgoing::run_all(&self.region, |peer| way(peer.id), ending);
+        tokio::join!(sending, audit::run(&self.region, ending));
     }
 
     /// Takes in what a peer's stream brings for these slots, as far as this node owns them, until it or `ending` ends it. `from`

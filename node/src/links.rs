@@ -175,6 +175,7 @@ fn link_options(config: &NodeConfig) -> LinkOptions {
         window_bytes: gateway.window.as_usize(),
         batch_bytes: gateway.batch.as_usize(),
         batch_delay: gateway.batch_delay,
+        audit_interval: gateway.audit_interval,
         reconnect_min: gateway.reconnect_min,
         reconnect_max: gateway.reconnect_max,
         max_drift: config.clock.max_drift,

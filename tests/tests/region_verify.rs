@@ -1,4 +1,5 @@
-//! Whether regions hold the same is told rightly: by digests where they do, by key where they do not, and mended.
+//! Whether regions hold the same is told rightly: by digests where they do, by key where they do not, and mended; and in the
+//! background.
 //!
 //! What differs has to be brought about first, and links leave nothing that differs. So here a record is put where its link has
 //! passed already: in the name of a region that still lives, with a time that the others have seen that region beyond. That is what is left
@@ -58,6 +59,57 @@ fn what_was_lost_on_its_way_is_found_by_name_and_mended() {
         for region in [a, b, c] {
             region.until_result(&["GET", "lost"], &Some("found again".to_owned()))?;
             region.until_result(&["GET", "stale"], &Some("after".to_owned()))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_differs_shows_in_the_background_until_it_is_mended() {
+    with_lab(&of_one_node(&["--regions=a,b,c", "--wan=none", "--node-set=gateway.audit_interval=500ms"]), |lab| {
+        let [a, b, c] = &lab.regions[..] else { panic!("three regions") };
+        set(c, (0..KEYS).map(|index| (format!("key:{index}"), "value")))?;
+        let passed = passed(lab, c)?;
+        until("regions are compared, and agree", || {
+            let compared = b.nodes[0].metric("meridian_slots_compared_total")?;
+            ensure!(b.nodes[0].metric("meridian_slots_differing")? == 0.0, "they differ");
+            Ok((compared > 100_000.0).then_some(()))
+        })?;
+        merge(a, "lost", &passed, &["VALUE", "found again"])?;
+        // Each of the others differs from it, and it from both.
+        for (region, slots) in [(a, 2.0), (b, 1.0), (c, 1.0)] {
+            until(&format!("{} knows", region.name), || {
+                let differing = region.nodes[0].metric("meridian_slots_differing")?;
+                ensure!(differing == slots, "{differing} slots differ");
+                Ok(Some(()))
+            })?;
+        }
+        let mended = verify(&lab.regions, &["--repair", "--yes"])?;
+        ensure!(mended.code == Some(0) && mended.verified()?.agree, "{mended:?}");
+        until("nothing differs any more", || {
+            let differing = lab.regions.iter().map(|region| region.nodes[0].metric("meridian_slots_differing"));
+            ensure!(differing.sum::<Result<f64>>()? == 0.0, "something does");
+            Ok(Some(()))
+        })
+    });
+}
+
+#[test]
+fn clusters_are_compared_by_who_owns_the_slots() {
+    let shapes = ["--regions=us-east,eu-west", "--wan=none", "--replicas=0", "--node-set=gateway.audit_interval=1s"];
+    with_lab(&shapes, |lab| {
+        let lab: &Lab = lab;
+        operate(lab, &lab.regions[0].nodes[0].name, &["rebalance", "--weight", "0=30", "--yes"])?;
+        let mut client = lab.regions[0].client();
+        for key in (0..100).map(|index| format!("key:{index}")) {
+            client.run::<()>(&key, redis::cmd("SET").arg(&key).arg("value"))?;
+        }
+        for node in lab.regions.iter().flat_map(|region| &region.nodes) {
+            until(&format!("{} is compared, and agrees", node.name), || {
+                let compared = node.metric("meridian_slots_compared_total")?;
+                ensure!(node.metric("meridian_slots_differing")? == 0.0, "it differs");
+                Ok((compared > 30_000.0).then_some(()))
+            })?;
         }
         Ok(())
     });

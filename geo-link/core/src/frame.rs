@@ -111,11 +111,13 @@ pub enum FrameKind {
     Bye = 6,
     /// Sender: asks for another welcome.
     Ask = 7,
+    /// Sender: what it holds, in sums.
+    Audit = 8,
 }
 
 impl FrameKind {
     fn read(byte: u8) -> Result<Self, Malformed> {
-        [Self::Hello, Self::Welcome, Self::Refuse, Self::Batch, Self::Ack, Self::Bye, Self::Ask]
+        [Self::Hello, Self::Welcome, Self::Refuse, Self::Batch, Self::Ack, Self::Bye, Self::Ask, Self::Audit]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
             .ok_or(Malformed::Kind(byte))

@@ -13,9 +13,10 @@
 //! # Where what is
 //! The two ends: [`Sender`] and [`Receiver`]. Between them: `frame` (messages), `batch` and `body` (records),
 //! `row` (what was seen). Around them: `admission` (who may speak for a region), [`Refill`] (how an empty region comes
-//! by its data), [`lag`](lag()) and [`limits`].
+//! by its data), `audit` (whether two regions hold the same), [`lag`](lag()) and [`limits`].
 
 mod admission;
+mod audit;
 mod batch;
 mod body;
 mod entitlement;
@@ -28,6 +29,7 @@ mod row;
 mod sender;
 
 pub use admission::{Admission, LinkId, announce};
+pub use audit::{Audit, Auditor};
 pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
 pub use entitlement::check_own;

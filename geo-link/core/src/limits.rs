@@ -9,7 +9,7 @@ use std::time::Duration;
 use node_core::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// The version of the protocol that this build speaks. A peer that speaks another is refused.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Room in a frame for what is not key or value: the envelope, and the other columns of a batch's body.
 pub const FRAME_OVERHEAD_MAX: usize = 1024 * 1024;
@@ -75,6 +75,11 @@ pub const HOLD_QUIET: Duration = Duration::from_secs(1);
 ///
 /// Policy: the feed is not polled while so many are out; at a millisecond per batch these are 16 s of distance.
 pub const BATCHES_IN_FLIGHT_MAX: usize = 16_384;
+
+/// Slots of which one frame says what is held, 16 KiB of sums: other frames wait for no more than that.
+///
+/// Policy: the rest goes in further frames.
+pub const AUDIT_SLOTS_MAX: usize = 2_048;
 
 const _: () = assert!(FRAME_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(GREETING_BYTES_MAX < FRAME_BYTES_MAX && SMALL_FRAME_BYTES_MAX < GREETING_BYTES_MAX);

@@ -31,6 +31,7 @@ use node_core::{
 };
 
 use crate::{
+    audit::Audit,
     batch::{Batch, Unpacker},
     frame::{Ack, Echo, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_bye},
     limits::{FRAME_BYTES_MAX, GREETING_TIMEOUT, HOLD_NOTICE, HOLD_QUIET, HOLD_RECHECK, KEEPALIVE},
@@ -91,6 +92,8 @@ pub enum ReceiverEvent {
         /// The least over its slots.
         seen: Seen,
     },
+    /// What the sender holds.
+    Audited(Audit),
     /// Batches have had to wait for [`HOLD_NOTICE`]: the one that waits now lies this far ahead of our clock.
     Held(Duration),
     /// The hold that was reported is over: nothing has had to wait for [`HOLD_QUIET`].
@@ -360,6 +363,11 @@ impl Receiver {
             FrameKind::Ask if matches!(self.phase, Phase::Waiting | Phase::Streaming) => {
                 self.events.push_back(ReceiverEvent::Asked);
             }
+            FrameKind::Audit if self.phase == Phase::Streaming => {
+                self.events.push_back(ReceiverEvent::Audited(Audit::read(payload)?));
+            }
+            // It was sent before the sender knew that nothing more is wanted of it for now.
+            FrameKind::Audit if self.phase == Phase::Waiting => {}
             FrameKind::Refuse => {
                 let refusal = Refusal::read(payload)?;
                 self.events.push_back(ReceiverEvent::Refused(refusal.clone()));

@@ -44,6 +44,7 @@ use clock::{Estimate, Exchange, Now, Origin, RegionId, Skew, Time};
 use node_core::store::{Claim, FeedItem, Polled, Seen};
 
 use crate::{
+    audit::Audit,
     batch::{Envelope, Packed, Packer},
     body::{BodyWriter, TimeRange},
     frame::{Ack, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_ask, put_bye},
@@ -204,6 +205,7 @@ pub struct Sender {
     is_held: bool,
     skew: Skew,
     events: VecDeque<SenderEvent>,
+    /// Frames that are no batches.
     greetings: Vec<u8>,
 }
 
@@ -327,6 +329,13 @@ impl Sender {
     pub fn ask(&mut self) {
         if self.phase == Phase::Streaming && !std::mem::replace(&mut self.has_asked, true) {
             put_ask(&mut self.greetings);
+        }
+    }
+
+    /// Tells the peer what is held here, unless it has not said yet what it lacks.
+    pub fn tell(&mut self, audit: &Audit) {
+        if self.phase == Phase::Streaming {
+            audit.put(&mut self.greetings);
         }
     }
 

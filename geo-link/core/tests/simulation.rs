@@ -311,7 +311,10 @@ impl World {
                         }
                     }
                     ReceiverEvent::Ended(_) => wire.is_open = false,
-                    ReceiverEvent::Held(_) | ReceiverEvent::Resumed | ReceiverEvent::Refused(_) => {}
+                    ReceiverEvent::Audited(_)
+                    | ReceiverEvent::Held(_)
+                    | ReceiverEvent::Resumed
+                    | ReceiverEvent::Refused(_) => {}
                 }
             }
             if let Some(batch) = wire.receiver.poll_batch(now) {

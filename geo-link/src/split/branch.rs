@@ -12,7 +12,7 @@ use std::{
 
 use clock::{Now, Origin, RegionId, Time};
 use geo_link_core::{
-    LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
 };
 use node_core::{
     slot::SlotSet,
@@ -117,6 +117,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Branch<S> {
     /// What the owner has may have changed: it is asked once more.
     pub(super) fn ask(&mut self) {
         self.sender.ask();
+    }
+
+    /// Passes on what the sender holds of this owner's slots.
+    pub(super) fn tell(&mut self, audit: &Audit) {
+        self.sender.tell(&audit.of(&self.owner.slots));
     }
 
     /// The sender begins a round that takes what this owner wants into account. Returns whether it is to clone, and the table.

@@ -237,6 +237,7 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
             match event {
                 ReceiverEvent::Greeted(hello) => self.admit(hello, now),
                 ReceiverEvent::Asked => self.branches.iter_mut().for_each(Branch::ask),
+                ReceiverEvent::Audited(audit) => self.branches.iter_mut().for_each(|branch| branch.tell(&audit)),
                 ReceiverEvent::Ended(end) => return Err(end.into()),
                 // Rows go on to the owners, who know what to make of them, and hold what they must.
                 ReceiverEvent::Reported { .. }

@@ -208,6 +208,7 @@ impl<'a> Connection<'a> {
                 // What a node of this region is fed does not depend on what it has come to own.
                 ReceiverEvent::Asked
                 | ReceiverEvent::Reported { .. }
+                | ReceiverEvent::Audited(_)
                 | ReceiverEvent::Held(_)
                 | ReceiverEvent::Resumed
                 | ReceiverEvent::Refused(_) => {}
