@@ -240,14 +240,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                 }
                 ReceiverEvent::Held(ahead) => {
                     tracing::warn!(?ahead, "holding a batch: the peer's clock is ahead of ours, or ours is behind");
+                    self.note_held(true);
                 }
-                ReceiverEvent::Resumed => tracing::info!("the batch that was held is let go: the clocks agree"),
+                ReceiverEvent::Resumed => {
+                    tracing::info!("the batch that was held is let go: the clocks agree");
+                    self.note_held(false);
+                }
                 ReceiverEvent::Refused(Refusal::Superseded(by)) => self.region.superseded(by),
                 ReceiverEvent::Refused(_) => {}
                 ReceiverEvent::Ended(end) => return Err(end.into()),
             }
         }
         Ok(())
+    }
+
+    fn note_held(&self, is_held: bool) {
+        if let Some(link) = &self.admitted {
+            self.region.held(link.id, is_held);
+        }
     }
 
     /// The sender says who it is: lets it in, or not.

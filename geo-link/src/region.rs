@@ -288,6 +288,16 @@ impl Region {
         self.refill_changed(was_cloning != is_cloning, is_complete && !was_complete);
     }
 
+    /// What comes on a link may not be applied for now, or may again.
+    pub(crate) fn held(&self, id: LinkId, is_held: bool) {
+        let mut inbound = lock(&self.inbound);
+        let was_complete = inbound.refill.is_complete();
+        inbound.refill.held(id, is_held);
+        let is_complete = inbound.refill.is_complete();
+        drop(inbound);
+        self.refill_changed(true, is_complete && !was_complete);
+    }
+
     /// An incoming link is gone.
     pub(crate) fn lost(&self, id: LinkId) {
         let mut inbound = lock(&self.inbound);

@@ -11,11 +11,13 @@
 //! wait for each other: if nobody is complete once all peers have greeted, or after some patience, the first is taken.
 //! A clone of a peer that is not complete does no harm: what arrives with it is what that peer had *seen*, and
 //! whatever it lacked the others send. If the link of the clone dies, another is chosen, and nothing was lost by it:
-//! slots that were through are `seen`, whoever sent them, and whoever is chosen next is told so and sends the rest.
+//! slots that were through are `seen`, whoever sent them, and whoever is chosen next is told so and sends the rest. The same goes for
+//! a link that is held because its region's clock is ahead: what it sends may not be applied for an hour, so another is chosen, and one that is held
+//! is cloned only if there is no other.
 //!
 //! # Complete
 //! The region is *complete* when the clone is through and every connected link has delivered a watermark since: then
-//! it has all that was anywhere when it started, but for regions that cannot be reached. It stays complete. It serves
+//! it has all that was anywhere when it started, but for regions that cannot be reached, or are held. It stays complete. It serves
 //! clients from the beginning; being incomplete costs misses, and is reported.
 //!
 //! # Clusters
@@ -93,6 +95,8 @@ struct Stream {
     wish: Wish,
     /// A watermark came on it.
     is_settled: bool,
+    /// What comes on it may not be applied for now.
+    is_held: bool,
 }
 
 impl Refill {
@@ -154,7 +158,8 @@ impl Refill {
             self.lost(old);
         }
         self.first_greeting.get_or_insert(now);
-        let stream = Stream { id, slots: slots.clone(), is_complete, wish: Wish::Later, is_settled: false };
+        let stream =
+            Stream { id, slots: slots.clone(), is_complete, wish: Wish::Later, is_settled: false, is_held: false };
         self.streams.insert(id.origin, stream);
         self.choose(wanted, now);
         let wish = self.wish_now(id);
@@ -172,6 +177,18 @@ impl Refill {
         }
         self.streams.remove(&id.origin);
         self.check_complete();
+    }
+
+    /// What comes on a stream may not be applied for now, or may again.
+    pub fn held(&mut self, id: LinkId, is_held: bool) {
+        let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
+        stream.is_held = is_held;
+        self.check_complete();
+    }
+
+    /// Whether part of what a region sends may not be applied for now.
+    fn is_held(&self, region: RegionId) -> bool {
+        self.streams.values().any(|stream| stream.id.region() == region && stream.is_held)
     }
 
     /// A watermark came: the stream has sent all that was wanted of it.
@@ -204,6 +221,12 @@ impl Refill {
     }
 
     fn choose(&mut self, wanted: Option<&SlotSet>, now: Duration) {
+        if let Stage::Cloning(region) = self.stage
+            && self.is_held(region)
+            && self.streams.keys().any(|origin| !self.is_held(origin.region()))
+        {
+            self.stage = Stage::Empty;
+        }
         if self.stage != Stage::Empty {
             return;
         }
@@ -216,11 +239,13 @@ impl Refill {
         let distance = |region| self.distances.get(&region).copied().unwrap_or(Duration::MAX);
         // Of those that have as much to tell the nearest.
         let least_missing = |regions: &mut dyn Iterator<Item = RegionId>| {
-            regions.min_by_key(|region| (self.missing(*region, wanted, |_| true), distance(*region)))
+            regions.min_by_key(|region| {
+                (self.is_held(*region), self.missing(*region, wanted, |_| true), distance(*region))
+            })
         };
         let complete = least_missing(&mut regions.iter().copied().filter(|region| is_complete(*region)));
         let any = || least_missing(&mut regions.iter().copied()).filter(|_| impatient);
-        if let Some(region) = complete.or_else(any) {
+        if let Some(region) = complete.filter(|region| !self.is_held(*region)).or_else(any) {
             self.stage = Stage::Cloning(region);
         }
     }
@@ -242,7 +267,8 @@ impl Refill {
     }
 
     fn check_complete(&mut self) {
-        self.is_complete |= self.stage == Stage::Through && self.streams.values().all(|stream| stream.is_settled);
+        let is_heard = |stream: &Stream| stream.is_settled || stream.is_held;
+        self.is_complete |= self.stage == Stage::Through && self.streams.values().all(is_heard);
     }
 }
 
@@ -359,6 +385,24 @@ mod tests {
         refill.watermark(link(2, 1), None);
         refill.lost(link(3, 1));
         assert!(refill.is_complete());
+    }
+
+    #[test]
+    fn a_region_that_is_held_is_not_waited_for_while_there_is_another() {
+        let mut refill = refill(3);
+        assert_eq!(refill.greeted(link(2, 1), true, &all(), None, NOW), Wish::Clone);
+        refill.held(link(2, 1), true);
+        assert_eq!(refill.cloning(), Some(RegionId::new(2).unwrap()), "there is no other");
+        assert_eq!(refill.greeted(link(3, 1), false, &all(), None, NOW), Wish::Later);
+        // It is complete, and of no use; the other is taken as soon as all have greeted.
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), None);
+        assert_eq!(refill.greeted(link(4, 1), false, &all(), None, NOW), Wish::Later);
+        assert_eq!(refill.poll_wish(link(3, 1), None, NOW), Some(Wish::Clone));
+        refill.watermark(link(3, 1), None);
+        assert!(!refill.is_complete());
+        refill.watermark(link(4, 1), None);
+        assert!(refill.is_complete());
+        refill.watermark(link(2, 1), None);
     }
 
     #[test]

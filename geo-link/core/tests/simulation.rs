@@ -311,10 +311,9 @@ impl World {
                         }
                     }
                     ReceiverEvent::Ended(_) => wire.is_open = false,
-                    ReceiverEvent::Audited(_)
-                    | ReceiverEvent::Held(_)
-                    | ReceiverEvent::Resumed
-                    | ReceiverEvent::Refused(_) => {}
+                    ReceiverEvent::Held(_) => region.refill.held(wire.id.unwrap(), true),
+                    ReceiverEvent::Resumed => region.refill.held(wire.id.unwrap(), false),
+                    ReceiverEvent::Audited(_) | ReceiverEvent::Refused(_) => {}
                 }
             }
             if let Some(batch) = wire.receiver.poll_batch(now) {
