@@ -142,6 +142,13 @@ pub const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// How long a primary that has resigned waits for its successor. Then it takes the resignation back.
 pub const SUCCESSION_MAX: Duration = Duration::from_secs(2);
 
+/// For how long the mark of the clock may not cover the clock until a primary gives its slots to a replica: many times what a disk takes that
+/// is merely slow.
+pub const MARK_OVERDUE: Duration = Duration::from_secs(2);
+
+/// How often that is looked at.
+pub const MARK_LOOK: Duration = Duration::from_millis(250);
+
 /// How long a move holds its slots, at most, until they are given: what the target lacks must have arrived by then. Else
 /// requests go on here, and the mover tries again. It leaves the message that gives them some of the 10 ms for which writes may
 /// wait.

@@ -14,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 /// Installs the subscriber of the process; only the first call counts.
 pub(crate) fn install(log: &Log) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(log)));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What cannot be logged is lost: to say that on the same stream would panic in whoever had something to say.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(io::stderr);
     // An error means that a subscriber is there already, as when a test starts several nodes.
     let _ = match log.format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),

@@ -4,7 +4,8 @@
 //! bus          every connection between nodes: TLS, channels, frames
 //! raft         the map's replicated log: openraft over redb
 //! gossip       who answers, and who does not
-//! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, gives and takes slots
+//! steward      the node's own part: reports to the leader, takes leases, follows the map; hands over, steps aside,
+//!              gives and takes slots
 //! clocks       whether this node's clock is the one that is wrong
 //! government   the leader's loop: reports in, answers and commands out
 //! replication  feeds to replicas and from the primary
@@ -26,6 +27,7 @@ mod raft;
 mod regions;
 mod replication;
 pub(crate) mod start;
+mod step_aside;
 mod steward;
 mod takes;
 #[cfg(test)]

@@ -203,11 +203,13 @@ impl Assembly {
         let (settling, until_settling) = (steward.clone(), until());
         let (comparing, until_comparing) = (steward.clone(), until());
         tasks.spawn(async move { comparing.compare_clocks(&until_comparing).await });
+        let (aside, until_aside) = (steward.clone(), until());
         let (changing, until_changing) = (steward.clone(), until());
         tasks.spawn(async move { changing.change_regions(&until_changing).await });
         let (taking_over, until_taking_over) = (steward, until());
         tasks.spawn(async move { moving.move_slots(&until_moving).await });
         tasks.spawn(async move { settling.settle_moves(&until_settling).await });
+        tasks.spawn(async move { aside.step_aside(&until_aside).await });
         tasks.spawn(async move { taking_over.take_over(&until_taking_over).await });
         tasks.spawn(government.run(until()));
         tasks.spawn(gossiping.run(until()));

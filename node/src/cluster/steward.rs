@@ -1,7 +1,6 @@
 //! The steward: a node's own part. It reports to the leader, takes leases, follows the map, and does what others ask of it.
-//! How it hands over stands in `hand_over`, how slots leave it in `moves`, how they come to it in `takes`, how other regions
-//! come and go in `regions`. What a map makes of the
-//! node, and from when until when it may act as that, is decided by [`Assignment`] and [`Tenure`]; here it is carried out.
+//! How it hands over stands in `hand_over`, when it does so of its own accord in `step_aside`, how slots leave it in `moves`, how they
+//! come to it in `takes`, how other regions come and go in `regions`. What a map makes of the node, and from when until when it may act as that, is decided by [`Assignment`] and [`Tenure`]; here it is carried out.
 //!
 //! # Following the map
 //! Each new map is carried out in this order, so that at no moment two nodes believe the same of themselves:

@@ -31,12 +31,13 @@ use std::{
 use clock::{Now, OsClock};
 use config::NodeConfig;
 use node_core::store::Store;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use turns::Turns;
 
 use crate::{
-    clients::Clients, cluster::Cluster, latency::LatencyMonitor, links::Links, mark::Mark, parameters::Parameters,
-    pause::Pause, rates::Rates, regions::OtherRegions, slowlog::Slowlog, stats::Stats,
+    clients::Clients, cluster::Cluster, latency::LatencyMonitor, limits::HOLD_MAX, links::Links, mark::Mark,
+    parameters::Parameters, pause::Pause, rates::Rates, regions::OtherRegions, slowlog::Slowlog, stats::Stats,
 };
 
 /// What all threads of a node share.
@@ -128,7 +129,12 @@ impl Server {
             cluster.until_rerouted().await;
         }
         self.pause.until_over(|| self.clock.now().monotonic).await;
-        self.mark.until_covers(self.clock.now().wall).await;
+        let covered = self.mark.until_covers(self.clock.now().wall);
+        match self.cluster {
+            None => covered.await,
+            // A node whose disk is full steps aside: who waits here looks now and then whether it is to go elsewhere.
+            Some(_) => _ = timeout(HOLD_MAX, covered).await,
+        }
     }
 
     /// Whether clients are served.
