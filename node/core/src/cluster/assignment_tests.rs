@@ -1,3 +1,5 @@
+//! What nodes are to be, by the maps that they may get.
+
 use std::{ops::Range, time::Duration};
 
 use clock::{RegionId, Time};

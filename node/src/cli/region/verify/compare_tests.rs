@@ -1,3 +1,5 @@
+//! What differs is called by its name, whatever regions hold; and what is on its way is let arrive.
+
 use std::collections::BTreeMap;
 
 use clock::{Incarnation, Origin, RegionId, Stamp, Time};
