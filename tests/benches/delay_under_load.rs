@@ -10,6 +10,8 @@
 //! ```
 //! Asserts nothing.
 
+mod steady;
+
 use std::{
     env,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -17,9 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use meridian_tests::{Lab, Node, Region, key_of, members};
+use anyhow::Result;
+use meridian_tests::Lab;
 use serde_json::json;
+
+use steady::{VALUE, Way, load, ways};
 
 /// Writes per second in all, unless said otherwise.
 const RATE: u32 = 20_000;
@@ -27,19 +31,6 @@ const RATE: u32 = 20_000;
 const SECONDS: u32 = 6;
 /// Probes per second and primary.
 const PROBES: u32 = 200;
-/// Writes that are sent at once.
-const PIPELINE: u32 = 20;
-/// Keys that are written to, per primary.
-const KEYS: u32 = 100_000;
-const VALUE: &str =
-    "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv";
-
-/// A primary of the source, a hash tag of its slots, and who owns that in the target.
-struct Way<'l> {
-    source: &'l Node,
-    target: &'l Node,
-    tag: String,
-}
 
 fn main() -> Result<()> {
     let mut numbers = env::args().skip(1).filter_map(|argument| argument.parse().ok());
@@ -80,40 +71,6 @@ fn main() -> Result<()> {
         loads.into_iter().try_for_each(|load| load.join().expect("a load does not panic"))?;
         measured
     })
-}
-
-fn ways<'l>(from: &'l Region, to: &'l Region) -> Result<Vec<Way<'l>>> {
-    let (sources, targets) = (members(from)?, members(to)?);
-    let primaries = sources.iter().filter(|member| member.is_primary);
-    let way = |member| {
-        let tag = key_of(from, member, "tag")?;
-        let slot: u16 = to.run(&["CLUSTER", "KEYSLOT", &tag])?;
-        let target = targets.iter().find(|member| member.owns(slot)).context("nobody owns the slot")?;
-        anyhow::Ok(Way {
-            source: &from.nodes[from.place(&member.addr)],
-            target: &to.nodes[to.place(&target.addr)],
-            tag,
-        })
-    };
-    primaries.map(way).collect()
-}
-
-/// Writes at an even pace until it is told to end.
-fn load(way: &Way<'_>, rate: u32, ending: &AtomicBool, written: &AtomicU64) -> Result<()> {
-    let mut connection = way.source.connect()?;
-    let (began, mut count) = (Instant::now(), 0_u32);
-    while !ending.load(Relaxed) {
-        let due = began + Duration::from_secs_f64(f64::from(count) / f64::from(rate));
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let mut pipeline = redis::pipe();
-        for index in count..count + PIPELINE {
-            pipeline.cmd("SET").arg(format!("{{{}}}:{}", way.tag, index % KEYS)).arg(VALUE).ignore();
-        }
-        pipeline.exec(&mut connection)?;
-        count += PIPELINE;
-        written.fetch_add(PIPELINE.into(), Relaxed);
-    }
-    Ok(())
 }
 
 /// The delays of probes on each way, in ascending order.

@@ -1,0 +1,60 @@
+//! A steady load on the primaries of a region, in pipelines and at an even pace, and who owns the same keys in another.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use meridian_tests::{Node, Region, key_of, members};
+
+/// Writes that are sent at once.
+const PIPELINE: u32 = 20;
+/// Keys that are written to, per primary.
+const KEYS: u32 = 100_000;
+/// What is written.
+pub(crate) const VALUE: &str =
+    "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv";
+
+/// A primary of the source, a hash tag of its slots, and who owns that in the target.
+pub(crate) struct Way<'l> {
+    pub(crate) source: &'l Node,
+    pub(crate) target: &'l Node,
+    pub(crate) tag: String,
+}
+
+/// A way for each primary of a region.
+pub(crate) fn ways<'l>(from: &'l Region, to: &'l Region) -> Result<Vec<Way<'l>>> {
+    let (sources, targets) = (members(from)?, members(to)?);
+    let primaries = sources.iter().filter(|member| member.is_primary);
+    let way = |member| {
+        let tag = key_of(from, member, "tag")?;
+        let slot: u16 = to.run(&["CLUSTER", "KEYSLOT", &tag])?;
+        let target = targets.iter().find(|member| member.owns(slot)).context("nobody owns the slot")?;
+        anyhow::Ok(Way {
+            source: &from.nodes[from.place(&member.addr)],
+            target: &to.nodes[to.place(&target.addr)],
+            tag,
+        })
+    };
+    primaries.map(way).collect()
+}
+
+/// Writes at an even pace until it is told to end.
+pub(crate) fn load(way: &Way<'_>, rate: u32, ending: &AtomicBool, written: &AtomicU64) -> Result<()> {
+    let mut connection = way.source.connect()?;
+    let (began, mut count) = (Instant::now(), 0_u32);
+    while !ending.load(Relaxed) {
+        let due = began + Duration::from_secs_f64(f64::from(count) / f64::from(rate));
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut pipeline = redis::pipe();
+        for index in count..count + PIPELINE {
+            pipeline.cmd("SET").arg(format!("{{{}}}:{}", way.tag, index % KEYS)).arg(VALUE).ignore();
+        }
+        pipeline.exec(&mut connection)?;
+        count += PIPELINE;
+        written.fetch_add(PIPELINE.into(), Relaxed);
+    }
+    Ok(())
+}
