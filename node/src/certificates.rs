@@ -6,16 +6,20 @@
 //!
 //! When each certificate ends is a metric, since one that has ended cuts a region off at its next reconnect.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Context as _;
 use config::TlsFiles;
-use geo_link::{TlsError, TlsMaterial, tls};
+use geo_link::tls;
 use metrics::gauge;
 
-use crate::{admin::metrics::names, links::material};
+use crate::admin::metrics::names;
 
-/// What takes renewed certificates.
-type Take = Box<dyn Fn(&TlsMaterial) -> Result<(), TlsError> + Send>;
+/// What takes renewed certificates: it reads the files itself. If they change in between, that is seen at the next look.
+type Take = Box<dyn Fn(TlsFiles<'_>) -> anyhow::Result<()> + Send>;
 
 /// See the head of this file.
 #[derive(Default)]
@@ -28,22 +32,30 @@ struct Watched {
     key: PathBuf,
     ca: Option<PathBuf>,
     /// What was read last; none, if that was not possible.
-    read: Option<TlsMaterial>,
+    read: Option<Contents>,
     take: Take,
 }
 
+/// What the files of a certificate, its key and the authorities hold.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    ca: Option<Vec<u8>>,
+}
+
 impl Certificates {
-    /// Looks after these files, which were just read, as well. `take` has what they hold by then used.
+    /// Looks after these files, which were just read, as well. `take` has what they hold by then used, or leaves what was in use.
     pub(crate) fn watch(
         &mut self,
         purpose: &'static str,
         files: TlsFiles<'_>,
-        take: impl Fn(&TlsMaterial) -> Result<(), TlsError> + Send + 'static,
+        take: impl Fn(TlsFiles<'_>) -> anyhow::Result<()> + Send + 'static,
     ) {
         let [cert, key] = [files.cert, files.key].map(Path::to_owned);
         let ca = files.ca.map(Path::to_owned);
         let mut watched = Watched { purpose, cert, key, ca, read: None, take: Box::new(take) };
-        watched.read = watched.material();
+        watched.read = watched.contents();
         watched.show_end();
         self.0.push(watched);
     }
@@ -56,35 +68,49 @@ impl Certificates {
 
 impl Watched {
     fn look(&mut self) {
-        let now = self.material();
+        let now = self.contents();
         if now == self.read {
             return;
         }
         self.read = now;
-        let Some(material) = &self.read else { return };
-        match (self.take)(material) {
+        if self.read.is_none() {
+            return;
+        }
+        match (self.take)(self.files()) {
             Ok(()) => {
                 tracing::info!(purpose = self.purpose, "certificates were renewed");
                 self.show_end();
             }
             Err(error) => {
                 let purpose = self.purpose;
-                tracing::warn!(purpose, %error, "certificates were replaced and cannot be used: the former ones still are");
+                tracing::warn!(purpose, error = format!("{error:#}"), "certificates were replaced and cannot be used: the former ones still are");
             }
         }
     }
 
-    fn material(&self) -> Option<TlsMaterial> {
-        let files = TlsFiles { cert: &self.cert, key: &self.key, ca: self.ca.as_deref() };
+    fn files(&self) -> TlsFiles<'_> {
+        TlsFiles { cert: &self.cert, key: &self.key, ca: self.ca.as_deref() }
+    }
+
+    fn contents(&self) -> Option<Contents> {
         let purpose = self.purpose;
-        material(files).inspect_err(|error| tracing::debug!(purpose, %error, "certificates cannot be read")).ok()
+        Contents::of(self.files())
+            .inspect_err(|error| tracing::debug!(purpose, error = format!("{error:#}"), "certificates cannot be read"))
+            .ok()
     }
 
     fn show_end(&self) {
-        let end = self.read.as_ref().and_then(|material| tls::valid_until(&material.cert_pem).ok());
+        let end = self.read.as_ref().and_then(|contents| tls::valid_until(&contents.cert).ok());
         if let Some(end) = end {
             gauge!(names::CERTIFICATE_END_TIMESTAMP_SECONDS, "purpose" => self.purpose).set(end as f64);
         }
+    }
+}
+
+impl Contents {
+    fn of(files: TlsFiles<'_>) -> anyhow::Result<Self> {
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        Ok(Self { cert: read(files.cert)?, key: read(files.key)?, ca: files.ca.map(read).transpose()? })
     }
 }
 
@@ -96,8 +122,8 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
+    use anyhow::ensure;
     use config::TlsFiles;
-    use geo_link::TlsError;
 
     use super::Certificates;
 
@@ -112,11 +138,9 @@ mod tests {
         let takes = taken.clone();
         let mut certificates = Certificates::default();
         let files = TlsFiles { cert: &cert, key: &key, ca: Some(Path::new(&ca)) };
-        certificates.watch("test", files, move |material| {
-            let texts = [&material.cert_pem, &material.key_pem].map(|pem| String::from_utf8(pem.clone()).unwrap());
-            if texts[0] != texts[1] {
-                return Err(TlsError::Unusable("they do not go together".to_owned()));
-            }
+        certificates.watch("test", files, move |files| {
+            let texts = [files.cert, files.key].map(|path| fs::read_to_string(path).unwrap());
+            ensure!(texts[0] == texts[1], "they do not go together");
             takes.lock().unwrap().push(texts.concat());
             Ok(())
         });

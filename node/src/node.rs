@@ -164,7 +164,8 @@ impl Node {
 
         let admin = admin.map(|listener| start_admin(&server, recorder, listener)).transpose()?;
         let credentials = bus::credentials(&server.config)?;
-        let housekeeping = Housekeeping::new(server.clone(), dir, said, certificates(&server, credentials.clone()));
+        let certificates = certificates(&server, credentials.clone(), doors.iter().find_map(|door| door.tls.clone()));
+        let housekeeping = Housekeeping::new(server.clone(), dir, said, certificates);
         let housekeeping = spawn("housekeeping", move || housekeeping.run())?;
         server.mark.kept_by(housekeeping.thread().clone());
         let (queues, workers) = start_workers(&server, workers)?;
@@ -254,16 +255,24 @@ impl fmt::Debug for Node {
 }
 
 /// The files of certificates that this node looks after, and what takes them.
-fn certificates(server: &Arc<Server>, bus: Option<Arc<Credentials>>) -> Certificates {
+fn certificates(
+    server: &Arc<Server>,
+    bus: Option<Arc<Credentials>>,
+    clients: Option<Arc<tls::Handshakes>>,
+) -> Certificates {
     let (mut certificates, config) = (Certificates::default(), &server.config);
     if let (Some(files), false) = (config.gateway.files(), config.cluster.listen.is_on()) {
         let server = Arc::downgrade(server);
-        certificates.watch("links", files, move |material| {
-            server.upgrade().map_or(Ok(()), |server| server.links.reload_tls(material))
+        certificates.watch("links", files, move |files| {
+            let Some(server) = server.upgrade() else { return Ok(()) };
+            Ok(server.links.reload_tls(&links::material(files)?)?)
         });
     }
     if let (Some(files), Some(credentials)) = (config.cluster.files(), bus) {
-        certificates.watch("bus", files, move |material| credentials.reload(material));
+        certificates.watch("bus", files, move |files| Ok(credentials.reload(&links::material(files)?)?));
+    }
+    if let (Some(files), Some(clients)) = (config.tls.files(), clients) {
+        certificates.watch("clients", files, move |files| Ok(clients.reload(files)?));
     }
     certificates
 }
@@ -311,7 +320,7 @@ fn open_doors(config: &NodeConfig) -> anyhow::Result<(Vec<Door>, Addresses)> {
         doors.push(Door { listener, tls: None, proxied: false });
     }
     if let (Listen::At(listen), Some(files)) = (config.tls.listen, config.tls.files()) {
-        let tls = Some(tls::acceptor(files)?);
+        let tls = Some(Arc::new(tls::Handshakes::new(files)?));
         let listener = bind(listen)?;
         addresses.tls = Some(listener.local_addr()?);
         doors.push(Door { listener, tls, proxied: false });

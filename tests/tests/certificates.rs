@@ -1,12 +1,18 @@
-//! Certificates are renewed while everything runs: no link breaks for it, and the next connection is made with the new ones.
+//! Certificates are renewed while everything runs: no link breaks for it, and the next connection is made with the new ones. Those of
+//! clients' connections are as well.
 //!
 //! The authority of all regions is changed as well, as one does it: first everybody believes both, then certificates of the new one
 //! are given out. One of an authority that nobody knows is refused, said so, and replaced in the same way.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, Result, ensure};
-use meridian_tests::{Lab, Node, of_one_node, until, with_lab};
+use meridian_tests::{Lab, Node, meridian, of_one_node, until, with_lab};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -49,6 +55,39 @@ fn renewed_certificates_are_taken_without_a_reconnect_and_used_at_the_next() {
     });
 }
 
+#[test]
+fn clients_over_tls_are_shown_the_renewed_certificate() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let [former, new] = [authority()?, authority()?];
+    let [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(|name| files.path().join(name));
+    certify_host(&former, [&cert, &key], 2041)?;
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let listen = format!("--node-set=tls.listen={port}");
+    let [set_cert, set_key] =
+        [("cert", &cert), ("key", &key)].map(|(name, file)| format!("--node-set=tls.{name}={}", file.display()));
+    with_lab(&of_one_node(&["--regions=us-east", &listen, &set_cert, &set_key]), |lab| {
+        let node = lab.region("us-east");
+        let asks = |by: &CertifiedIssuer<'static, KeyPair>| -> Result<bool> {
+            fs::write(&ca, by.pem())?;
+            let mut command = Command::new(meridian()?);
+            command.args(["region", "status", "--json", "--nodes", &port.to_string(), "--tls-ca"]).arg(&ca);
+            Ok(command.stdin(Stdio::null()).output()?.status.success())
+        };
+        ensure!(asks(&former)? && !asks(&new)?, "it is not served under the first certificate");
+        until_ends(node, 2041)?;
+        certify_host(&new, [&cert, &key], 2042)?;
+        until_ends(node, 2042)?;
+        ensure!(asks(&new)? && !asks(&former)?, "it is not served under the renewed certificate");
+        // One that does not go with its key is left alone.
+        let served = fs::read(&cert)?;
+        certify_host(&former, [&cert, &files.path().join("other.key")], 2043)?;
+        ensure!(asks(&new)?, "what cannot be used was taken");
+        fs::write(&cert, served)?;
+        Ok(())
+    });
+    Ok(())
+}
+
 /// An authority for certificates of regions.
 fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
     let mut params = CertificateParams::new(Vec::new())?;
@@ -67,6 +106,15 @@ fn certify(lab: &Lab, by: &CertifiedIssuer<'static, KeyPair>, region: &str, year
     fs::write(file("key"), key.serialize_pem())?;
     fs::write(file("pem"), params.signed_by(&key, by)?.pem())?;
     Ok(())
+}
+
+/// Replaces a certificate for clients on this machine and its key by one that ends with the beginning of a year.
+fn certify_host(by: &CertifiedIssuer<'static, KeyPair>, [cert, key]: [&Path; 2], year: i32) -> Result<()> {
+    let pair = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![Ipv4Addr::LOCALHOST.to_string()])?;
+    params.not_after = date_time_ymd(year, 1, 1);
+    fs::write(key, pair.serialize_pem())?;
+    Ok(fs::write(cert, params.signed_by(&pair, by)?.pem())?)
 }
 
 fn until_ends(node: &Node, year: i32) -> Result<()> {

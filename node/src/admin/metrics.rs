@@ -20,7 +20,7 @@ use crate::{process, server::Server};
 /// [`geo_link::names`].
 pub(crate) mod names {
     pub(crate) const BUILD_INFO: &str = "meridian_build_info";
-    /// By `purpose`: `links`, `bus`.
+    /// By `purpose`: `links`, `bus`, `clients`.
     pub(crate) const CERTIFICATE_END_TIMESTAMP_SECONDS: &str = "meridian_certificate_end_timestamp_seconds";
     pub(crate) const BUS_POSTS_LOST_TOTAL: &str = "meridian_bus_posts_lost_total";
     /// By `reason`: `tls`, `region`, `version`, `malformed`, `timeout`, `full`.

@@ -213,18 +213,19 @@ fn bind(listen: Listen) -> anyhow::Result<Option<net::TcpListener>> {
 /// The files of certificates that this gateway looks after, and what takes them.
 fn certificates(
     config: &GatewayConfig,
-    (relay, links): (Arc<Relay>, Arc<Credentials>),
+    (relay, own): (Arc<Relay>, Arc<Credentials>),
     bus: Option<Arc<Credentials>>,
 ) -> Certificates {
     let mut certificates = Certificates::default();
     if let Some(files) = config.gateway.files() {
-        certificates.watch("links", files, move |material| {
-            relay.reload_tls(material)?;
-            links.reload(material)
+        certificates.watch("links", files, move |files| {
+            let material = links::material(files)?;
+            relay.reload_tls(&material)?;
+            Ok(own.reload(&material)?)
         });
     }
     if let (Some(files), Some(credentials)) = (config.cluster.files(), bus) {
-        certificates.watch("bus", files, move |material| credentials.reload(material));
+        certificates.watch("bus", files, move |files| Ok(credentials.reload(&links::material(files)?)?));
     }
     certificates
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::Server;
+use super::{Server, tls::Handshakes};
 use crate::{
     clients::Admission,
     limits::{ACCEPT_REST, KEEPALIVE, LISTEN_BACKLOG},
@@ -37,7 +37,7 @@ pub(crate) struct Arrival {
 /// A socket that listens, and how.
 pub(crate) struct Door {
     pub(crate) listener: net::TcpListener,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<Handshakes>>,
     /// Its clients know nothing of clusters.
     pub(crate) proxied: bool,
 }
@@ -61,7 +61,7 @@ pub(crate) async fn run(server: Arc<Server>, doors: Vec<Door>, workers: Vec<mpsc
         tasks.spawn(async move {
             let stopping = server.stopping.clone();
             tokio::select! {
-                () = accept(&server, &listener, door.tls, door.proxied, &workers) => {}
+                () = accept(&server, &listener, door.tls.as_deref(), door.proxied, &workers) => {}
                 () = stopping.cancelled() => {}
             }
         });
@@ -74,7 +74,7 @@ pub(crate) async fn run(server: Arc<Server>, doors: Vec<Door>, workers: Vec<mpsc
 async fn accept(
     server: &Server,
     listener: &TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<&Handshakes>,
     proxied: bool,
     workers: &[mpsc::Sender<Arrival>],
 ) {
@@ -82,7 +82,7 @@ async fn accept(
         let arrival = loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    if let Some(arrival) = admit(server, stream, address, tls.clone()).await {
+                    if let Some(arrival) = admit(server, stream, address, tls.map(Handshakes::acceptor)).await {
                         break Arrival { proxied, ..arrival };
                     }
                 }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use config::TlsFiles;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -45,11 +46,34 @@ impl From<TlsError> for io::Error {
     }
 }
 
-/// Reads the files. With authorities among them every client must show a certificate.
-///
-/// # Errors
-/// [`TlsError`]
-pub(crate) fn acceptor(files: TlsFiles<'_>) -> Result<TlsAcceptor, TlsError> {
+/// How handshakes of clients are answered, until other certificates are taken.
+pub(crate) struct Handshakes(ArcSwap<ServerConfig>);
+
+impl Handshakes {
+    /// With what the files hold. With authorities among them every client must show a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub(crate) fn new(files: TlsFiles<'_>) -> Result<Self, TlsError> {
+        Ok(Self(ArcSwap::new(server_config(files)?)))
+    }
+
+    /// Takes what the files hold now, for connections made from now on.
+    ///
+    /// # Errors
+    /// [`TlsError`]; then what was in use still is.
+    pub(crate) fn reload(&self, files: TlsFiles<'_>) -> Result<(), TlsError> {
+        self.0.store(server_config(files)?);
+        Ok(())
+    }
+
+    /// What accepts the next one.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+}
+
+fn server_config(files: TlsFiles<'_>) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = identity(files.cert, files.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -61,7 +85,7 @@ pub(crate) fn acceptor(files: TlsFiles<'_>) -> Result<TlsAcceptor, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    Ok(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key)?)))
+    Ok(Arc::new(builder.with_single_cert(chain, key)?))
 }
 
 /// Reads the files of a client: the authorities that it trusts, and a certificate and its key if it is to show one.
