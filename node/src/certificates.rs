@@ -83,7 +83,11 @@ impl Watched {
             }
             Err(error) => {
                 let purpose = self.purpose;
-                tracing::warn!(purpose, error = format!("{error:#}"), "certificates were replaced and cannot be used: the former ones still are");
+                tracing::warn!(
+                    purpose,
+                    error = format!("{error:#}"),
+                    "certificates were replaced and cannot be used: the former ones still are"
+                );
             }
         }
     }
