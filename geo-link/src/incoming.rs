@@ -13,7 +13,7 @@ use std::{io, sync::Arc, time::Duration};
 use clock::Now;
 use geo_link_core::{
     Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish, check_own,
-    limits::SMALL_FRAME_BYTES_MAX,
+    limits::SMALL_FRAME_BYTES_MAX, of_known_regions,
 };
 use node_core::{
     slot::SlotSet,
@@ -318,12 +318,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let Some(Admitted { peer, id, .. }) = &self.admitted else { return Ok(()) };
         let before = self.intake.tally();
         let store = &self.region.store;
-        let own = store.origin();
+        let (own, matrix) = (store.origin(), store.matrix());
         let mut now = self.region.now();
         for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
             check_own(own, &item, |slot| store.issued_in(slot))?;
+            let item = of_known_regions(item, |region| matrix.knows(region));
             self.intake.take(store, &item, self.receiver.sender_saw(), now)?;
             if let FeedItem::Speaks { origin, epoch, slots } = &item
                 && *origin == id.origin

@@ -157,6 +157,35 @@ fn hostile_frames_end_their_own_connection_and_harm_no_other() {
 }
 
 #[test]
+fn who_claims_to_have_seen_what_was_never_issued_ends_its_connection() {
+    let (lab, alice, bob) = linked();
+    let (material, origin) = (lab.authority.issue("mallory"), Origin::new(lab.id("mallory"), Incarnation::FIRST));
+    let own = Origin::new(lab.id("alice"), Incarnation::FIRST);
+    let slot = Slot::of(b"key");
+    let mut epoch = 0;
+    let mut claim = |origin_seen: Origin, ahead| {
+        epoch += 1;
+        let seen = [(origin_seen, alice.now().wall.after(Duration::from_millis(ahead)))].into_iter().collect();
+        let mut body = BodyWriter::new();
+        body.push(&FeedItem::SlotBegin { slot, whole: false });
+        body.push(&FeedItem::SlotEnd { slot, floor: None, seen });
+        [hello(origin, epoch), batch_of(origin, epoch, 1, &mut body)].concat()
+    };
+    // As with a stamp, the next one may not come too late.
+    wait_until("it is in the log", || {
+        send_and_be_closed(&alice, &material, &claim(own, 450));
+        log().contains("claims to have seen")
+    });
+    let counted = alice.incoming("mallory").last_error;
+    assert!(counted.is_some_and(|why| why.contains("which was never issued here")));
+    // What alice writes after it still reaches bob, and what bob writes alice.
+    alice.set("key", "of alice");
+    bob.wait_for("key", Some("of alice"));
+    bob.set("key", "of bob");
+    alice.wait_for("key", Some("of bob"));
+}
+
+#[test]
 fn a_stamp_in_our_own_name_that_we_never_issued_ends_the_connection() {
     let (lab, alice, bob) = linked();
     let connects = bob.out("alice").connects;

@@ -60,7 +60,7 @@ pub enum BodyError {
     Range,
 }
 
-/// The least and the greatest time of a batch's stamps.
+/// The least and the greatest time of a batch's stamps, and of what it says of `seen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
     /// The least.
@@ -265,6 +265,7 @@ impl BodyWriter {
         for (origin, time) in seen.iter() {
             self.seens.extend_from_slice(&origin.bits().to_le_bytes());
             put_difference(&mut self.seens, &mut self.last.seen, time.ntp64());
+            self.range.add(time);
         }
     }
 
@@ -332,6 +333,11 @@ impl Layout {
             }
             if kind::has_stamp(kind) {
                 range.add(reader.take_stamp(*byte)?.time);
+            }
+            match kind {
+                kind::END | kind::END_WHOLE => reader.take_seen()?.iter().for_each(|(_, time)| range.add(time)),
+                kind::SPEAKS => drop(reader.take_claim()?),
+                _ => {}
             }
         }
         ended("origins", reader.columns.origins).and(ended("times", reader.columns.times))?;

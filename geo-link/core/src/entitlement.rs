@@ -15,9 +15,15 @@
 //! Other origins of our region: a former life may have gone on stamping for a while beside its successor, and the other
 //! primaries stamp with clocks of their own. What they wrote has to come home, so for them, as for all other regions,
 //! the hold of [`Receiver`](crate::Receiver) is the only bound: nothing lies further ahead than `max_drift`, whoever stamped it
-//! and whoever relays it. What a slot's end says of `seen` is no stamp, and is believed.
+//! and whoever relays it.
+//!
+//! # What a slot's end says of `seen`
+//! What was seen is never sent to us again, so who says too much keeps something from us for good. Of our own present origin nobody has seen
+//! more than was issued. Beyond `max_drift` nobody has seen anything: such a time makes its batch wait, as a stamp does. Of a region that we
+//! do not know nothing is taken in, honest as it may be, since a peer can hear before us of one that is added: when we do, we ask for
+//! all of it. The rest is believed. A peer that has certificates may keep from us what it was to relay; it cannot be made to.
 
-use clock::{Origin, Stamp, Time};
+use clock::{Origin, RegionId, Stamp, Time};
 use node_core::{slot::Slot, store::FeedItem};
 
 use crate::frame::Malformed;
@@ -26,16 +32,36 @@ use crate::frame::Malformed;
 /// node that applies it. `issued` is asked for the latest time that was stamped there in a slot; seldom, so it may lock.
 ///
 /// # Errors
-/// [`Malformed::NeverIssued`]; the connection is to be closed.
+/// [`Malformed::NeverIssued`] or [`Malformed::NeverReached`]; the connection is to be closed.
 pub fn check_own(own: Origin, item: &FeedItem<'_>, issued: impl FnOnce(Slot) -> Time) -> Result<(), Malformed> {
-    let (slot, stamp): (Slot, Stamp) = match item {
-        FeedItem::Record { slot, record } => (*slot, record.stamp),
+    let (slot, stamp, seen) = match item {
+        FeedItem::Record { slot, record } => (*slot, Some(record.stamp), Time::ZERO),
         // A floor is the stamp of something that was forgotten.
-        FeedItem::SlotEnd { slot, floor: Some(floor), .. } => (*slot, *floor),
+        FeedItem::SlotEnd { slot, floor, seen } => (*slot, *floor, seen.at(own)),
         // Of our flushes, watermarks and claims nobody else speaks at all: `Receiver::check`.
         _ => return Ok(()),
     };
-    if stamp.origin == own && stamp.time > issued(slot) { Err(Malformed::NeverIssued(stamp)) } else { Ok(()) }
+    let stamp = stamp.filter(|stamp| stamp.origin == own);
+    if stamp.is_none() && seen == Time::ZERO {
+        return Ok(());
+    }
+    let issued = issued(slot);
+    match stamp {
+        Some(stamp) if stamp.time > issued => Err(Malformed::NeverIssued(stamp)),
+        _ if seen > issued => Err(Malformed::NeverReached(Stamp { time: seen, origin: own })),
+        _ => Ok(()),
+    }
+}
+
+/// The item without what a slot's end says of regions that are not known.
+pub fn of_known_regions<'a>(item: FeedItem<'a>, knows: impl Fn(RegionId) -> bool) -> FeedItem<'a> {
+    match item {
+        FeedItem::SlotEnd { slot, floor, seen } => {
+            let seen = seen.iter().filter(|(origin, _)| knows(origin.region())).collect();
+            FeedItem::SlotEnd { slot, floor, seen }
+        }
+        item => item,
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +72,7 @@ mod tests {
         store::{FeedItem, Record, Seen, State},
     };
 
-    use super::check_own;
+    use super::{check_own, of_known_regions};
     use crate::frame::Malformed;
 
     const ISSUED: Time = Time::from_unix_ms(1_800_000_000_000);
@@ -77,6 +103,29 @@ mod tests {
         for bad in [record(forged), end(Some(forged))] {
             assert_eq!(check(&bad), Err(Malformed::NeverIssued(forged)));
         }
+    }
+
+    #[test]
+    fn nobody_has_seen_more_of_us_than_was_issued() {
+        let end = |floor, time| {
+            let seen = [(origin(1, 4), time), (origin(2, 0), ISSUED.next())].into_iter().collect();
+            FeedItem::SlotEnd { slot: Slot::of(b"key"), floor, seen }
+        };
+        let stranger = Stamp { time: ISSUED.next(), origin: origin(2, 0) };
+        for floor in [None, Some(stranger)] {
+            assert_eq!(check(&end(floor, ISSUED)), Ok(()));
+            let reached = Stamp { time: ISSUED.next(), origin: origin(1, 4) };
+            assert_eq!(check(&end(floor, ISSUED.next())), Err(Malformed::NeverReached(reached)));
+        }
+    }
+
+    #[test]
+    fn of_regions_that_are_not_known_nothing_is_seen() {
+        let seen: Seen = [(origin(1, 4), ISSUED), (origin(2, 0), ISSUED)].into_iter().collect();
+        let item = FeedItem::SlotEnd { slot: Slot::of(b"key"), floor: None, seen };
+        let kept = of_known_regions(item, |region| region.number() == 2);
+        let expected = [(origin(2, 0), ISSUED)].into_iter().collect();
+        assert_eq!(kept, FeedItem::SlotEnd { slot: Slot::of(b"key"), floor: None, seen: expected });
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub enum Malformed {
     /// A stamp in the receiver's own name above all that it has issued.
     #[error("stamp {0} in our own name, which was never issued here")]
     NeverIssued(Stamp),
+    /// A claim to have seen what the receiver has not issued yet.
+    #[error("claims to have seen {0}, which was never issued here")]
+    NeverReached(Stamp),
 }
 
 /// What each frame is.

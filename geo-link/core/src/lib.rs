@@ -32,7 +32,7 @@ pub use admission::{Admission, LinkId, announce};
 pub use audit::{Audit, Auditor};
 pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
-pub use entitlement::check_own;
+pub use entitlement::{check_own, of_known_regions};
 pub use frame::{Ack, Echo, FrameKind, Hello, Inbox, Malformed, Refusal, Want, Welcome, put_bye};
 pub use lag::{certainly_ahead, lag};
 pub use receiver::{Applied, Authority, Receiver, ReceiverEvent, ReceiverOptions};

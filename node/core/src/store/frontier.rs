@@ -227,6 +227,11 @@ impl Matrix {
         self.has_left(origin.region()) || self.speaker(origin.region(), slot).is_some_and(|speaker| speaker != origin)
     }
 
+    /// Whether a region is one of those that count, or was.
+    pub fn knows(&self, region: RegionId) -> bool {
+        self.regions.contains_key(&region) || self.retired.contains_key(&region)
+    }
+
     /// The time that all stamps of `origin` are above; zero if it was never announced.
     pub fn birth(&self, origin: Origin) -> Time {
         self.births.get(&origin).copied().unwrap_or(Time::ZERO)
