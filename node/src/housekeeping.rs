@@ -6,7 +6,8 @@
 //! 3. the frontier, up to which forgetting costs nothing;
 //! 4. values that have ended are swept, and tombstones forgotten;
 //! 5. silent clients are closed, a pause that is over ends, and the rates for INFO are worked out;
-//! 6. regions that an operator adds or removes are written down, and come and go;
+//! 6. what an operator wants of this region: others that are added or removed are written down, and come and go; what was stamped in the
+//!    future is stamped anew, in a life that is on disk before it begins, while there is no link;
 //! 7. certificates that were renewed are taken, every [`CERTIFICATES_INTERVAL`].
 //!
 //! # How much it sweeps
@@ -20,15 +21,23 @@ use std::{
     time::Duration,
 };
 
-use clock::{Correction, HighWater, Now, State, Time, limits::REANCHOR_INTERVAL};
-use node_core::cluster::{RegionChange, Regions};
+use clock::{
+    Correction, HighWater, Now, Origin, State, Time,
+    limits::{MARK_ABOVE_STAMPS, REANCHOR_INTERVAL},
+};
+use node_core::{
+    cluster::{RegionChange, Regions},
+    store::Ahead,
+};
 use tokio::sync::mpsc;
 
 use crate::{
     certificates::Certificates,
     limits::{CERTIFICATES_INTERVAL, COLLECT_ITEMS, HOUSEKEEPING_INTERVAL, RATES_INTERVAL, SWEEP_MAX, SWEEP_VISITS},
+    links::Links,
+    regions::Wish,
     server::Server,
-    state::StateDir,
+    state::{StateDir, StateDirError},
     stats::Totals,
 };
 
@@ -38,7 +47,7 @@ pub(crate) struct Housekeeping {
     /// Where the mark is kept, if anywhere.
     dir: Option<StateDir>,
     /// What was said of other regions, and what is wanted of them; in a cluster others see to that.
-    regions: (Regions, Option<mpsc::Receiver<RegionChange>>),
+    regions: (Regions, Option<mpsc::Receiver<Wish>>),
     certificates: Certificates,
     marks: HighWater,
     reanchored: Duration,
@@ -56,7 +65,7 @@ impl Housekeeping {
         let marks = HighWater::resume(dir.as_ref().map_or(Time::MAX, |dir| dir.state().mark));
         let reanchored = server.clock.now().monotonic;
         let measured = (reanchored, server.stats.since_start());
-        let regions = (said, server.cluster.is_none().then(|| server.regions.take_changes()).flatten());
+        let regions = (said, server.cluster.is_none().then(|| server.regions.take_wishes()).flatten());
         let mut housekeeping = Self {
             server,
             dir,
@@ -108,31 +117,72 @@ impl Housekeeping {
         }
         self.server.pause.expire(now.monotonic);
         self.measure(now.monotonic);
-        self.change_regions();
+        self.carry_out_wishes();
         if now.monotonic.saturating_sub(self.certificates_at) >= CERTIFICATES_INTERVAL {
             self.certificates_at = now.monotonic;
             self.certificates.look();
         }
     }
 
-    /// Has other regions come and go as is wanted, once that is on disk.
-    fn change_regions(&mut self) {
-        let (Some(dir), (said, Some(changes))) = (&self.dir, &mut self.regions) else { return };
-        while let Ok(change) = changes.try_recv() {
-            let mut next = said.clone();
-            if let Err(refused) = next.apply(self.server.config.region.id, &change) {
-                tracing::warn!(%refused, ?change, "the other regions stay as they are");
-                continue;
-            }
-            if let Err(error) = dir.write_regions(&next) {
-                tracing::error!(%error, ?change, "cannot write down what was said of other regions, so they stay as they are");
-                continue;
-            }
-            *said = next;
-            if let Some(peers) = self.server.regions.follow(said) {
-                self.server.links.set_peers(&peers);
+    fn carry_out_wishes(&mut self) {
+        while let Some(wish) = self.regions.1.as_mut().and_then(|wishes| wishes.try_recv().ok()) {
+            match wish {
+                Wish::Change(change) => self.change_regions(&change),
+                Wish::Restamp => self.restamp(),
             }
         }
+    }
+
+    /// Has another region come or go, once that is on disk.
+    fn change_regions(&mut self, change: &RegionChange) {
+        let (Some(dir), (said, _)) = (&self.dir, &mut self.regions) else { return };
+        let mut next = said.clone();
+        if let Err(refused) = next.apply(self.server.config.region.id, change) {
+            tracing::warn!(%refused, ?change, "the other regions stay as they are");
+            return;
+        }
+        if let Err(error) = dir.write_regions(&next) {
+            tracing::error!(%error, ?change, "cannot write down what was said of other regions, so they stay as they are");
+            return;
+        }
+        *said = next;
+        if let Some(peers) = self.server.regions.follow(said) {
+            self.server.links.set_peers(&peers);
+        }
+    }
+
+    /// Goes on in a younger life, in which what was stamped in the future is stamped anew.
+    fn restamp(&mut self) {
+        // Nothing arrives from here on, so that what is stamped lies above all that did.
+        self.server.links.stop();
+        match self.begin_restamped_life() {
+            Ok(Ahead { records, slots, .. }) => {
+                let origin = self.server.store.origin();
+                tracing::warn!(records, slots, %origin, "what lay in the future was restamped");
+            }
+            Err(error) => tracing::error!(%error, "cannot write down another life, so nothing is restamped"),
+        }
+        if let Err(error) = Links::start(&self.server) {
+            tracing::error!(error = format!("{error:#}"), "cannot go on without links");
+            self.server.stopping.cancel();
+        }
+    }
+
+    fn begin_restamped_life(&mut self) -> Result<Ahead, StateDirError> {
+        let Some(dir) = &mut self.dir else { return Ok(Ahead::default()) };
+        let server = &self.server;
+        // A region that was just promoted somewhere stamps past its drift, by a clock that may be ahead of ours by as much.
+        let present = server.clock.now().wall.after(server.config.clock.max_drift.saturating_mul(2));
+        // What is stamped lies a little above that, and must not lie above the mark.
+        let state = State { mark: dir.state().mark.max(present.after(MARK_ABOVE_STAMPS)), ..dir.state().next_life() };
+        dir.write(state)?;
+        self.marks.persisted(state.mark);
+        server.mark.advance(self.marks.mark());
+        let life = Origin::new(server.config.region.id, state.incarnation);
+        let ahead = server.store.restamp(life, present, present);
+        server.mark.begin_anew();
+        self.keep_mark();
+        Ok(ahead)
     }
 
     /// Works out what happens per second, and what memory held at its peak.
@@ -150,6 +200,9 @@ impl Housekeeping {
     /// Persists a new mark if it is time to.
     fn keep_mark(&mut self) {
         let Some(dir) = &mut self.dir else { return };
+        if self.server.mark.goes_back() {
+            self.marks = HighWater::resume(Time::ZERO);
+        }
         let (store, now) = (&self.server.store, self.server.clock.now());
         let reached = (0..store.stripes()).map(|index| store.lock(index).watermark(now.wall)).max();
         let reached = reached.unwrap_or(Time::ZERO).max(self.server.mark.wanted());

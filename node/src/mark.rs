@@ -11,14 +11,17 @@
 //! each round that finds less than 25 ms above them. From there a stamp only counts up, by 4 ns a write at most: to use up
 //! the margin, 2.5 million writes would have to be made one above the other between two rounds, 100 ms apart.
 //!
+//! Where a region is restamped its stamps begin anew, further back, in another life. Then the mark does as well, or the next start would
+//! begin in the future again.
+//!
 //! So the check is made before the fact and never after: neither a reply nor a record has to be held back.
 
 use std::{
     sync::{
         OnceLock,
         atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
+            AtomicBool, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
     thread::Thread,
@@ -36,6 +39,8 @@ pub(crate) struct Mark {
     limit: AtomicU64,
     /// How far it has to reach for what waits at a link.
     wanted: AtomicU64,
+    /// It may go back: nothing that was stamped up to where it is lies ahead any more.
+    goes_back: AtomicBool,
     moved: Notify,
     /// Who moves it.
     keeper: OnceLock<Thread>,
@@ -47,6 +52,7 @@ impl Mark {
         Self {
             limit: AtomicU64::new(below(persisted)),
             wanted: AtomicU64::new(0),
+            goes_back: AtomicBool::new(false),
             moved: Notify::new(),
             keeper: OnceLock::new(),
         }
@@ -71,6 +77,18 @@ impl Mark {
             self.wake_keeper();
         }
         covers
+    }
+
+    /// Says that stamps begin anew, further back: the mark goes back with them. Until it has, it covers more than it needs to.
+    pub(crate) fn begin_anew(&self) {
+        self.wanted.store(0, Relaxed);
+        self.goes_back.store(true, Release);
+        self.wake_keeper();
+    }
+
+    /// Whether it may go back; once each time.
+    pub(crate) fn goes_back(&self) -> bool {
+        self.goes_back.swap(false, AcqRel)
     }
 
     /// The greatest time that was asked for by [`covers_or_moves`](Self::covers_or_moves).

@@ -17,22 +17,31 @@ use crate::limits::REGION_CHANGES_WAITING;
 pub(crate) struct OtherRegions {
     configured: Vec<Peer>,
     peers: ArcSwap<Vec<Peer>>,
-    wanted: mpsc::Sender<RegionChange>,
-    /// For who carries changes out, until it has taken it.
-    changes: Mutex<Option<mpsc::Receiver<RegionChange>>>,
+    wanted: mpsc::Sender<Wish>,
+    /// For who carries them out, until it has taken it.
+    wishes: Mutex<Option<mpsc::Receiver<Wish>>>,
+}
+
+/// What an operator wants of this region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Another region comes or goes.
+    Change(RegionChange),
+    /// What this node has stamped in the future is stamped anew.
+    Restamp,
 }
 
 /// So many changes are under way that another has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("other changes of regions are under way, try again")]
+#[error("other changes are under way, try again")]
 pub(crate) struct Busy;
 
 impl OtherRegions {
     /// Those of the file, with what was said until the node started.
     pub(crate) fn new(configured: Vec<Peer>, said: &Regions) -> Self {
-        let (wanted, changes) = mpsc::channel(REGION_CHANGES_WAITING);
+        let (wanted, wishes) = mpsc::channel(REGION_CHANGES_WAITING);
         let peers = ArcSwap::from_pointee(said.over(&configured));
-        Self { configured, peers, wanted, changes: Mutex::new(Some(changes)) }
+        Self { configured, peers, wanted, wishes: Mutex::new(Some(wishes)) }
     }
 
     /// Those that there are now, in the order of their numbers.
@@ -57,16 +66,16 @@ impl OtherRegions {
         Some(peers)
     }
 
-    /// Has one added or removed.
+    /// Has something done.
     ///
     /// # Errors
     /// [`Busy`]; nothing is under way.
-    pub(crate) fn want(&self, change: RegionChange) -> Result<(), Busy> {
-        self.wanted.try_send(change).map_err(|_| Busy)
+    pub(crate) fn want(&self, wish: Wish) -> Result<(), Busy> {
+        self.wanted.try_send(wish).map_err(|_| Busy)
     }
 
-    /// The changes that are wanted, for who carries them out; the second who asks gets none.
-    pub(crate) fn take_changes(&self) -> Option<mpsc::Receiver<RegionChange>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// What is wanted, for who carries it out; the second who asks gets nothing.
+    pub(crate) fn take_wishes(&self) -> Option<mpsc::Receiver<Wish>> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -224,6 +224,18 @@ impl Node {
         Ok(())
     }
 
+    /// Sets its clock by its file: it goes by it from its next start on.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written.
+    pub fn set_clock_offset(&self, offset: &str) -> Result<()> {
+        let file = self.dir.join(format!("{}.toml", self.name));
+        let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
+        let clock = config.entry("clock").or_insert_with(|| toml::Table::new().into());
+        clock.as_table_mut().context("`clock` is no section")?.insert("offset".to_owned(), offset.into());
+        Ok(fs::write(&file, toml::to_string(&config)?)?)
+    }
+
     /// Waits until a node that was started again ends by itself.
     ///
     /// # Errors

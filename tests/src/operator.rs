@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{Lab, Region, meridian};
+use crate::{Lab, Node, Region, members, meridian, until};
 
 /// Runs `meridian cluster` with these words, with the certificates of a node's file, and returns what it says.
 ///
@@ -14,6 +14,19 @@ pub fn operate(lab: &Lab, name: &str, words: &[&str]) -> Result<String> {
     let config = lab.dir.path().join(format!("{name}.toml"));
     let mut command = Command::new(meridian()?);
     run(command.arg("cluster").args(words).arg("--config").arg(config))
+}
+
+/// Has a node of a region take over from its primary, and tries again as long as that is not possible.
+///
+/// # Errors
+/// If it does not by the deadline.
+pub fn fail_over(lab: &Lab, region: &Region, heir: &Node) -> Result<()> {
+    until(&format!("{} takes over", heir.name), || {
+        let members = members(region)?;
+        let member = members.iter().find(|member| member.addr == heir.addr).context("it is no member")?;
+        operate(lab, &region.nodes[0].name, &["failover", &member.id, "--yes"])?;
+        Ok(Some(()))
+    })
 }
 
 /// Runs `meridian region` with these words, over a node of each of these regions, and returns what it says.

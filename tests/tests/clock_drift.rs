@@ -4,7 +4,7 @@
 //! still answers reads. Then its clock is put right.
 
 use anyhow::{Context, Result, ensure};
-use meridian_tests::{Lab, Node, Region, key_of, members, operate, read_json, until, until_follows, with_lab};
+use meridian_tests::{Lab, Node, Region, fail_over, key_of, members, read_json, until, until_follows, with_lab};
 use serde_json::Value;
 
 const CLUSTER: &[&str] = &["--regions=us-east", "--primaries=2", "--replicas=1"];
@@ -17,14 +17,9 @@ fn node_whose_clock_is_off_takes_no_writes_until_it_agrees() {
         let primary = members.iter().find(|member| replica.follows.as_ref() == Some(&member.id));
         let primary = primary.context("it follows somebody")?.clone();
         let place = lab.regions[0].place(&replica.addr);
-        let file = lab.dir.path().join(format!("{}.toml", lab.regions[0].nodes[place].name));
-        let right = std::fs::read_to_string(&file)?;
         for (offset, is_off) in [("-2s", true), ("0s", false)] {
-            let mut config: toml::Table = right.parse()?;
-            let clock = toml::Table::from_iter([("offset".to_owned(), offset.into())]);
-            config.insert("clock".to_owned(), clock.into());
-            std::fs::write(&file, toml::to_string(&config)?)?;
             let region = &mut lab.regions[0];
+            region.nodes[place].set_clock_offset(offset)?;
             region.nodes[place].kill()?;
             region.nodes[place].restart()?;
             until_follows(&region.nodes[place])?;
@@ -44,7 +39,7 @@ fn node_whose_clock_is_off_takes_no_writes_until_it_agrees() {
 fn check_as_primary(lab: &Lab, place: usize, former: &str, is_off: bool) -> Result<()> {
     let region = &lab.regions[0];
     let (node, former) = (&region.nodes[place], &region.nodes[region.place(former)]);
-    fail_over(lab, node)?;
+    fail_over(lab, region, node)?;
     let key = key_of(region, &members(region)?[index_of(region, node)?], "clock")?;
     let answer = until("the new primary has a lease", || {
         let answer = node.run::<()>(&["SET", &key, "v"]);
@@ -61,18 +56,8 @@ fn check_as_primary(lab: &Lab, place: usize, former: &str, is_off: bool) -> Resu
     }
     ensure!((gauge - f64::from(u8::from(is_off))).abs() < f64::EPSILON, "the gauge is {gauge}");
     until_follows(former)?;
-    fail_over(lab, former)?;
+    fail_over(lab, region, former)?;
     until_follows(node)
-}
-
-fn fail_over(lab: &Lab, heir: &Node) -> Result<()> {
-    until(&format!("{} takes over", heir.name), || {
-        let region = &lab.regions[0];
-        let members = members(region)?;
-        let member = members.iter().find(|member| member.addr == heir.addr).context("it is no member")?;
-        operate(lab, &region.nodes[0].name, &["failover", &member.id, "--yes"])?;
-        Ok(Some(()))
-    })
 }
 
 fn index_of(region: &Region, node: &Node) -> Result<usize> {

@@ -13,6 +13,12 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// A visit is a cache miss, some 100 ns: a command waits for 0.1 ms at most.
 pub const SCAN_ENTRIES_PER_HOLD: usize = 1_024;
 
+/// How far ahead of the present a stamp must lie to be stamped anew when a region comes back from the future.
+///
+/// What lies ahead by less is waited for in less time than an operator takes to ask; and stamps of other regions, which lie ahead by as much as
+/// clocks may differ, are far below it.
+pub const RESTAMP_HORIZON: Duration = Duration::from_secs(10);
+
 /// Entries that a SCAN looks at for each key that its COUNT asks for: tombstones, markers and ended values are passed
 /// over, and without a bound a slot full of them would be one long call. Then SCAN replies with what it has. Redis
 /// looks at as many empty buckets.

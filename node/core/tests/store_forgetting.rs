@@ -17,6 +17,8 @@ use world::{Broken, Summary, World};
 const ONCE_FAILED: &str = include_str!("../../../tests/seeds/forgetting.txt");
 /// Worlds of one run, unless the environment says otherwise: some seconds.
 const SEEDS: u64 = 100;
+/// Of those whose clocks go wrong: each time links scan every slot.
+const SEEDS_THAT_DRIFT: u64 = 20;
 /// Worlds in which a broken rule must show.
 const SEEDS_TO_SHOW: u64 = 4_000;
 
@@ -67,6 +69,28 @@ fn scanning_the_own_origin_alone_would_show() {
 #[test]
 fn going_on_under_the_old_origin_would_show() {
     shows(Broken::SameOrigin);
+}
+
+#[test]
+fn a_region_comes_back_from_the_future_and_takes_nothing_with_it() {
+    let Seeds { first, count, .. } = Seeds::choose("", SEEDS_THAT_DRIFT);
+    let (mut pristine, mut lossy, mut restamped) = (0, 0, 0);
+    for seed in first..first + count {
+        let summary = World::that_drifts(seed, None).run().unwrap_or_else(|(wrong, trace)| {
+            let replay = format!(
+                "MERIDIAN_TEST_SEED={seed} MERIDIAN_TEST_SEEDS=1 cargo test -p meridian-node-core --test \
+                 store_forgetting from_the_future -- --nocapture"
+            );
+            panic!("seed {seed}: {wrong}\n{}\nreplay: {replay}", trace.join("\n"));
+        });
+        pristine += u64::from(summary.pristine);
+        lossy += u64::from(summary.lossy);
+        restamped += summary.restamped;
+    }
+    println!(
+        "{count} worlds that drift, from seed {first}: {pristine} pristine, {lossy} lossy, {restamped} records restamped"
+    );
+    assert!(count < SEEDS_THAT_DRIFT || restamped > 0, "nothing was ever of the future");
 }
 
 fn judge(seed: u64) -> Summary {

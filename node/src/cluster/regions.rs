@@ -7,19 +7,20 @@ use node_core::cluster::{MapCommand, RegionChange};
 use tokio_util::sync::CancellationToken;
 
 use super::steward::Steward;
-use crate::limits::CHANGE_MAX;
+use crate::{limits::CHANGE_MAX, regions::Wish};
 
 impl Steward {
     /// Has the map changed as clients want other regions to be, and beyond the lives that other regions know of a former
     /// cluster of this one, until `shutdown`.
     pub(crate) async fn change_regions(&self, shutdown: &CancellationToken) {
-        let Some(mut changes) = self.parts.server.regions.take_changes() else { return };
+        let Some(mut wishes) = self.parts.server.regions.take_wishes() else { return };
         let mut superseded = self.parts.cluster.watch_superseded();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                change = changes.recv() => match change {
-                    Some(change) => self.change_region(change).await,
+                wish = wishes.recv() => match wish {
+                    Some(Wish::Change(change)) => self.change_region(change).await,
+                    Some(Wish::Restamp) => self.restamp().await,
                     None => return,
                 },
                 changed = superseded.changed() => {
@@ -37,6 +38,21 @@ impl Steward {
         match self.agree_on(&MapCommand::SetRegion(change.clone()), CHANGE_MAX).await {
             Ok(()) => tracing::info!(?change, "the other regions were changed"),
             Err(error) => tracing::warn!(%error, ?change, "the other regions stay as they are"),
+        }
+    }
+
+    /// Goes on in a life that begins by restamping. Its birth is the present: what was stamped above that is dropped by replicas and
+    /// stamped anew by this node, but for what anybody may have stamped by a clock that is right.
+    async fn restamp(&self) {
+        let map = self.map();
+        let Some((shard, known)) = map.shard_of(self.me()).filter(|(_, shard)| shard.primary == self.me()) else {
+            return;
+        };
+        let at = self.parts.server.clock.now().wall;
+        let command = MapCommand::Restamp { shard, incarnation: known.incarnation, at };
+        match self.agree_on(&command, CHANGE_MAX).await {
+            Ok(()) => tracing::warn!("this shard goes on in a life that begins by restamping"),
+            Err(error) => tracing::warn!(%error, "this shard is not restamped"),
         }
     }
 

@@ -207,6 +207,7 @@ fn execute_here(id: CommandId, call: Context<'_, '_, '_>) -> Done {
         C::RegionConflicts => region::conflicts(call),
         C::RegionAdd => region::add(call),
         C::RegionRemove => region::remove(call),
+        C::RegionRestamp => region::restamp(call),
         C::RegionDigest => region::digest(call),
         C::RegionRows => region::rows(call),
         C::RegionFetch => region::fetch(call),

@@ -13,7 +13,8 @@
 //! favour, and the map says so), each key's own stamp sees to it. Else the predecessor may have stamped what nobody has
 //! received, by a clock that is ahead of ours by up to the drift that is allowed; what it stamped comes home one day, and
 //! would win over what was written meanwhile. So the clock begins [past](Start::Past) that. It must not be the replica that
-//! remembers a resignation which it was told of: that may have been taken back since.
+//! remembers a resignation which it was told of: that may have been taken back since. A life that begins by restamping begins
+//! further on: past whatever any region may have stamped by a clock that is right, one that was just promoted among them.
 //!
 //! # Slots that are foreign
 //! What is here of a slot that has another owner by now is dropped, or a later stay of that slot would begin with old
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     id::{Epoch, NodeId, Run, ShardId},
-    map::{ClusterMap, Moving},
+    map::{ClusterMap, Moving, Shard},
 };
 use crate::slot::{Slot, SlotSet};
 
@@ -69,6 +70,8 @@ pub struct Life {
     pub origin: Origin,
     /// All its stamps are above.
     pub birth: Time,
+    /// It begins by restamping what lies above its birth.
+    pub is_restamped: bool,
 }
 
 /// Where the clock of a new primary begins.
@@ -94,7 +97,7 @@ impl Assignment {
     pub fn of(map: &ClusterMap, me: NodeId, run: Run, max_drift: Duration) -> Self {
         let Some((id, shard)) = map.shard_of(me) else { return Self::Idle };
         let Some(origin) = map.origin(id) else { return Self::Idle };
-        let life = Life { origin, birth: shard.birth };
+        let life = Life { origin, birth: shard.birth, is_restamped: shard.is_restamped };
         let bus = |node: NodeId| map.node(node).map(|node| Arc::from(node.addresses.bus()));
         if shard.primary != me {
             let primary = shard.primary;
@@ -106,7 +109,7 @@ impl Assignment {
         let reached = |(node, cargo)| Some((node, (bus(node)?, cargo)));
         Self::Primary {
             life,
-            start: if shard.has_all { Start::Now } else { Start::Past(max_drift) },
+            start: start(shard, max_drift),
             replicas: map.replicas(id).map(|(node, known)| (node, known.addresses.bus().into())).collect(),
             members: map.nodes().filter(|(_, node)| node.shard == id).map(|(node, _)| node).collect(),
             leaving: leaving(map, id).into_iter().filter_map(reached).collect(),
@@ -120,6 +123,14 @@ impl Assignment {
             Self::Primary { life, .. } => Some(life.origin.incarnation()),
             Self::Idle | Self::Replica { .. } => None,
         }
+    }
+}
+
+fn start(shard: &Shard, max_drift: Duration) -> Start {
+    match shard {
+        Shard { is_restamped: true, .. } => Start::Past(max_drift.saturating_mul(2)),
+        Shard { has_all: true, .. } => Start::Now,
+        _ => Start::Past(max_drift),
     }
 }
 

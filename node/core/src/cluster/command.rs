@@ -127,6 +127,15 @@ pub enum MapCommand {
         /// The one that others know.
         last: Incarnation,
     },
+    /// A shard goes on in a younger life that begins by restamping what lies in the future. Not while slots of it move.
+    Restamp {
+        /// The shard.
+        shard: ShardId,
+        /// Its present life.
+        incarnation: Incarnation,
+        /// The birth of the next, which need not lie above that of the present one.
+        at: Time,
+    },
 }
 
 /// A shard as it is founded.
@@ -200,6 +209,8 @@ pub enum MapEvent {
     Regions,
     /// A shard is in a younger life than others knew.
     Outlived(ShardId),
+    /// A shard begins a life by restamping.
+    Restamped(ShardId),
 }
 
 /// Why a command changes nothing.
@@ -241,6 +252,9 @@ pub enum Refused {
     /// Slots that may change hands at any moment.
     #[error("some of the slots are changing hands at this moment")]
     Prepared,
+    /// Slots on their way to another shard, or from one.
+    #[error("slots of the shard are moving")]
+    Moves,
     /// A share of zero, or beyond what there may be.
     #[error("a weight is 1 to 10000 percent")]
     Weight,

@@ -141,6 +141,9 @@ pub struct Shard {
     pub has_all: bool,
     /// Its share, in percent of a shard of ordinary size.
     pub weight: u16,
+    /// Its present life begins by restamping what lies in the future: who takes the writes does that, and its replicas drop it.
+    #[serde(default)]
+    pub is_restamped: bool,
 }
 
 /// A slot on its way to another shard.
@@ -296,6 +299,7 @@ impl ClusterMap {
             MapCommand::SetWeight { shard, weight } => self.set_weight(*shard, *weight),
             MapCommand::SetRegion(change) => self.set_region(change),
             MapCommand::Outlive { shard, incarnation, last } => self.outlive(*shard, *incarnation, *last),
+            MapCommand::Restamp { shard, incarnation, at } => self.restamp(*shard, *incarnation, *at),
         }?;
         self.epoch = self.epoch.next();
         Ok(event)
@@ -346,6 +350,21 @@ impl ClusterMap {
         // The primary is the same, and so is all that has begun with it.
         self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?.incarnation = incarnation;
         Ok(MapEvent::Outlived(id))
+    }
+
+    fn restamp(&mut self, id: ShardId, incarnation: Incarnation, at: Time) -> Result<MapEvent, Refused> {
+        let shard = self.shards.get(&id).ok_or(Refused::UnknownShard(id))?;
+        if shard.incarnation != incarnation {
+            return Err(Refused::Outdated);
+        }
+        // What arrived later would be of the future again.
+        if self.moves().any(|(slot, to)| to == id || self.owner(slot) == Some(id)) {
+            return Err(Refused::Moves);
+        }
+        let incarnation = self.take_incarnation();
+        let shard = self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?;
+        (shard.incarnation, shard.birth, shard.is_restamped) = (incarnation, at, true);
+        Ok(MapEvent::Restamped(id))
     }
 
     fn add_node(&mut self, node: &Founder, joins: &Joins, at: Time) -> Result<MapEvent, Refused> {
@@ -408,6 +427,8 @@ impl ClusterMap {
         let shard = self.shards.get_mut(&id).ok_or(Refused::UnknownShard(id))?;
         (shard.primary, shard.run, shard.incarnation) = (node, run, incarnation);
         (shard.birth, shard.since, shard.has_all) = (at.max(shard.birth), since, has_all);
+        // Who is promoted has done so as a replica, or does not know of it.
+        shard.is_restamped = false;
         for (slot, moving) in &mut self.moves {
             if moving.to == id || self.owners.0[usize::from(slot.number())] == Some(id) {
                 moving.since = since;
@@ -507,7 +528,8 @@ impl ClusterMap {
         self.next_shard = next_shard;
         let (incarnation, since) = (self.take_incarnation(), self.epoch.next());
         let (run, has_all) = (primary.run, false);
-        let shard = Shard { label, primary: primary.id, run, incarnation, birth: at, since, has_all, weight };
+        let (primary, birth, is_restamped) = (primary.id, at, false);
+        let shard = Shard { label, primary, run, incarnation, birth, since, has_all, weight, is_restamped };
         self.shards.insert(id, shard);
         Ok(id)
     }

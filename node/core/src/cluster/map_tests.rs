@@ -176,6 +176,25 @@ fn shard_goes_on_beyond_a_life_that_is_not_of_this_cluster() {
 }
 
 #[test]
+fn shard_is_restamped_in_a_younger_life_while_nothing_of_it_moves() {
+    let mut map = two_shards();
+    let restamp = |incarnation, at| {
+        let (incarnation, at) = (Incarnation::new(incarnation), Time::from_unix_ms(at));
+        MapCommand::Restamp { shard: ShardId(0), incarnation, at }
+    };
+    map.apply(&moving([3], 1)).expect("a slot begins to move");
+    refuses(&mut map, &restamp(0, 5), &Refused::Moves);
+    map.apply(&MapCommand::StopMove { slots: slots([3]) }).expect("and stays");
+    refuses(&mut map, &restamp(7, 5), &Refused::Outdated);
+    assert_eq!(map.apply(&restamp(0, 5)), Ok(MapEvent::Restamped(ShardId(0))));
+    // Its birth comes down as well.
+    assert_eq!(map.apply(&restamp(2, 3)), Ok(MapEvent::Restamped(ShardId(0))));
+    let shard = map.shard(ShardId(0)).expect("the shard");
+    let life = (shard.incarnation.number(), shard.birth, shard.is_restamped);
+    assert_eq!(life, (3, Time::from_unix_ms(3), true));
+}
+
+#[test]
 fn other_regions_come_and_go_by_the_map() {
     let mut map = two_shards();
     let id = RegionId::new(2).expect("an id");

@@ -13,6 +13,7 @@ pub struct Progress {
     serves: Option<Incarnation>,
     holds: Option<Incarnation>,
     has_returned: bool,
+    must_clear: bool,
 }
 
 impl Progress {
@@ -31,9 +32,14 @@ impl Progress {
         self.has_returned
     }
 
+    /// Whether this node must drop what lies in the future before it is fed.
+    pub const fn must_clear(&self) -> bool {
+        self.must_clear
+    }
+
     /// The former assignment is over.
     pub const fn idle(&mut self) {
-        (self.serves, self.has_returned) = (None, false);
+        (self.serves, self.has_returned, self.must_clear) = (None, false, false);
     }
 
     /// The store stamps under this incarnation.
@@ -47,6 +53,16 @@ impl Progress {
         if former != Incarnation::UNBORN {
             self.holds = Some(former);
         }
+    }
+
+    /// Its primary begins by restamping: it has what this node could return, and this node what must not come home.
+    pub const fn is_to_clear(&mut self) {
+        (self.has_returned, self.must_clear) = (true, true);
+    }
+
+    /// What lay in the future was dropped.
+    pub const fn has_cleared(&mut self) {
+        self.must_clear = false;
     }
 
     /// What this node had and its primary lacked was returned.
@@ -87,6 +103,17 @@ mod tests {
         assert_eq!((replica.holding(), replica.may_be_fed()), (Some(FORMER), false));
         replica.is_full_copy(NEXT);
         assert_eq!(replica.holding(), Some(NEXT));
+    }
+
+    #[test]
+    fn replica_of_a_restamped_primary_returns_nothing_and_clears_once() {
+        let mut replica = Progress::default();
+        replica.is_full_copy(FORMER);
+        replica.follows(Incarnation::UNBORN);
+        replica.is_to_clear();
+        assert_eq!((replica.holding(), replica.may_be_fed(), replica.must_clear()), (Some(FORMER), true, true));
+        replica.has_cleared();
+        assert!(!replica.must_clear());
     }
 
     #[test]

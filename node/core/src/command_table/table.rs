@@ -500,6 +500,9 @@ table! {
         "Merges a record as if another region had sent it";
     RegionRemove "region|remove" 3 [ADMIN NOSCRIPT] [DANGEROUS] Region NO_KEYS NO_TIPS
         "0.1.0" "O(1)" "name" "Ends the links with a region for good; if it returns it is new";
+    RegionRestamp "region|restamp" -2 [ADMIN NOSCRIPT NO_MULTI] [DANGEROUS] Region NO_KEYS VARIES
+        "0.1.0" "O(N), where N is the number of keys in slots that hold stamps of the future" "[dryrun=(DRYRUN)]"
+        "Stamps anew what this node holds from the future, or says how much that is";
     RegionRows "region|rows" -6 [READONLY ADMIN NO_MULTI] [] Region NO_KEYS VARIES
         "0.1.0" "O(N), where N is the number of keys in the slot, some thousand at a time"
         "slot:integer cursor:integer buckets:integer bucket:integer..."

@@ -233,6 +233,11 @@ pub(super) fn restamp_in_place(heap: &mut Heap, handle: Handle, stamp: Stamp, le
     true
 }
 
+/// Gives what is at `handle` another stamp.
+pub(super) fn set_stamp(heap: &mut Heap, handle: Handle, stamp: Stamp) {
+    write_stamp(heap.bytes_mut(handle), stamp);
+}
+
 /// Gives the value at `handle` a new stamp and another end; only where it has one, so that the header stays as long as
 /// it is.
 pub(super) fn set_expiry_in_place(heap: &mut Heap, handle: Handle, stamp: Stamp, expiry: Expiry) {

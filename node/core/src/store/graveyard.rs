@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use clock::Stamp;
+use clock::{Stamp, Time};
 
 use super::{
     entry::Entry,
@@ -40,6 +40,16 @@ impl Graveyard {
     /// Bytes that count against the budget.
     pub(super) fn bytes(&self) -> usize {
         self.entry_bytes + self.queue.len() * size_of::<Item>()
+    }
+
+    /// Takes in an entry whose bytes are counted already, as the newest.
+    pub(super) fn take_in(&mut self, item: Item) {
+        self.queue.push_back(item);
+    }
+
+    /// Lets go of what was stamped above `limit`.
+    pub(super) fn forget_above(&mut self, limit: Time) {
+        self.queue.retain(|item| item.stamp().time <= limit);
     }
 
     pub(super) fn queue_bytes(&self) -> usize {

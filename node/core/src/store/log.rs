@@ -132,6 +132,15 @@ impl Log {
         self.lost.advance(lost.origin, lost.time);
     }
 
+    /// Keeps only what was stamped up to `limit`: what was stamped above that is no more, and who has read any of it begins again.
+    pub(super) fn forget_above(&mut self, limit: Time) {
+        let end = self.end();
+        let (newer, older) = self.items.split_at(self.oldest);
+        let kept = older.iter().chain(newer).filter(|item| item.time <= limit).copied().collect();
+        (self.items, self.oldest, self.start) = (kept, 0, end.0);
+        self.lost = self.lost.iter().map(|(origin, time)| (origin, time.min(limit))).collect();
+    }
+
     /// The oldest position that can still be read.
     pub(super) const fn start(&self) -> LogPosition {
         LogPosition(self.start)
@@ -187,6 +196,20 @@ mod tests {
         assert_eq!(log.item(log.end()), None);
         assert_eq!(log.end().distance(log.start()), 3);
         assert_eq!(log.lost().at(Stamp::ZERO.origin), Time::from_ntp64(2));
+    }
+
+    #[test]
+    fn what_is_forgotten_above_a_limit_is_read_by_nobody_and_the_rest_by_all() {
+        let mut log = Log::new(3);
+        for time in [1, 9, 2, 8, 3] {
+            log.append(item(time));
+        }
+        let before = log.end();
+        log.forget_above(Time::from_ntp64(5));
+        assert_eq!((log.start(), log.item(log.start()), log.end().distance(before)), (before, Some(item(2)), 2));
+        assert_eq!(log.lost().at(Stamp::ZERO.origin), Time::from_ntp64(5));
+        (4..=5).for_each(|time| log.append(item(time)));
+        assert_eq!((log.item(log.start()), log.end().distance(log.start())), (Some(item(3)), 3));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod heap;
 mod intake;
 mod log;
 mod record;
+mod restamp;
 mod rows;
 mod seen;
 mod settings;
@@ -60,6 +61,7 @@ pub use self::{
     intake::{Intake, Tally},
     log::LogPosition,
     record::{Expiry, Kind, Outcome, Record, State, Version, merge},
+    restamp::Ahead,
     rows::{Rows, RowsRead},
     seen::{Seen, SeenTable},
     settings::{EvictionPolicy, Sabotage, Settings},
@@ -231,6 +233,12 @@ impl Store {
             }
             self.origin.store(origin.bits(), Relaxed);
         }
+    }
+
+    /// Is who stamps as `life`, born at `birth`, for all but the stripes.
+    fn take_up(&self, life: Origin, birth: Time) {
+        self.update_matrix(|matrix| matrix.follow(life, birth));
+        self.origin.store(life.bits(), Relaxed);
     }
 
     /// Says which slots are this node's own, and in which epoch of its region's map: those that a flush concerns, that are

@@ -126,6 +126,19 @@ impl SeenTable {
         self.origins.iter_mut().for_each(|(_, times)| times[index] = Time::ZERO);
     }
 
+    /// The latest time up to `horizon` that is claimed of anybody, anywhere.
+    pub(super) fn latest_under(&self, horizon: Time) -> Time {
+        let times = self.origins.iter().flat_map(|(_, times)| times.iter().copied());
+        times.filter(|time| *time <= horizon).max().unwrap_or(Time::ZERO)
+    }
+
+    /// Claims nothing beyond `limit` any more.
+    pub(super) fn lower(&mut self, limit: Time) {
+        self.version += 1;
+        let times = self.origins.iter_mut().flat_map(|(_, times)| times.iter_mut());
+        times.for_each(|time| *time = (*time).min(limit));
+    }
+
     /// Says that `origin` is seen up to `time` in one slot.
     pub(super) fn advance_slot(&mut self, slot: Slot, origin: Origin, time: Time) {
         let index = self.index(slot);

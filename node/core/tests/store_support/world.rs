@@ -3,7 +3,8 @@
 //! Every region is a real [`Store`], every ordered pair of regions a link: a [`Feed`] at one end, an [`Intake`] at the
 //! other, a short queue between. A world takes random steps: writes, deletes, flushes, expiry, eviction, forgetting
 //! at the frontier and before it, cuts, resumes over a third region, a region that loses everything, a failover
-//! to a copy that lags. Then the links are mended, and what the regions hold is judged.
+//! to a copy that lags. In some worlds the clock of one region at a time is an hour ahead, so that links from there hold, until it is set
+//! right and the region restamped. Then the links are mended, and what the regions hold is judged.
 //!
 //! What is checked after every step:
 //! - a region never serves a value older than what it held of the key before;
@@ -43,6 +44,10 @@ const WINDOW: usize = 12;
 const ROUNDS_MAX: usize = 60;
 /// Time between two rounds of a mended world: longer than any two clocks are apart.
 const ROUND: Duration = Duration::from_millis(200);
+/// How far a clock is ahead that is wrong, and how far a stamp may be.
+const WRONG: Duration = Duration::from_secs(3_600);
+const MAX_DRIFT: Duration = Duration::from_millis(500);
+const HORIZON: Duration = node_core::limits::RESTAMP_HORIZON;
 
 /// A rule that a world breaks on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +80,22 @@ pub(crate) struct World {
     links: BTreeMap<(u8, u8), Link>,
     /// Every write: key, stamp.
     writes: Vec<(usize, Stamp)>,
+    /// In a world that drifts, what each of them wrote: restamping may make another the newest.
+    written: BTreeMap<(usize, Stamp), Option<Value>>,
     /// Per key, the newest write, and the value that it wrote.
     winners: BTreeMap<usize, (Stamp, Option<Value>)>,
     /// What may befall this world.
     weather: Weather,
     /// A region went on with less than it had.
     lossy: bool,
+    /// Clocks may be wrong. Nothing expires then: a clock that is ahead ends values that others still have.
+    drifts: bool,
+    /// The region whose clock is.
+    ahead: Option<u8>,
+    /// Something changed by restamping that must not.
+    wrong: Option<String>,
+    /// How many records were restamped.
+    restamped: usize,
     value: u64,
     /// What happened, newest last.
     pub(crate) trace: Vec<String>,
@@ -128,9 +143,40 @@ enum Sent {
     Report(Origin, Seen),
 }
 
+impl Sent {
+    fn is_too_far_ahead(&self, now: Now) -> bool {
+        matches!(self, Self::Item(parcel) if parcel.is_too_far_ahead(now))
+    }
+}
+
+impl Parcel {
+    /// Whether its link has to hold.
+    fn is_too_far_ahead(&self, now: Now) -> bool {
+        let latest = match self {
+            Self::Record { stamp, .. } | Self::Flush { stamp, .. } => stamp.time,
+            Self::SlotEnd { floor, seen, .. } => {
+                let seen = seen.iter().map(|(_, time)| time).max().unwrap_or(Time::ZERO);
+                floor.map_or(seen, |floor| floor.time.max(seen))
+            }
+            Self::Watermark { time, .. } => *time,
+            Self::SlotBegin { .. } | Self::Speaks { .. } => Time::ZERO,
+        };
+        clock::too_far_ahead(latest, now.wall, MAX_DRIFT)
+    }
+}
+
 impl World {
     /// The world of a seed.
     pub(crate) fn new(seed: u64, broken: Option<Broken>) -> Self {
+        Self::of(seed, broken, false)
+    }
+
+    /// The world of a seed, in which clocks may be wrong.
+    pub(crate) fn that_drifts(seed: u64, broken: Option<Broken>) -> Self {
+        Self::of(seed, broken, true)
+    }
+
+    fn of(seed: u64, broken: Option<Broken>, drifts: bool) -> Self {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let count = if random.random_ratio(1, 2) { 3 } else { random.random_range(2..=4) };
         let start = Time::from_unix_ms(NOON_MS);
@@ -143,9 +189,14 @@ impl World {
             regions: BTreeMap::new(),
             links: BTreeMap::new(),
             writes: Vec::new(),
+            written: BTreeMap::new(),
             winners: BTreeMap::new(),
             weather,
             lossy: false,
+            drifts,
+            ahead: None,
+            wrong: None,
+            restamped: 0,
             value: 0,
             trace: Vec::new(),
         };
@@ -226,6 +277,7 @@ impl World {
 
     fn now(&self, id: u8) -> Now {
         let wall = self.wall.shifted(self.regions[&id].offset);
+        let wall = if self.ahead == Some(id) { wall.after(WRONG) } else { wall };
         Now { wall, monotonic: wall.unix() }
     }
 
@@ -247,6 +299,15 @@ impl World {
             self.wall = Time::from_ntp64(self.wall.ntp64() + self.random.random_range(0..=ticks));
         }
         let (id, key) = (self.pick(), self.random.random_range(0..KEYS.len()));
+        if self.drifts && self.random.random_ratio(1, 25) {
+            match self.ahead {
+                None => {
+                    self.ahead = Some(id);
+                    self.note(format!("{id}'s clock is wrong"));
+                }
+                Some(id) => self.restamp(id),
+            }
+        }
         match self.random.random_range(0..1_000) {
             0..200 => self.write(id, key),
             200..300 => self.delete(id, key),
@@ -282,7 +343,7 @@ impl World {
         if self.random.random_ratio(1, 10) {
             value.resize(self.random.random_range(0..5_000), b'.');
         }
-        let expiry = self.random.random_ratio(1, 6).then(|| self.random.random_range(1..300));
+        let expiry = (!self.drifts && self.random.random_ratio(1, 6)).then(|| self.random.random_range(1..300));
         let expiry = expiry.map(|ms| Expiry::at_unix_ms(now.unix_ms() + ms));
         let how = self.random.random_range(0..8);
         let store = &self.regions[&id].store;
@@ -333,6 +394,9 @@ impl World {
 
     fn wrote(&mut self, id: u8, key: usize, stamp: Stamp, value: Option<Value>) {
         self.writes.push((key, stamp));
+        if self.drifts {
+            self.written.insert((key, stamp), value.clone());
+        }
         self.knows(id, key, stamp);
         let winner = self.winners.entry(key).or_insert((Stamp::ZERO, None));
         if stamp > winner.0 {
@@ -428,7 +492,7 @@ impl World {
         let link = self.links.get_mut(&(from, to)).expect("links stay");
         let store = &self.regions[&to].store;
         for _ in 0..count {
-            match link.queue.pop_front() {
+            match link.queue.pop_front_if(|sent| !sent.is_too_far_ahead(now)) {
                 Some(Sent::Item(parcel)) => {
                     take(store, &mut link.intake, &parcel, now, &mut heard);
                     if heard.last().is_some() {
@@ -518,6 +582,67 @@ impl World {
         self.note(format!("{id} is copied"));
     }
 
+    /// The clock of a region is set right, and the region goes on from there.
+    fn restamp(&mut self, id: u8) {
+        self.ahead = None;
+        let (limit, before) = (self.now(id).wall.after(2 * MAX_DRIFT), self.shown(id));
+        let life = self.younger(id);
+        let ahead = self.regions[&id].store.restamp(life, limit, limit);
+        self.note(format!("{id} is restamped as {life}, born at {limit:?}: {ahead:?}"));
+        self.restamped += ahead.records;
+        if self.shown(id) != before {
+            self.wrong = Some(format!("region {id} shows {:?} after {before:?}", self.shown(id)));
+        }
+        self.break_links(id);
+        self.regions.get_mut(&id).expect("regions stay").birth = limit;
+        self.copy_is_cleared(id, limit);
+        // What others wrote is within the drift, if not by this clock.
+        let is_changed = |stamp: &Stamp| stamp.time > limit.after(HORIZON) && stamp.origin.region() == region(id);
+        self.writes.retain(|(_, stamp)| !is_changed(stamp));
+        for (key, name) in KEYS.iter().enumerate() {
+            // What was written ahead is what it has become, and if it was forgotten its slot's floor.
+            let store = &self.regions[&id].store;
+            let at = store.address(name);
+            let stripe = store.lock(store.stripe_of(at.slot));
+            let stamp = stripe.record(at, name).map_or(stripe.floor(at.slot), |record| record.stamp);
+            drop(stripe);
+            let known = &mut self.regions.get_mut(&id).expect("regions stay").known;
+            known
+                .entry(key)
+                .and_modify(|known| *known = if known.time > limit.after(HORIZON) { stamp } else { *known });
+            if let Some((_, value)) = self.winners.get(&key).filter(|(winner, _)| is_changed(winner)) {
+                self.writes.push((key, stamp));
+                self.written.insert((key, stamp), value.clone());
+            }
+        }
+        // Who has not heard of what this region wrote ahead may have written above what that has become.
+        self.written.retain(|(_, stamp), _| !is_changed(stamp));
+        self.winners = self.written.iter().map(|((key, stamp), value)| (*key, (*stamp, value.clone()))).collect();
+    }
+
+    /// A copy drops what lies ahead, and is fed by what its region has become.
+    fn copy_is_cleared(&mut self, id: u8, limit: Time) {
+        let Some(Copy { store, .. }) = self.regions.get_mut(&id).and_then(|region| region.copy.take()) else { return };
+        let (life, now) = (self.younger(id), self.now(id));
+        store.clear_ahead(limit);
+        store.begin_life(life, limit, limit);
+        let feed = Feed::resume(&self.regions[&id].store, Scope::Everything, life, store.seen_table(now));
+        let copy = Copy { feed, store, intake: Intake::default() };
+        self.regions.get_mut(&id).expect("regions stay").copy = Some(copy);
+    }
+
+    fn younger(&mut self, id: u8) -> Origin {
+        let region = self.regions.get_mut(&id).expect("regions stay");
+        region.lives += 1;
+        origin(id, region.lives)
+    }
+
+    /// What a region's clients find.
+    fn shown(&self, id: u8) -> Vec<Option<Value>> {
+        let store = &self.regions[&id].store;
+        KEYS.iter().map(|name| held(store, name).map(|(_, value, expiry)| (value, expiry))).collect()
+    }
+
     fn copy_follows(&mut self, id: u8) {
         let (now, bytes) = (self.now(id), self.random.random_range(1..200));
         let region = self.regions.get_mut(&id).expect("regions stay");
@@ -545,19 +670,26 @@ impl World {
     /// The region goes on with `store`; its links break.
     fn restart(&mut self, id: u8, store: Store, birth: Time) {
         self.lossy = true;
-        for (pair, link) in &mut self.links {
-            if pair.0 == id || pair.1 == id {
-                *link = Link { up: link.up, ..Link::default() };
-            }
-        }
+        self.break_links(id);
         let known = KEYS.iter().enumerate().filter_map(|(key, name)| Some((key, held(&store, name)?.0))).collect();
         let region = self.regions.get_mut(&id).expect("regions stay");
         region.dropped_before += dropped(&region.store);
         (region.store, region.birth, region.known, region.copy) = (store, birth, known, None);
     }
 
+    fn break_links(&mut self, id: u8) {
+        for (pair, link) in &mut self.links {
+            if pair.0 == id || pair.1 == id {
+                *link = Link { up: link.up, ..Link::default() };
+            }
+        }
+    }
+
     /// Mends all links and lets them run until nothing moves any more.
     fn settle(&mut self) -> Result<(), String> {
+        if let Some(id) = self.ahead {
+            self.restamp(id);
+        }
         self.note("all is mended".to_owned());
         let anew = self.random.random_ratio(1, 2);
         for link in self.links.values_mut().filter(|link| anew || !link.up) {
@@ -589,6 +721,9 @@ impl World {
     }
 
     fn check_always(&mut self) -> Result<(), String> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
         for (id, region) in &mut self.regions {
             for (key, name) in KEYS.iter().enumerate() {
                 let Some((stamp, ..)) = held(&region.store, name) else { continue };
@@ -612,7 +747,8 @@ impl World {
 
     fn check_at_rest(&self) -> Result<Summary, String> {
         let pristine = !self.lossy && self.regions.values().all(|region| dropped(&region.store) == 0);
-        let mut summary = Summary { pristine, lossy: self.lossy, ..Summary::default() };
+        let (lossy, restamped) = (self.lossy, self.restamped);
+        let mut summary = Summary { pristine, lossy, restamped, ..Summary::default() };
         let now_ms = self.wall.unix_ms();
         for (key, name) in KEYS.iter().enumerate() {
             let lives = |(stamp, value, expiry): &(Stamp, Vec<u8>, Option<Expiry>)| {
@@ -656,6 +792,8 @@ pub(crate) struct Summary {
     pub(crate) pristine: bool,
     /// A region went on with less than it had.
     pub(crate) lossy: bool,
+    /// Records that were of the future and were restamped.
+    pub(crate) restamped: usize,
     /// Values that every region would hold in the best case.
     pub(crate) winners: usize,
     /// Those among them that a region does not hold.
@@ -697,6 +835,11 @@ fn drain(
         });
         parcels.truncate(parcels_max);
         parcels_max -= parcels.len();
+        if let Some(held) = parcels.iter().position(|parcel| parcel.is_too_far_ahead(to_now)) {
+            // It is given up there.
+            parcels.truncate(held);
+            parcels_max = 0;
+        }
         parcels.iter().for_each(|parcel| take(to, intake, parcel, to_now, &mut heard));
         if parcels_max == 0 {
             return heard;

@@ -48,5 +48,9 @@ pub(super) const DIFFERENCES_MAX: usize = 100_000;
 /// command fails and says so; what it asked for may still happen.
 pub(super) const CHANGE_MAX: Duration = Duration::from_secs(10);
 
+/// How long a primary may take to be restamped: to be agreed on, and then the time that its records take, millions of them. Policy: the
+/// command fails and says so; it may still happen.
+pub(super) const RESTAMP_MAX: Duration = Duration::from_secs(60);
+
 /// How often it is looked whether it is.
 pub(super) const CHANGE_POLL: Duration = Duration::from_millis(50);

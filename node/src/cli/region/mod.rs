@@ -3,7 +3,7 @@
 //! ```text
 //! connection   one node, every byte counted             replies   what nodes answer
 //! contact      one region: its map, its primaries       limits    the bounds
-//! peers        add, remove                              status, verify: one subcommand each
+//! peers        add, remove                              restamp, status, verify: one subcommand each
 //! ```
 
 mod connection;
@@ -11,6 +11,7 @@ mod contact;
 mod limits;
 mod peers;
 mod replies;
+mod restamp;
 mod status;
 mod verify;
 
@@ -26,6 +27,7 @@ pub(super) enum RegionCommand {
     // What each does is said by its arguments, in `--help` as well.
     Add(peers::AddArgs),
     Remove(peers::RemoveArgs),
+    Restamp(restamp::RestampArgs),
     Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
 }
@@ -35,6 +37,7 @@ pub(super) fn run(command: RegionCommand) -> anyhow::Result<ExitCode> {
         match command {
             RegionCommand::Add(args) => peers::add(args).await,
             RegionCommand::Remove(args) => peers::remove(args).await,
+            RegionCommand::Restamp(args) => restamp::run(args).await,
             RegionCommand::Status(args) => status::run(args).await,
             RegionCommand::Verify(args) => verify::run(args).await,
         }

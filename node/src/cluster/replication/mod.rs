@@ -20,6 +20,9 @@
 //! an order that never leaves two at it: the connections of the former one end, the store begins its new life, the new
 //! connections begin. [`Progress`] says when that is done; until then no lease is of any use.
 //!
+//! A life may begin by restamping what lies in the future. Then the store does that in the place of beginning a life, once nobody writes
+//! and no connection brings anything; and a replica returns nothing, but drops what lies in the future as soon as that primary feeds it.
+//!
 //! # A thread of its own
 //! A replica that starts from nothing keeps a core busy for seconds. Raft's heartbeats and the lease must not wait for it,
 //! so all this runs on a thread beside the cluster's.
@@ -37,9 +40,9 @@ use std::{
 
 use clock::{Now, Origin, OsClock, Time};
 use node_core::{
-    cluster::{Assignment, Cargo, Custody, Epoch, Held, NodeId},
+    cluster::{Assignment, Cargo, Custody, Epoch, Held, Life, NodeId},
     slot::SlotSet,
-    store::{Seen, Store},
+    store::{Ahead, Seen, Store},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -134,6 +137,26 @@ impl Shared {
         self.unsure().extend(slots.iter());
         self.progress.lock().has_returned();
         self.returned.notify_waiters();
+    }
+
+    /// The store stamps as a new life from here on.
+    fn begin_life(&self, life: Life, start: Time) {
+        if !life.is_restamped || self.store.origin() == life.origin {
+            return self.store.begin_life(life.origin, life.birth, start);
+        }
+        let Ahead { records, slots, .. } = self.store.restamp(life.origin, life.birth, start.max(life.birth));
+        self.mark.begin_anew();
+        tracing::warn!(records, slots, origin = %life.origin, "what lay in the future was restamped");
+    }
+
+    /// Drops what lies in the future, if that was not done in this life.
+    fn clear_ahead(&self, life: Life) {
+        if self.progress.lock().must_clear() {
+            let slots = self.store.clear_ahead(life.birth);
+            self.mark.begin_anew();
+            self.progress.lock().has_cleared();
+            tracing::warn!(slots = slots.len(), "what lay in the future was dropped, and will be fed anew");
+        }
     }
 
     /// What a replica holds, for the leader to choose by.
@@ -274,7 +297,7 @@ impl Replication {
                 // No stamp may be issued above the persisted mark, which is asked for first: it would not go there so soon.
                 shared.mark.covers_or_moves(start);
                 shared.mark.until_covers(start).await;
-                shared.store.begin_life(life.origin, life.birth, start);
+                shared.begin_life(*life, start);
                 shared.progress.lock().serves(life.origin.incarnation());
                 if let Some(links) = &shared.links {
                     links.begin_life(&self.ending, &mut self.connections);
@@ -287,6 +310,9 @@ impl Replication {
                 shared.store.settings().set_frontier_limit(Time::MAX);
                 shared.progress.lock().follows(former.incarnation());
                 tracing::info!(%primary, origin = %life.origin, "this node follows a primary");
+                if life.is_restamped {
+                    return shared.progress.lock().is_to_clear();
+                }
                 let (shared, ending) = (shared.clone(), self.ending.clone());
                 let target = Target { purpose: Purpose::Return, node: *primary, address: address.clone() };
                 self.connections.spawn(async move { source::give_back(&shared, &target, &ending).await });

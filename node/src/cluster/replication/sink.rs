@@ -12,7 +12,7 @@ use geo_link_core::{
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
-    cluster::{Assignment, NodeId},
+    cluster::{Assignment, Life, NodeId},
     slot::SlotRange,
     store::{HeapFull, Intake, SeenTable},
 };
@@ -34,7 +34,7 @@ pub(super) struct Expected {
     from: NodeId,
     purpose: Purpose,
     /// Who stamps what comes; anybody's comes from who gives back.
-    origin: Option<Origin>,
+    life: Option<Life>,
 }
 
 impl Expected {
@@ -43,15 +43,15 @@ impl Expected {
         let from = opening.from;
         match (assignment, &opening.purpose) {
             (Assignment::Replica { primary, life, .. }, Purpose::Follow) if *primary == opening.from => {
-                Some(Self { from, purpose: Purpose::Follow, origin: Some(life.origin) })
+                Some(Self { from, purpose: Purpose::Follow, life: Some(*life) })
             }
             (Assignment::Primary { members, .. }, Purpose::Return) if members.contains(&opening.from) => {
-                Some(Self { from, purpose: Purpose::Return, origin: None })
+                Some(Self { from, purpose: Purpose::Return, life: None })
             }
             (Assignment::Primary { arriving, .. }, Purpose::Move(slots))
                 if arriving.get(&opening.from) == Some(slots) =>
             {
-                Some(Self { from, purpose: Purpose::Move(slots.clone()), origin: None })
+                Some(Self { from, purpose: Purpose::Move(slots.clone()), life: None })
             }
             _ => None,
         }
@@ -218,7 +218,7 @@ impl<'a> Connection<'a> {
     }
 
     fn greeted(&mut self, hello: &Hello, now: Now) {
-        if self.expected.origin.is_some_and(|origin| origin != hello.origin) {
+        if self.expected.life.is_some_and(|life| life.origin != hello.origin) {
             // One of us has not heard of the latest map.
             return self.receiver.refuse(Refusal::Superseded(hello.origin));
         }
@@ -235,6 +235,7 @@ impl<'a> Connection<'a> {
     /// Says what is wanted.
     fn welcome(&mut self, now: Now) {
         self.waits = false;
+        self.expected.life.iter().for_each(|life| self.shared.clear_ahead(*life));
         let want = match &self.expected.purpose {
             Purpose::Move(cargo) => {
                 let begun = self.shared.custody().begins_to_arrive(self.expected.from, cargo.since, &cargo.slots);

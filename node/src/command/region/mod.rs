@@ -7,12 +7,13 @@
 //! and AWAIT about what has arrived here. A client that has written to several nodes joins their tokens by commas, and waits
 //! at each node that it is about to read from.
 //!
-//! ADD and REMOVE change which other regions there are: see `peers`. DIGEST, ROWS, FETCH and MERGE are what `meridian region verify` is made of: see `digest`, `rows` and `record`. Each is a
+//! ADD and REMOVE change which other regions there are: see `peers`. RESTAMP brings back what was stamped in the future: see `restamp`. DIGEST, ROWS, FETCH and MERGE are what `meridian region verify` is made of: see `digest`, `rows` and `record`. Each is a
 //! matter of the slots' primary, and whoever asks another node is told MOVED, as for a key.
 
 mod digest;
 mod peers;
 mod record;
+mod restamp;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub(super) use self::{
     digest::digest,
     peers::{add, remove},
     record::{fetch, merge},
+    restamp::restamp,
     rows::rows,
 };
 use super::{

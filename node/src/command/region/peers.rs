@@ -10,6 +10,7 @@ use node_core::{
 
 use crate::{
     command::{Context, Done, Failure, replication::is_replica, words::utf8},
+    regions::Wish,
     server::Server,
 };
 
@@ -26,7 +27,7 @@ pub(in crate::command) fn add(call: Context<'_, '_, '_>) -> Done {
     if let Some(other) = others.iter().find(|other| (other.id == peer.id) != (other.name == peer.name)) {
         return Err(format!("ERR region {} has the name '{}' already", other.id, other.name).into());
     }
-    want(call, RegionChange::Add(peer))
+    want(call, Wish::Change(RegionChange::Add(peer)))
 }
 
 /// `REGION REMOVE name`: there is no such region any more. It holds back nobody's forgetting, links with it end, and if it returns it
@@ -42,17 +43,18 @@ pub(in crate::command) fn remove(call: Context<'_, '_, '_>) -> Done {
         return Err(format!("ERR no such region '{name}'").into());
     };
     let (region, last) = (peer.id, server.store.matrix().youngest(peer.id));
-    want(call, RegionChange::Remove { region, last })
+    want(call, Wish::Change(RegionChange::Remove { region, last }))
 }
 
-fn want(call: Context<'_, '_, '_>, change: RegionChange) -> Done {
-    call.server().regions.want(change).map_err(|busy| Failure::from(format!("ERR {busy}")))?;
+/// Has something done, and says that it is under way.
+pub(super) fn want(call: Context<'_, '_, '_>, wish: Wish) -> Done {
+    call.server().regions.want(wish).map_err(|busy| Failure::from(format!("ERR {busy}")))?;
     call.reply.ok();
     Ok(())
 }
 
 /// Whether this node has anything that links could arrive at, and where to remember what is said.
-fn can_change(server: &Server) -> Result<(), Failure> {
+pub(super) fn can_change(server: &Server) -> Result<(), Failure> {
     if server.cluster.is_some() {
         return Ok(());
     }
