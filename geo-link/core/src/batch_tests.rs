@@ -136,14 +136,17 @@ proptest! {
     }
 
     #[test]
-    fn the_range_of_the_envelope_is_that_of_the_stamps(items in proptest::collection::vec(items(), 1..60)) {
+    fn the_range_of_the_envelope_is_that_of_the_stamps_and_of_what_was_seen(items in proptest::collection::vec(items(), 1..60)) {
         let frame = pack(&items);
         let range = Unpacker::new().unpack(payload(&frame), RAW_MAX).unwrap().envelope.range;
-        let times: Vec<Time> = items.iter().filter_map(|item| match item.item() {
-            FeedItem::Record { record, .. } => Some(record.stamp.time),
-            FeedItem::Flush { stamp, .. } | FeedItem::SlotEnd { floor: Some(stamp), .. } => Some(stamp.time),
-            FeedItem::Watermark { time, .. } => Some(time),
-            FeedItem::SlotBegin { .. } | FeedItem::SlotEnd { .. } | FeedItem::Speaks { .. } => None,
+        let times: Vec<Time> = items.iter().flat_map(|item| match item.item() {
+            FeedItem::Record { record, .. } => vec![record.stamp.time],
+            FeedItem::Flush { stamp, .. } => vec![stamp.time],
+            FeedItem::SlotEnd { floor, seen, .. } => {
+                floor.map(|floor| floor.time).into_iter().chain(seen.iter().map(|(_, time)| time)).collect()
+            }
+            FeedItem::Watermark { time, .. } => vec![time],
+            FeedItem::SlotBegin { .. } | FeedItem::Speaks { .. } => Vec::new(),
         }).collect();
         if let (Some(first), Some(last)) = (times.iter().min(), times.iter().max()) {
             prop_assert_eq!(range, TimeRange { first: *first, last: *last });
