@@ -29,22 +29,6 @@ pub const MARK_RECHECK: Duration = Duration::from_millis(1);
 /// How long a connection may take to say its last words.
 pub const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How often the slots are looked through for records of origins that speak no more.
-///
-/// Measured with two origins: 40 us if there are none, 1 ms if there are some in every slot.
-pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long nothing may arrive from a region before the others are asked to relay it: longer than a connection takes to come
-/// back that was only broken.
-pub const DEAF_AFTER: Duration = Duration::from_secs(2);
-
-/// How long a stream that arrives waits for the owners of slots before it goes on without those that are not there, and the
-/// longest pause before one of them is tried again.
-pub const OWNERS_PATIENCE: Duration = Duration::from_millis(250);
-
-/// The least time between two welcomes of a stream: owners that come back together are one round.
-pub const ROUND_INTERVAL: Duration = Duration::from_millis(20);
-
 /// How often the gauges and the status of a link are brought up to date.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 

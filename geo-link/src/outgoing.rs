@@ -9,7 +9,8 @@ use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want,
+    limits::{GREETING_BYTES_MAX, ORPHANS_INTERVAL},
 };
 use node_core::store::{Feed, Scope};
 use tokio::{
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    limits::{FAREWELL, FRAMES_PER_TURN, ORPHANS_INTERVAL, PUBLISH_INTERVAL},
+    limits::{FAREWELL, FRAMES_PER_TURN, PUBLISH_INTERVAL},
     options::Peer,
     peers::{Entry, end_with},
     pipe::Pipe,

@@ -16,7 +16,9 @@ use std::{
 };
 
 use clock::{Estimate, Incarnation, Now, Origin, OsClock, RegionId, Time};
-use geo_link_core::{Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag};
+use geo_link_core::{
+    Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag, limits::DEAF_AFTER,
+};
 use node_core::store::{Claim, Matrix, Seen, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     GatewayEvent, Host,
     audit::Audits,
-    limits::DEAF_AFTER,
     metrics::PeerMetrics,
     options::{LinkOptions, Peer},
     peers::{Entry, Peers},

@@ -11,7 +11,7 @@
 //! or be connected twice, and nothing is lost and nothing applied that would not win anyway.
 //!
 //! # Where what is
-//! The two ends: [`Sender`] and [`Receiver`]. Between them: `frame` (messages), `batch` and `body` (records),
+//! The two ends: [`Sender`] and [`Receiver`]; where slots have several owners, [`Split`]. Between them: `frame` (messages), `batch` and `body` (records),
 //! `row` (what was seen). Around them: `admission` (who may speak for a region), [`Refill`] (how an empty region comes
 //! by its data), `audit` (whether two regions hold the same), [`lag`](lag()) and [`limits`].
 
@@ -27,6 +27,7 @@ mod receiver;
 mod refill;
 mod row;
 mod sender;
+mod split;
 
 pub use admission::{Admission, LinkId, announce};
 pub use audit::{Audit, Auditor};
@@ -38,3 +39,4 @@ pub use lag::{certainly_ahead, lag};
 pub use receiver::{Applied, Authority, Receiver, ReceiverEvent, ReceiverOptions};
 pub use refill::{Refill, RefillOptions, Wish};
 pub use sender::{LinkEnd, Phase, Sender, SenderEvent, SenderOptions};
+pub use split::{Branch, BranchEnd, BranchId, Owner, Owners, Split, SplitEvent, SplitOptions};

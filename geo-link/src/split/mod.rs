@@ -1,23 +1,14 @@
 //! The receiving half of a gateway that is a process of its own: splits what arrives by who owns the slots.
 //!
 //! A stream arrives from one primary of another region, with records of all slots that it owns there. Here those slots are
-//! owned by others. So a stream that was let in has a *branch* to each primary of this region ([`branch`]): a stream of its
+//! owned by others. So a stream that was let in has a *branch* to each primary of this region: a stream of its
 //! own, on which this gateway speaks as the primary over there would, and which ends in the owner's store like any other.
 //!
-//! # What holds
-//! - **Nothing is kept here.** What is wanted of the sender is what the owners say that they want, put together slot by slot.
-//!   A batch is acknowledged when every owner that got a part of it has applied that part. Behind an owner that is slow the
-//!   window fills, and the sender's feed is not polled.
-//! - **No statement without its items.** A watermark is passed to an owner only if everything before it was. Where it was not,
-//!   since a branch broke, slots changed hands, or an owner is not there, nothing more of this *round* is passed to that
-//!   owner; when the owner has said what it wants, the sender is welcomed anew and begins another round with another feed.
-//! - **Who is not there holds up nobody.** Its slots count as seen meanwhile, so the sender does not scan them for nobody.
+//! What is decided of it is decided by [`Split`](geo_link_core::Split), at whose head stands what holds; here are the connections, and who is let in.
 //!
 //! The sender is believed for what its certificate says and for nothing else; what it may say of whom is judged by the
 //! owners, whose word is what this region knows.
 
-mod branch;
-mod owners;
 mod stream;
 
 use std::{
@@ -30,6 +21,7 @@ use std::{
 
 use clock::{Now, Origin, OsClock, RegionId};
 use geo_link_core::{Applied, LinkId};
+pub use geo_link_core::{Owner, Owners};
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -39,7 +31,6 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-pub use self::owners::{Owner, Owners};
 use crate::{
     accept::{self, Door},
     metrics::BytesMetrics,

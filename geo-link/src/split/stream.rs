@@ -1,18 +1,21 @@
-//! A stream that arrives, and its branches: one task, one loop.
+//! A stream that arrives, and its branches: one task, one loop around a [`Split`].
 //!
 //! The order of a turn: events of both sides, a new round if one is due, batches split as long as every branch takes items,
 //! answers, sleep.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use clock::{Now, Origin};
 use geo_link_core::{
-    Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, SenderOptions, Want,
-    limits::{PROTOCOL_VERSION, SMALL_FRAME_BYTES_MAX},
-};
-use node_core::{
-    slot::SlotRange,
-    store::{FeedItem, SeenTable},
+    BranchEnd, BranchId, Hello, LinkEnd, LinkId, Malformed, Owner, Owners, Refusal, Split, SplitEvent, SplitOptions,
+    limits::{GREETING_BYTES_MAX, PROTOCOL_VERSION, SMALL_FRAME_BYTES_MAX},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,15 +26,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{
-    Nodes, Owner, Owners, SplitStatus, Splitter,
-    branch::{Branch, count_as_seen},
-};
+use super::{Nodes, SplitStatus, Splitter};
 use crate::{
-    limits::{FAREWELL, FRAMES_PER_TURN, OWNERS_PATIENCE, ROUND_INTERVAL},
+    limits::{FAREWELL, FRAMES_PER_TURN},
     options::Peer,
     peers::Entry,
     pipe::Pipe,
+    region::entropy,
     turned_away::TurnedAway,
 };
 
@@ -75,52 +76,32 @@ struct Stream<'a, N: Nodes, S> {
     splitter: &'a Splitter<N>,
     /// The regions that the sender's certificate names.
     names: Vec<String>,
-    receiver: Receiver,
+    split: Split,
     pipe: Pipe<S>,
     admitted: Option<Admitted>,
     owners: watch::Receiver<Arc<Owners>>,
-    /// Who owned what when the branches were last arranged, and the branch to each.
-    arranged: Arc<Owners>,
-    branches: Vec<Branch<N::Stream>>,
-    connecting: JoinSet<(Owner, Result<N::Stream, String>)>,
-    /// The last batch that was split.
-    split: u64,
-    /// When the sender was last told what is wanted.
-    welcomed: Option<Duration>,
+    /// Connections to owners.
+    pipes: Pipes<N::Stream>,
+    connecting: JoinSet<(BranchId, Result<N::Stream, String>)>,
 }
 
 struct Admitted {
-    hello: Hello,
+    name: String,
     id: LinkId,
     replaced: CancellationToken,
-    /// When it was let in.
-    at: Duration,
-    /// Counts the arrangements of branches.
-    arrangements: u64,
 }
 
 impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
     fn new(splitter: &'a Splitter<N>, names: Vec<String>, stream: S) -> Self {
-        let speaker = Origin::new(splitter.id, clock::Incarnation::UNBORN);
-        let options = ReceiverOptions {
-            timeout: splitter.links.timeout,
-            frame_bytes_max: splitter.links.frame_bytes_max,
-            // The owners hold what is too far ahead of them.
-            max_drift: Duration::from_secs(u64::from(u32::MAX)),
-            ..ReceiverOptions::new(speaker, clock::Time::ZERO)
-        };
         Self {
             splitter,
             names,
-            receiver: Receiver::new(options, splitter.now()),
+            split: Split::new(split_options(splitter), splitter.now()),
             pipe: Pipe::new(stream, SMALL_FRAME_BYTES_MAX),
             admitted: None,
             owners: splitter.nodes.owners(),
-            arranged: Arc::default(),
-            branches: Vec::new(),
+            pipes: Pipes(BTreeMap::new()),
             connecting: JoinSet::new(),
-            split: 0,
-            welcomed: None,
         }
     }
 
@@ -140,28 +121,25 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
     fn work(&mut self) -> Result<(), Lost> {
         let now = self.splitter.now();
         self.work_branches(now)?;
-        self.begin_round(now);
         for _ in 0..FRAMES_PER_TURN {
             self.handle_events(now)?;
-            if !self.branches.iter().all(Branch::takes_items) {
-                break;
-            }
-            if let Some(batch) = self.receiver.poll_batch(now) {
-                self.split(now, batch)?;
+            if let Some(batch) = self.split.poll_batch(now)? {
+                if let Some(stream) = &self.admitted {
+                    self.splitter.count(&stream.name, batch);
+                }
                 self.work_branches(now)?;
-                self.begin_round(now);
             }
-            if !self.receiver.wants_frames() {
+            if !self.split.wants_frames() {
                 break;
             }
             let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
-            self.receiver.handle_frame(now, kind, payload)?;
+            self.split.handle_frame(now, kind, payload)?;
         }
-        self.receiver.handle_timeout(now);
+        self.split.handle_timeout(now);
         self.handle_events(now)?;
         self.answer();
         if self.pipe.has_room() {
-            self.receiver.poll_transmit(now, self.pipe.out());
+            self.split.poll_transmit(now, self.pipe.out());
         }
         Ok(())
     }
@@ -169,9 +147,9 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
     /// Waits until there is something to do.
     async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
         let now = self.splitter.now();
-        let deadline = Instant::now() + self.deadline(now).saturating_sub(now.monotonic);
-        let takes_items = self.branches.iter().all(Branch::takes_items);
-        let wants_frames = self.receiver.wants_frames() && takes_items;
+        let deadline = self.split.poll_timeout(now, |branch| self.pipes.has_room(branch));
+        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
+        let wants_frames = self.split.wants_frames();
         let has_frames = wants_frames && self.pipe.inbox.has_frame();
         let replaced = self.admitted.as_ref().map(|stream| stream.replaced.clone());
         let replaced = async move {
@@ -180,19 +158,13 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
                 None => std::future::pending().await,
             }
         };
-        let Self { pipe, branches, owners, connecting, receiver, splitter, .. } = self;
+        let Self { pipe, pipes, owners, connecting, split, splitter, .. } = self;
         let mut broken = Vec::new();
         let moved = poll_fn(|cx| {
-            let mut has_moved = false;
-            for (place, branch) in branches.iter_mut().enumerate() {
-                match branch.poll_turn(cx) {
-                    Ok(moved) => has_moved |= moved,
-                    Err(error) => broken.push((place, error)),
-                }
-            }
+            let has_moved = pipes.poll_turn(cx, &mut broken);
             match pipe.poll_turn(cx, wants_frames) {
                 Poll::Ready(Ok(true)) => {
-                    receiver.handle_bytes(splitter.now());
+                    split.handle_bytes(splitter.now());
                     Poll::Ready(Ok(()))
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -212,38 +184,20 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
             () = sleep_until(deadline) => {}
         }
         let now = self.splitter.now();
-        for (place, error) in broken {
-            self.lose_branch(now, place, &error);
+        for (branch, error) in broken {
+            self.lose_branch(now, branch, &error);
         }
-        if let Some((owner, attempt)) = connected {
-            self.connected(now, &owner, attempt);
+        if let Some((branch, attempt)) = connected {
+            self.connected(now, branch, attempt);
         }
         Ok(())
     }
 
-    fn deadline(&self, now: Now) -> Duration {
-        let Some(stream) = &self.admitted else {
-            return self.receiver.poll_timeout(now).unwrap_or(now.monotonic);
-        };
-        let branches = self.branches.iter().flat_map(|branch| [branch.poll_timeout(), branch.dial_at()]).flatten();
-        let is_waiting = self.branches.iter().any(Branch::is_waiting) || self.welcomed.is_none();
-        let round = is_waiting.then(|| self.round_at(stream));
-        let all = branches.chain(self.receiver.poll_timeout(now)).chain(round);
-        all.min().unwrap_or(now.monotonic + OWNERS_PATIENCE)
-    }
-
     fn handle_events(&mut self, now: Now) -> Result<(), Lost> {
-        while let Some(event) = self.receiver.poll_event() {
+        while let Some(event) = self.split.poll_event() {
             match event {
-                ReceiverEvent::Greeted(hello) => self.admit(hello, now),
-                ReceiverEvent::Asked => self.branches.iter_mut().for_each(Branch::ask),
-                ReceiverEvent::Audited(audit) => self.branches.iter_mut().for_each(|branch| branch.tell(&audit)),
-                ReceiverEvent::Ended(end) => return Err(end.into()),
-                // Rows go on to the owners, who know what to make of them, and hold what they must.
-                ReceiverEvent::Reported { .. }
-                | ReceiverEvent::Held(_)
-                | ReceiverEvent::Resumed
-                | ReceiverEvent::Refused(_) => {}
+                SplitEvent::Greeted(hello) => self.admit(hello, now),
+                SplitEvent::Ended(end) => return Err(end.into()),
             }
         }
         Ok(())
@@ -268,202 +222,118 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
                     Some(replaced) => {
                         tracing::info!(origin = %id.origin, "stream is up");
                         self.pipe.inbox.allow(self.splitter.links.frame_bytes_max);
-                        self.admitted = Some(Admitted { hello, id, replaced, at: now.monotonic, arrangements: 0 });
-                        return self.arrange(now);
+                        self.admitted = Some(Admitted { name: hello.name.clone(), id, replaced });
+                        self.split.admit(hello, now, self.owners.borrow().clone());
+                        return self.show();
                     }
                 }
             }
         };
-        self.receiver.refuse(refusal);
-    }
-
-    /// A branch for each owner that there is now; those whose owners are as they were stay.
-    fn arrange(&mut self, now: Now) {
-        let Some(stream) = &mut self.admitted else { return };
-        let owners = self.owners.borrow().clone();
-        stream.arrangements += 1;
-        let mut former = std::mem::take(&mut self.branches);
-        for owner in owners.iter() {
-            let stays = former.iter().position(|branch| branch.owner == *owner);
-            let branch = match stays {
-                Some(place) => former.swap_remove(place),
-                None => Branch::new(owner.clone(), branch_options(self.splitter, stream), stream.hello.complete),
-            };
-            self.branches.push(branch);
-        }
-        for branch in former {
-            tokio::spawn(branch.finish(now, FAREWELL));
-        }
-        self.arranged = owners;
-        self.show();
+        self.split.refuse(refusal);
     }
 
     /// # Errors
     /// [`Lost::Superseded`]: what an owner says of the sender itself is for the sender to hear.
     fn work_branches(&mut self, now: Now) -> Result<(), Lost> {
-        if !Arc::ptr_eq(&self.arranged, &self.owners.borrow()) {
-            self.arrange(now);
+        let owners = self.owners.borrow().clone();
+        if !Arc::ptr_eq(self.split.arranged(), &owners) {
+            for (branch, last_words) in self.split.arrange(now, owners) {
+                if let Some(pipe) = self.pipes.0.remove(&branch) {
+                    tokio::spawn(farewell(pipe, last_words));
+                }
+            }
+            self.show();
         }
-        for place in 0..self.branches.len() {
-            if let Err(error) = self.branches[place].work(now) {
-                self.lose_branch(now, place, &error);
+        let branches: Vec<_> = self.split.branches().map(|branch| branch.id()).collect();
+        for branch in branches {
+            if let Err(error) = self.pipes.work(now, branch, &mut self.split) {
+                self.lose_branch(now, branch, &error);
                 if let Some(by) = error.superseded_by() {
                     return Err(Lost::Superseded(by));
                 }
             }
-            let branch = &mut self.branches[place];
-            if branch.dial_at().is_some_and(|at| at <= now.monotonic) {
-                branch.dial(now);
-                let owner = branch.owner.clone();
-                self.connect(owner);
+        }
+        while let Some((branch, owner)) = self.split.poll_dial(now) {
+            self.connect(branch, owner);
+        }
+        if let Some((slots, is_clone)) = self.split.begin_round(now) {
+            if slots > 0 {
+                tracing::info!(slots, is_clone, "asking for what the owners of slots lack");
             }
+            self.show();
         }
         Ok(())
     }
 
-    fn connect(&mut self, owner: Owner) {
+    fn connect(&mut self, branch: BranchId, owner: Owner) {
         let Some(stream) = &self.admitted else { return };
-        let (nodes, from) = (self.splitter.nodes.clone(), stream.hello.name.clone());
+        let (nodes, from) = (self.splitter.nodes.clone(), stream.name.clone());
         let patience = self.splitter.links.timeout;
         self.connecting.spawn(async move {
-            let attempt = match timeout(patience, nodes.connect(owner.clone(), from)).await {
+            let attempt = match timeout(patience, nodes.connect(owner, from)).await {
                 Ok(Ok(stream)) => Ok(stream),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("not in time".to_owned()),
             };
-            (owner, attempt)
+            (branch, attempt)
         });
     }
 
-    fn connected(&mut self, now: Now, owner: &Owner, attempt: Result<N::Stream, String>) {
-        let found = self.branches.iter_mut().find(|branch| branch.owner == *owner && branch.is_dialling());
-        let Some(branch) = found else { return };
+    fn connected(&mut self, now: Now, branch: BranchId, attempt: Result<N::Stream, String>) {
         match attempt {
-            Ok(stream) => branch.connected(now, stream),
+            Ok(stream) => {
+                if self.split.handle_connected(now, branch) {
+                    self.pipes.0.insert(branch, Pipe::new(stream, GREETING_BYTES_MAX));
+                }
+            }
             Err(error) => {
-                tracing::debug!(address = %owner.address, error, "the owner of some slots cannot be reached");
-                branch.lost(now);
+                let address = self.split.branch(branch).map(|branch| &branch.owner().address);
+                tracing::debug!(?address, error, "the owner of some slots cannot be reached");
+                self.split.handle_branch_lost(now, branch, entropy());
             }
         }
     }
 
-    fn lose_branch(&mut self, now: Now, place: usize, error: &dyn std::fmt::Display) {
-        let branch = &mut self.branches[place];
-        tracing::info!(address = %branch.owner.address, %error, "an owner of slots is not connected any more");
-        branch.lost(now);
+    fn lose_branch(&mut self, now: Now, branch: BranchId, error: &dyn std::fmt::Display) {
+        let address = self.split.branch(branch).map(|branch| &branch.owner().address);
+        tracing::info!(?address, %error, "an owner of slots is not connected any more");
+        self.pipes.0.remove(&branch);
+        self.split.handle_branch_lost(now, branch, entropy());
         self.show();
-    }
-
-    /// When the next round may begin.
-    fn round_at(&self, stream: &Admitted) -> Duration {
-        let all_are_known = self.branches.iter().all(|branch| branch.is_waiting() || branch.is_in());
-        match self.welcomed {
-            _ if all_are_known && self.welcomed.is_none() => stream.at,
-            None => stream.at + OWNERS_PATIENCE,
-            Some(at) => at + ROUND_INTERVAL,
-        }
-    }
-
-    /// Tells the sender what is wanted, if owners have said so anew.
-    fn begin_round(&mut self, now: Now) {
-        let Some(stream) = &self.admitted else { return };
-        if self.welcomed.is_some() && !self.branches.iter().any(Branch::is_waiting) {
-            return;
-        }
-        if now.monotonic < self.round_at(stream) {
-            return;
-        }
-        let (mut is_clone, mut seen) = (false, SeenTable::new(SlotRange::ALL));
-        let mut served = node_core::slot::SlotSet::new();
-        for branch in &mut self.branches {
-            let owner = branch.owner.clone();
-            if let Some((clones, theirs)) = branch.join_round() {
-                is_clone |= clones;
-                owner.slots.iter().for_each(|slot| seen.join(slot, &theirs.of(slot)));
-                served.add(&owner.slots);
-            }
-        }
-        count_as_seen(&mut seen, &served, stream.hello.origin);
-        let want = match (served.is_empty(), is_clone) {
-            (true, _) => Want::Later,
-            (false, true) => Want::Clone(seen),
-            (false, false) => Want::Resume(seen),
-        };
-        if !served.is_empty() {
-            tracing::info!(slots = served.len(), is_clone, "asking for what the owners of slots lack");
-        }
-        self.receiver.welcome(now, want);
-        self.welcomed = Some(now.monotonic);
-        self.show();
-    }
-
-    /// Passes each owner its part of a batch.
-    fn split(&mut self, now: Now, batch: Batch) -> Result<(), Lost> {
-        for item in batch.items() {
-            let item = item.map_err(Malformed::from)?;
-            self.receiver.check(&item)?;
-            match &item {
-                FeedItem::Record { slot, .. } | FeedItem::SlotBegin { slot, .. } | FeedItem::SlotEnd { slot, .. } => {
-                    if let Some(place) = self.arranged.place_of(*slot) {
-                        self.branches[place].push(&item);
-                    }
-                }
-                FeedItem::Flush { slots, stamp } => {
-                    for branch in &mut self.branches {
-                        for slots in branch.owner.slots.ranges_in(slots) {
-                            branch.push(&FeedItem::Flush { slots, stamp: *stamp });
-                        }
-                    }
-                }
-                FeedItem::Speaks { .. } | FeedItem::Watermark { .. } => {
-                    self.branches.iter_mut().for_each(|branch| branch.push(&item));
-                }
-            }
-        }
-        self.split = batch.envelope.sequence;
-        let row = batch.envelope.seen.as_ref();
-        self.branches.iter_mut().for_each(|branch| branch.seal(now, self.split, row));
-        let passed_on = self.receiver.passed_on(now, batch);
-        if let Some(stream) = &self.admitted {
-            self.splitter.count(&stream.hello.name, passed_on);
-        }
-        Ok(())
     }
 
     /// Says what was applied, and what the owners say of themselves.
     fn answer(&mut self) {
-        let open = self.branches.iter_mut().filter_map(Branch::first_open).min();
-        self.receiver.acknowledge(open.map_or(self.split, |open| open - 1));
-        let is_held = self.branches.iter().any(Branch::is_held);
-        self.receiver.set_held_behind(is_held);
-        let deaf = self.branches.iter().flat_map(Branch::deaf).copied().collect();
-        self.receiver.set_deaf(deaf);
+        self.split.answer();
         if let Some(stream) = &self.admitted {
-            self.splitter.update(stream.id, |status| status.held = is_held);
+            self.splitter.update(stream.id, |status| status.held = self.split.is_held());
         }
     }
 
     fn show(&self) {
         let Some(stream) = &self.admitted else { return };
-        let (branches, owners) = (self.branches.iter().filter(|branch| branch.is_in()).count(), self.branches.len());
+        let branches = self.split.branches();
+        let (owners, branches) = (branches.len(), branches.filter(|branch| branch.is_in()).count());
         self.splitter.update(stream.id, |status| {
-            (status.branches, status.owners, status.rounds) = (branches, owners, self.receiver.round());
+            (status.branches, status.owners, status.rounds) = (branches, owners, self.split.rounds());
         });
     }
 
     /// The connection has ended: last words, status, log.
     async fn finish(mut self, lost: Lost, addr: SocketAddr, turned_away: &TurnedAway) {
         match lost {
-            Lost::Shutdown => self.receiver.say_bye(),
-            Lost::Replaced => self.receiver.refuse(Refusal::Replaced),
-            Lost::Superseded(by) => self.receiver.refuse(Refusal::Superseded(by)),
+            Lost::Shutdown => self.split.say_bye(),
+            Lost::Replaced => self.split.refuse(Refusal::Replaced),
+            Lost::Superseded(by) => self.split.refuse(Refusal::Superseded(by)),
             _ => {}
         }
         let now = self.splitter.now();
-        self.receiver.poll_transmit(now, self.pipe.out());
+        self.split.poll_transmit(now, self.pipe.out());
         self.pipe.finish(FAREWELL).await;
-        for branch in self.branches {
-            branch.finish(now, FAREWELL).await;
+        for (branch, last_words) in self.split.end_branches(now) {
+            if let Some(pipe) = self.pipes.0.remove(&branch) {
+                farewell(pipe, last_words).await;
+            }
         }
         let Some(stream) = self.admitted else {
             let reason = if matches!(lost, Lost::End(LinkEnd::Refused(_))) { "refused" } else { "malformed" };
@@ -482,23 +352,57 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
     }
 }
 
-/// How a branch of this stream speaks: as its sender would.
-fn branch_options<N: Nodes>(splitter: &Splitter<N>, stream: &Admitted) -> SenderOptions {
-    let (hello, links) = (&stream.hello, &splitter.links);
-    SenderOptions {
-        claim: hello.claim.clone(),
-        // Later than any of an earlier connection of this sender, through whichever gateway.
-        epoch: hello.epoch.wrapping_shl(2 * CONNECTION_BITS) + (stream.arrangements << CONNECTION_BITS),
+/// Connections to owners, by the branches that they serve.
+struct Pipes<S>(BTreeMap<BranchId, Pipe<S>>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Pipes<S> {
+    /// Does all that can be done now for a branch.
+    fn work(&mut self, now: Now, branch: BranchId, split: &mut Split) -> Result<(), BranchEnd> {
+        let Some(pipe) = self.0.get_mut(&branch) else { return Ok(()) };
+        for _ in 0..FRAMES_PER_TURN {
+            let Some((kind, payload)) = pipe.inbox.next_frame()? else { break };
+            split.handle_branch_frame(now, branch, kind, payload)?;
+        }
+        split.work_branch(now, branch)?;
+        if pipe.has_room() {
+            split.poll_branch_transmit(now, branch, pipe.out());
+        }
+        Ok(())
+    }
+
+    /// Moves bytes; what cannot is `broken`. Returns whether any were.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, broken: &mut Vec<(BranchId, io::Error)>) -> bool {
+        let mut has_moved = false;
+        for (branch, pipe) in &mut self.0 {
+            match pipe.poll_turn(cx, true) {
+                Poll::Ready(Ok(_)) => has_moved = true,
+                Poll::Ready(Err(error)) => broken.push((*branch, error)),
+                Poll::Pending => {}
+            }
+        }
+        has_moved
+    }
+
+    fn has_room(&self, branch: BranchId) -> bool {
+        self.0.get(&branch).is_some_and(Pipe::has_room)
+    }
+}
+
+/// Says last words, and closes a connection.
+async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(mut pipe: Pipe<S>, last_words: Vec<u8>) {
+    pipe.out().extend_from_slice(&last_words);
+    pipe.finish(FAREWELL).await;
+}
+
+fn split_options<N>(splitter: &Splitter<N>) -> SplitOptions {
+    let links = &splitter.links;
+    SplitOptions {
+        region: splitter.id,
         heartbeat: links.heartbeat,
         window_bytes: links.window_bytes,
         batch_bytes: links.batch_bytes,
         reconnect_min: links.reconnect_min,
-        reconnect_max: OWNERS_PATIENCE,
         timeout: links.timeout,
         frame_bytes_max: links.frame_bytes_max,
-        ..SenderOptions::new(&hello.name, hello.origin, hello.birth)
     }
 }
-
-/// The low bits of a branch's epoch count its connections, as many above them the arrangements; the rest is the sender's epoch.
-const CONNECTION_BITS: u32 = 10;

@@ -41,7 +41,7 @@ impl Owners {
     }
 
     /// The place of who owns a slot.
-    pub(super) fn place_of(&self, slot: Slot) -> Option<usize> {
+    pub fn place_of(&self, slot: Slot) -> Option<usize> {
         let place = self.by_slot[usize::from(slot.number())];
         (place != NOBODY).then_some(usize::from(place))
     }

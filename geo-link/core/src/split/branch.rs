@@ -5,29 +5,33 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    io,
-    task::Context,
     time::Duration,
 };
 
 use clock::{Now, Origin, RegionId, Time};
-use geo_link_core::{
-    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
-};
 use node_core::{
     slot::SlotSet,
     store::{FeedItem, Polled, Seen, SeenTable},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Owner;
-use crate::{limits::FRAMES_PER_TURN, pipe::Pipe, region::entropy};
+use crate::{
+    audit::Audit,
+    frame::{FrameKind, Malformed, Refusal, Want},
+    sender::{LinkEnd, Phase, Sender, SenderEvent, SenderOptions},
+};
+
+/// A branch among all that a stream ever had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BranchId(pub(super) u64);
 
 /// See the head of this file.
-pub(super) struct Branch<S> {
-    pub(super) owner: Owner,
+#[derive(Debug)]
+pub struct Branch {
+    id: BranchId,
+    owner: Owner,
     sender: Sender,
-    pipe: Option<Pipe<S>>,
+    is_connected: bool,
     /// What the owner wants, once it has said so.
     want: Option<Want>,
     /// The sender's round takes that into account: what comes is passed on.
@@ -39,19 +43,19 @@ pub(super) struct Branch<S> {
 }
 
 /// Why a branch ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Lost {
-    #[error("{0}")]
-    Io(#[from] io::Error),
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BranchEnd {
+    /// The link on it has.
     #[error("{0}")]
     End(#[from] LinkEnd),
+    /// What the owner says makes no sense.
     #[error("{0}")]
     Malformed(#[from] Malformed),
 }
 
-impl Lost {
+impl BranchEnd {
     /// Whom the owner knows as younger than the sender.
-    pub(super) const fn superseded_by(&self) -> Option<Origin> {
+    pub const fn superseded_by(&self) -> Option<Origin> {
         match self {
             Self::End(LinkEnd::Refused(Refusal::Superseded(by))) => Some(*by),
             _ => None,
@@ -59,31 +63,42 @@ impl Lost {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Branch<S> {
+impl Branch {
     /// To this owner, not connected yet.
-    pub(super) fn new(owner: Owner, options: SenderOptions, is_complete: bool) -> Self {
+    pub(super) fn new(id: BranchId, owner: Owner, options: SenderOptions, is_complete: bool) -> Self {
         let (mut sender, parts) = (Sender::new(options), VecDeque::new());
         sender.set_complete(is_complete);
-        Self { owner, sender, pipe: None, want: None, is_in: false, has_items: false, parts }
+        Self { id, owner, sender, is_connected: false, want: None, is_in: false, has_items: false, parts }
     }
 
-    /// Whether a connection is being made.
-    pub(super) fn is_dialling(&self) -> bool {
-        self.sender.phase() == Phase::Dialling
+    /// Which it is.
+    pub const fn id(&self) -> BranchId {
+        self.id
+    }
+
+    /// To whom.
+    pub const fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Whether what comes is passed on.
-    pub(super) const fn is_in(&self) -> bool {
+    pub const fn is_in(&self) -> bool {
         self.is_in
     }
 
     /// Whether the owner has said what it wants, and the sender does not know.
-    pub(super) const fn is_waiting(&self) -> bool {
+    pub const fn is_waiting(&self) -> bool {
         self.want.is_some() && !self.is_in
     }
 
-    pub(super) const fn is_held(&self) -> bool {
+    /// Whether the owner holds what it was passed: the sender's clock is ahead.
+    pub const fn is_held(&self) -> bool {
         self.sender.is_held()
+    }
+
+    /// Bytes that the owner was passed and has not applied.
+    pub const fn in_flight_bytes(&self) -> usize {
+        self.sender.in_flight_bytes()
     }
 
     /// The regions that the owner cannot hear.
@@ -96,22 +111,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Branch<S> {
         (self.sender.phase() == Phase::Down).then(|| self.sender.poll_timeout(true)).flatten()
     }
 
-    pub(super) fn dial(&mut self, now: Now) {
+    pub(super) const fn dial(&mut self, now: Now) {
         self.sender.dial(now);
     }
 
-    pub(super) fn connected(&mut self, now: Now, stream: S) {
-        self.pipe = Some(Pipe::new(stream, GREETING_BYTES_MAX));
-        self.sender.handle_connected(now);
+    /// Returns whether that was waited for.
+    pub(super) fn connected(&mut self, now: Now) -> bool {
+        let was_dialling = self.sender.phase() == Phase::Dialling;
+        if was_dialling {
+            self.is_connected = true;
+            self.sender.handle_connected(now);
+        }
+        was_dialling
     }
 
     /// There is no connection, or none any more.
-    pub(super) fn lost(&mut self, now: Now) {
-        self.pipe = None;
+    pub(super) fn lost(&mut self, now: Now, entropy: u64) {
+        self.is_connected = false;
         self.want = None;
         (self.is_in, self.has_items) = (false, false);
         self.parts.clear();
-        self.sender.handle_lost(now, entropy());
+        self.sender.handle_lost(now, entropy);
     }
 
     /// What the owner has may have changed: it is asked once more.
@@ -166,15 +186,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Branch<S> {
         self.parts.front().map(|(batch, _)| *batch)
     }
 
-    /// Does all that can be done now.
-    ///
-    /// # Errors
-    /// [`Lost`]; the shell calls [`lost`](Self::lost).
-    pub(super) fn work(&mut self, now: Now) -> Result<(), Lost> {
-        let Some(pipe) = &mut self.pipe else { return Ok(()) };
-        for _ in 0..FRAMES_PER_TURN {
-            let Some((kind, payload)) = pipe.inbox.next_frame()? else { break };
-            self.sender.handle_frame(now, kind, payload)?;
+    pub(super) fn handle_frame(&mut self, now: Now, kind: FrameKind, payload: &[u8]) -> Result<(), Malformed> {
+        self.sender.handle_frame(now, kind, payload)
+    }
+
+    /// Does what is to be done after frames have come and time has passed.
+    pub(super) fn work(&mut self, now: Now) -> Result<(), BranchEnd> {
+        if !self.is_connected {
+            return Ok(());
         }
         self.sender.handle_timeout(now);
         while let Some(event) = self.sender.poll_event() {
@@ -193,31 +212,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Branch<S> {
                 | SenderEvent::Refused(_) => {}
             }
         }
-        if pipe.has_room() {
-            self.sender.poll_transmit(now, pipe.out());
-        }
         Ok(())
     }
 
-    /// Moves bytes. Returns whether any were.
-    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        self.pipe.as_mut().map_or(Ok(false), |pipe| Ok(pipe.poll_turn(cx, true)?.is_ready()))
-    }
-
-    /// When to work again if nothing happens before, in monotonic time.
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        let has_room = self.pipe.as_ref().is_some_and(Pipe::has_room);
-        // What is due here comes from the sender.
-        self.pipe.as_ref().and_then(|_| self.sender.poll_timeout(has_room && self.sender.phase() == Phase::Waiting))
-    }
-
-    /// Ends in good order.
-    pub(super) async fn finish(mut self, now: Now, patience: Duration) {
-        if let Some(pipe) = &mut self.pipe {
-            self.sender.say_bye();
-            self.sender.poll_transmit(now, pipe.out());
-            pipe.finish(patience).await;
+    pub(super) fn poll_transmit(&mut self, now: Now, out: &mut Vec<u8>) {
+        if self.is_connected {
+            self.sender.poll_transmit(now, out);
         }
+    }
+
+    /// Ends it in good order: which it was, and its last words.
+    pub(super) fn end(mut self, now: Now) -> (BranchId, Vec<u8>) {
+        let mut out = Vec::new();
+        self.sender.say_bye();
+        self.sender.poll_transmit(now, &mut out);
+        (self.id, out)
+    }
+
+    /// When to work again if nothing happens before, in monotonic time; `has_room` says whether it could send.
+    pub(super) fn poll_timeout(&self, has_room: bool) -> Option<Duration> {
+        if !self.is_connected {
+            return None;
+        }
+        // What is due here comes from the sender.
+        self.sender.poll_timeout(has_room && self.sender.phase() == Phase::Waiting)
     }
 }
 
