@@ -9,7 +9,7 @@
 
 use clock::{Origin, Time};
 use node_core::{
-    slot::{Slot, SlotRange},
+    slot::SlotRange,
     store::{Seen, SeenTable},
 };
 use serde::{Deserialize, Serialize};
@@ -74,14 +74,7 @@ impl Table {
 }
 
 fn runs(table: &SeenTable, origin: Origin) -> Vec<(u16, u64)> {
-    let mut runs: Vec<(u16, u64)> = Vec::new();
-    for time in Slot::all().map(|slot| table.at(slot, origin).ntp64()) {
-        match runs.last_mut() {
-            Some((length, last)) if *last == time => *length += 1,
-            _ => runs.push((1, time)),
-        }
-    }
-    runs
+    table.runs(origin).map(|(length, time)| (length, time.ntp64())).collect()
 }
 
 pub(crate) fn read_origin(bits: u16) -> Result<Origin, Malformed> {

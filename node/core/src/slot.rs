@@ -186,7 +186,15 @@ impl SlotSet {
 
     /// The runs of those slots that are in `range`, in order.
     pub fn ranges_in(&self, range: &SlotRange) -> Vec<SlotRange> {
-        runs_of(range.iter().filter(|slot| self.contains(*slot)))
+        let (mut ranges, mut next, end) = (Vec::new(), range.first.0, range.last.0 + 1);
+        loop {
+            let first = self.next(next, true);
+            if first >= end {
+                return ranges;
+            }
+            next = self.next(first, false).min(end);
+            ranges.push(SlotRange { first: Slot(first), last: Slot(next - 1) });
+        }
     }
 
     /// How many there are.
@@ -201,25 +209,35 @@ impl SlotSet {
 
     /// Each, in order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        Slot::all().filter(|slot| self.contains(*slot))
+        self.0.iter().zip(0..).flat_map(|(word, index): (&u64, u16)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as u16)?;
+                left &= left - 1;
+                Some(Slot(index * 64 + bit))
+            })
+        })
     }
 
     /// The runs of neighbouring slots, in order.
     pub fn ranges(&self) -> Vec<SlotRange> {
-        runs_of(self.iter())
+        self.ranges_in(&SlotRange::ALL)
     }
-}
 
-/// The runs of slots that come in order.
-fn runs_of(slots: impl Iterator<Item = Slot>) -> Vec<SlotRange> {
-    let mut ranges: Vec<SlotRange> = Vec::new();
-    for slot in slots {
-        match ranges.last_mut() {
-            Some(range) if range.last.0 + 1 == slot.0 => range.last = slot,
-            _ => ranges.push(SlotRange { first: slot, last: slot }),
+    /// The number of the next slot from `from` on that is there, or that is not; that after the last if there is none.
+    fn next(&self, from: u16, is_there: bool) -> u16 {
+        let flip = if is_there { 0 } else { u64::MAX };
+        let first = usize::from(from / 64);
+        let mut mask = u64::MAX << (from % 64);
+        for (word, index) in self.0[first.min(WORDS)..].iter().zip(first as u16..) {
+            let found = (word ^ flip) & mask;
+            if found != 0 {
+                return index * 64 + found.trailing_zeros() as u16;
+            }
+            mask = u64::MAX;
         }
+        SLOTS
     }
-    ranges
 }
 
 impl Default for SlotSet {

@@ -626,10 +626,11 @@ impl Lane {
             return;
         }
         let about = self.slots.as_ref().map(|slots| slots.ranges_in(here.slots()));
-        for slot in about.unwrap_or_else(|| vec![here.slots().clone()]).iter().flat_map(SlotRange::iter) {
-            if seen.at(slot, origin) < here.at(slot, origin) && counts(slot) {
-                self.queue(slot);
-            }
+        for slots in about.unwrap_or_else(|| vec![here.slots().clone()]) {
+            here.beyond(seen, origin, &slots)
+                .into_iter()
+                .filter(|slot| counts(*slot))
+                .for_each(|slot| self.queue(slot));
         }
     }
 

@@ -14,6 +14,7 @@
 //! the order of their numbers.
 
 mod apply;
+mod column;
 mod conflicts;
 mod digest;
 mod entry;

@@ -5,12 +5,12 @@
 //! records may die at any moment and the next one asks here where to go on. An origin that was never heard of is seen
 //! up to zero.
 //!
-//! [`Seen`] is one such vector. [`SeenTable`] holds those of a stripe's slots, one array of times per origin: a
-//! heartbeat that advances one origin in every slot is a pass over 128 KiB for the whole node, some microseconds, and
-//! needs no cleverness about which slots agree.
+//! [`Seen`] is one such vector. [`SeenTable`] holds those of a stripe's slots, by origin a [column](super::column) of times: a
+//! heartbeat that advances one origin in every slot costs as much as there are runs of slots that have seen equally much.
 
 use clock::{Origin, Time};
 
+use super::column::Column;
 use crate::slot::{Slot, SlotRange};
 
 /// A vector of "seen up to", one time per origin, sorted by origin; an origin that is not in it is seen up to zero.
@@ -83,7 +83,7 @@ impl FromIterator<(Origin, Time)> for Seen {
 #[derive(Clone, Debug)]
 pub struct SeenTable {
     slots: SlotRange,
-    origins: Vec<(Origin, Box<[Time]>)>,
+    origins: Vec<(Origin, Column)>,
     /// Counts the changes.
     version: u64,
 }
@@ -97,20 +97,31 @@ impl SeenTable {
     /// How far `origin` is seen in `slot`.
     pub fn at(&self, slot: Slot, origin: Origin) -> Time {
         let column = self.origins.iter().find(|(known, _)| *known == origin);
-        column.map_or(Time::ZERO, |(_, times)| times[self.index(slot)])
+        column.map_or(Time::ZERO, |(_, times)| times.at(self.index(slot)))
+    }
+
+    /// How far `origin` is seen, as runs of neighbouring slots that have seen equally much, from the first slot on.
+    pub fn runs(&self, origin: Origin) -> impl Iterator<Item = (u16, Time)> {
+        let column = self.origins.iter().find(|(known, _)| *known == origin);
+        let runs = column.into_iter().flat_map(|(_, times)| times.runs(0, self.slots.count()));
+        let mut start = 0;
+        runs.map(move |(end, time)| {
+            // No column is longer than there are slots.
+            let length = (end - std::mem::replace(&mut start, end)) as u16;
+            (length, time)
+        })
     }
 
     /// The vector of one slot.
     pub fn of(&self, slot: Slot) -> Seen {
-        self.origins.iter().map(|(origin, times)| (*origin, times[self.index(slot)])).collect()
+        self.origins.iter().map(|(origin, times)| (*origin, times.at(self.index(slot)))).collect()
     }
 
     /// Takes in what was seen in one slot.
     pub fn join(&mut self, slot: Slot, seen: &Seen) {
         let index = self.index(slot);
         for (origin, time) in seen.iter() {
-            let entry = &mut self.column(origin)[index];
-            *entry = (*entry).max(time);
+            self.column(origin).raise(index, index + 1, time);
         }
     }
 
@@ -123,7 +134,7 @@ impl SeenTable {
     pub fn clear(&mut self, slot: Slot) {
         let index = self.index(slot);
         self.version += 1;
-        self.origins.iter_mut().for_each(|(_, times)| times[index] = Time::ZERO);
+        self.origins.iter_mut().for_each(|(_, times)| times.clear(index));
     }
 
     /// The latest time up to `horizon` that is claimed of anybody, anywhere.
@@ -142,29 +153,24 @@ impl SeenTable {
     /// Says that `origin` is seen up to `time` in one slot.
     pub(super) fn advance_slot(&mut self, slot: Slot, origin: Origin, time: Time) {
         let index = self.index(slot);
-        let entry = &mut self.column(origin)[index];
-        *entry = (*entry).max(time);
+        self.column(origin).raise(index, index + 1, time);
     }
 
     /// Takes in what was seen in those slots of another table that are in this one.
     pub fn join_table(&mut self, other: &Self) {
         let Some(slots) = self.slots.intersection(&other.slots) else { return };
-        let theirs = other.index(slots.first)..=other.index(slots.last);
-        let ours = self.index(slots.first)..=self.index(slots.last);
+        let theirs = other.index(slots.first);
+        let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
         for (origin, times) in &other.origins {
-            for (entry, time) in self.column(*origin)[ours.clone()].iter_mut().zip(&times[theirs.clone()]) {
-                *entry = (*entry).max(*time);
-            }
+            self.column(*origin).join(first, end, times, theirs);
         }
     }
 
     /// Says that `origin` is seen up to `time` in all of `slots` that are in this table.
     pub fn advance(&mut self, slots: &SlotRange, origin: Origin, time: Time) {
         let Some(slots) = self.slots.intersection(slots) else { return };
-        let (first, last) = (self.index(slots.first), self.index(slots.last));
-        for entry in &mut self.column(origin)[first..=last] {
-            *entry = (*entry).max(time);
-        }
+        let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
+        self.column(origin).raise(first, end, time);
     }
 
     /// What is seen in every slot: the least of each origin.
@@ -175,8 +181,8 @@ impl SeenTable {
     /// What is seen in every one of `slots` that are in this table.
     pub fn minima_in(&self, slots: &SlotRange) -> Seen {
         let Some(slots) = self.slots.intersection(slots) else { return Seen::new() };
-        let (first, last) = (self.index(slots.first), self.index(slots.last));
-        let least = |times: &[Time]| times[first..=last].iter().copied().min().unwrap_or(Time::ZERO);
+        let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
+        let least = |times: &Column| times.least(first, end).unwrap_or(Time::ZERO);
         self.origins.iter().map(|(origin, times)| (*origin, least(times))).collect()
     }
 
@@ -185,8 +191,8 @@ impl SeenTable {
         let column = self.origins.iter().find(|(known, _)| *known == origin).map(|(_, times)| times);
         let mine = slots.iter().filter_map(|slots| self.slots.intersection(slots));
         let least = |slots: SlotRange| {
-            let times = column.map(|times| &times[self.index(slots.first)..=self.index(slots.last)]);
-            times.and_then(|times| times.iter().copied().min()).unwrap_or(Time::ZERO)
+            let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
+            column.and_then(|times| times.least(first, end)).unwrap_or(Time::ZERO)
         };
         mine.map(least).min()
     }
@@ -194,7 +200,39 @@ impl SeenTable {
     /// How far `origin` is seen in the slot that has seen most of it.
     pub fn maximum(&self, origin: Origin) -> Time {
         let column = self.origins.iter().find(|(known, _)| *known == origin);
-        column.and_then(|(_, times)| times.iter().copied().max()).unwrap_or(Time::ZERO)
+        column.map_or(Time::ZERO, |(_, times)| times.greatest())
+    }
+
+    /// The slots of a range in which more of `origin` is seen here than there.
+    pub(super) fn beyond(&self, there: &Self, origin: Origin, slots: &SlotRange) -> Vec<Slot> {
+        let Some(slots) = self.slots.intersection(slots) else { return Vec::new() };
+        let Some((_, here)) = self.origins.iter().find(|(known, _)| *known == origin) else { return Vec::new() };
+        let mut beyond = Vec::new();
+        let mut start = self.index(slots.first);
+        for (end, time) in here.runs(start, self.index(slots.last) + 1) {
+            let run = SlotRange {
+                first: self.slots.at(start).unwrap_or(slots.first),
+                last: self.slots.at(end - 1).unwrap_or(slots.last),
+            };
+            there.less(&run, origin, time, &mut beyond);
+            start = end;
+        }
+        beyond
+    }
+
+    /// Appends those of `slots` in which less is seen of `origin` than up to `time`.
+    fn less(&self, slots: &SlotRange, origin: Origin, time: Time, out: &mut Vec<Slot>) {
+        let column = self.origins.iter().find(|(known, _)| *known == origin).map(|(_, times)| times);
+        let (Some(column), true) = (column, self.slots.intersection(slots).as_ref() == Some(slots)) else {
+            return out.extend(slots.iter().filter(|_| time > Time::ZERO));
+        };
+        let mut start = self.index(slots.first);
+        for (end, seen) in column.runs(start, self.index(slots.last) + 1) {
+            if seen < time {
+                out.extend((start..end).filter_map(|index| self.slots.at(index)));
+            }
+            start = end;
+        }
     }
 
     /// The origins that were heard of.
@@ -207,11 +245,11 @@ impl SeenTable {
         &self.slots
     }
 
-    fn column(&mut self, origin: Origin) -> &mut [Time] {
+    fn column(&mut self, origin: Origin) -> &mut Column {
         self.version += 1;
         let found = self.origins.iter().position(|(known, _)| *known == origin);
         let index = found.unwrap_or_else(|| {
-            self.origins.push((origin, vec![Time::ZERO; self.slots.count()].into_boxed_slice()));
+            self.origins.push((origin, Column::new(self.slots.count())));
             self.origins.len() - 1
         });
         &mut self.origins[index].1
