@@ -42,7 +42,7 @@ struct Simulation {
     name: &'static str,
 }
 
-const SIMULATIONS: [Simulation; 4] = [
+const SIMULATIONS: [Simulation; 6] = [
     Simulation {
         seeds: "forgetting",
         package: "meridian-node-core",
@@ -66,6 +66,18 @@ const SIMULATIONS: [Simulation; 4] = [
         package: "meridian-tests",
         test: "simulated",
         name: "what_was_replicated_is_never_lost_nor_goes_back_whoever_fails",
+    },
+    Simulation {
+        seeds: "worlds",
+        package: "meridian-simulation",
+        test: "worlds",
+        name: "regions_keep_what_is_promised_in_calm_weather",
+    },
+    Simulation {
+        seeds: "worlds",
+        package: "meridian-simulation",
+        test: "worlds",
+        name: "regions_keep_what_is_promised_whatever_goes_wrong",
     },
 ];
 

@@ -5,29 +5,13 @@
 //! slots. What they have seen is judged by [`scenario::linearizable`].
 //!
 //! As designed no seed fails. With any one rule broken some do, which shows that the check would notice. A failing seed is
-//! printed with the command that replays it; see `store_support::seeds`.
+//! printed with the command that replays it; see `seeds`. How such a world comes about stands in the crate `simulation`.
 
-#[path = "simulated/clients.rs"]
-mod clients;
-#[path = "simulated/feeds.rs"]
-mod feeds;
-#[path = "simulated/government.rs"]
-mod government;
-#[path = "simulated/moves.rs"]
-mod moves;
-#[path = "simulated/orders.rs"]
-mod orders;
-#[path = "simulated/process.rs"]
-mod process;
-#[path = "simulated/raft.rs"]
-mod raft;
-#[path = "../../node/core/tests/store_support/mod.rs"]
-mod store_support;
-#[path = "simulated/world.rs"]
-mod world;
+#[path = "../../node/core/tests/store_support/seeds.rs"]
+mod seeds;
 
-use store_support::seeds::Seeds;
-use world::World;
+use seeds::Seeds;
+use simulation::{Broken, Region};
 
 /// Worlds of either weather in one run, unless the environment says otherwise.
 const SEEDS: u64 = 100;
@@ -35,31 +19,6 @@ const SEEDS: u64 = 100;
 const ONCE_FAILED: &str = include_str!("../seeds/register.txt");
 /// Worlds in which a broken rule must show.
 const SEEDS_TO_SHOW: u64 = 1_000;
-
-/// A rule that is broken on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broken {
-    /// A primary whose lease is over answers.
-    ServesAfterLease,
-    /// Neither an heir nor the target of a move has to have caught up.
-    NobodyCatchesUp,
-    /// Slots are read while they are held.
-    ReadsHeldSlots,
-    /// A replica answers for its shard.
-    ReplicaAnswers,
-    /// The source of a move goes on serving until it gives.
-    NobodyHolds,
-    /// The source of a move goes on serving until the map says that it has given.
-    ServesWhatItGave,
-    /// The target of a move serves before it takes.
-    TargetServesEarly,
-    /// The target of a move takes what has not arrived in full.
-    TakesParts,
-    /// A new primary serves what its predecessor may have given.
-    DoubtIsNo,
-    /// `WAIT` waits for nobody.
-    WaitsForNobody,
-}
 
 #[test]
 fn key_is_a_register_whoever_takes_over_and_wherever_its_slot_goes() {
@@ -75,9 +34,9 @@ fn what_was_replicated_is_never_lost_nor_goes_back_whoever_fails() {
 fn same_seed_makes_the_same_world() {
     for (seed, is_stormy) in [(1, false), (2, true), (3, true)] {
         let traces = [(); 2].map(|()| {
-            let mut world = World::new(seed, is_stormy, None);
-            let _ = world.run();
-            world.trace
+            let mut region = Region::alone(seed, is_stormy, None);
+            let _ = region.run();
+            region.trace().to_vec()
         });
         assert_eq!(traces[0], traces[1], "world {seed}");
     }
@@ -87,13 +46,14 @@ fn run_all(is_stormy: bool) {
     let seeds = Seeds::choose(ONCE_FAILED, SEEDS);
     let (mut operations, mut faults, mut moved, mut undone) = (0, 0, 0, 0);
     for seed in seeds.all() {
-        let mut world = World::new(seed, is_stormy, None);
-        if let Err(wrong) = world.run() {
-            fail(seed, is_stormy, &wrong, &world);
+        let mut region = Region::alone(seed, is_stormy, None);
+        if let Err(wrong) = region.run() {
+            fail(seed, is_stormy, &wrong, &region);
         }
-        operations += world.history.len();
-        faults += world.faults;
-        let count = |what: &str| world.trace.iter().filter(|line| line.contains(what) && line.contains("Ok(")).count();
+        operations += region.operations();
+        faults += region.faults();
+        let count =
+            |what: &str| region.trace().iter().filter(|line| line.contains(what) && line.contains("Ok(")).count();
         (moved, undone) = (moved + count("Moved {"), undone + count("Unprepare {"));
     }
     let Seeds { first, count, .. } = seeds;
@@ -102,11 +62,11 @@ fn run_all(is_stormy: bool) {
     );
 }
 
-fn fail(seed: u64, is_stormy: bool, wrong: &str, world: &World) -> ! {
+fn fail(seed: u64, is_stormy: bool, wrong: &str, region: &Region) -> ! {
     let test = if is_stormy { "what_was_replicated" } else { "key_is_a_register" };
     let replay =
         format!("MERIDIAN_TEST_SEED={seed} MERIDIAN_TEST_SEEDS=1 cargo test -p meridian-tests --test simulated {test}");
-    panic!("{}\nseed {seed}, at {:?}: {wrong}\nreplay: {replay}", world.trace.join("\n"), world.now);
+    panic!("{}\nseed {seed}, at {:?}: {wrong}\nreplay: {replay}", region.trace().join("\n"), region.now());
 }
 /// Each rule is needed: broken, it shows. The number is of a world in which it did when this was written.
 macro_rules! shows {
@@ -133,9 +93,9 @@ shows! {
 
 fn shows(broken: Broken, is_stormy: bool, likely: u64) {
     let breaks = |seed| {
-        let wrong = World::new(seed, is_stormy, Some(broken)).run().err()?;
+        let wrong = Region::alone(seed, is_stormy, Some(broken)).run().err()?;
         // It must be for the rule that it breaks.
-        World::new(seed, is_stormy, None).run().is_ok().then_some((seed, wrong))
+        Region::alone(seed, is_stormy, None).run().is_ok().then_some((seed, wrong))
     };
     let shown = [likely].into_iter().chain(1..SEEDS_TO_SHOW).find_map(breaks);
     let (seed, wrong) = shown.unwrap_or_else(|| panic!("{broken:?} does not show in {SEEDS_TO_SHOW} worlds"));

@@ -19,7 +19,9 @@ use node_core::{
     store::{Claim, Feed, Intake, Polled, Sabotage, Scope, Seen, SeenTable, Store, StoreOptions},
 };
 use store_support::{
-    Parcel, at_ms, delete, held, options, origin, region,
+    at_ms, delete, held, options, origin,
+    parcel::Parcel,
+    region,
     seeds::{Seeds, variable},
     write,
 };

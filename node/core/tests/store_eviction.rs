@@ -11,7 +11,7 @@ use node_core::store::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use store_support::{NOON_MS, Parcel, at_ms, held, options, origin, region, write};
+use store_support::{NOON_MS, at_ms, held, options, origin, parcel::Parcel, region, write};
 
 const KEYS: usize = 4_000;
 

@@ -17,7 +17,7 @@ use node_core::{
     },
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
-use store_support::{COLLIDING, Parcel, at_ms, delete, held, options, origin, region, write};
+use store_support::{COLLIDING, at_ms, delete, held, options, origin, parcel::Parcel, region, write};
 
 /// A few keys of few slots, so that they meet, and two that collide.
 fn keys() -> impl Strategy<Value = Vec<u8>> {

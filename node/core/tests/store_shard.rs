@@ -19,7 +19,7 @@ use node_core::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use store_support::{Parcel, at_ms, delete, held, options, origin, region, write};
+use store_support::{at_ms, delete, held, options, origin, parcel::Parcel, region, write};
 
 const KEYS: [&[u8]; 6] = [b"{a}1", b"{a}2", b"{a}3", b"{c}1", b"{c}2", b"x"];
 const NODES: usize = 3;

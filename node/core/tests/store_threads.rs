@@ -17,7 +17,7 @@ use node_core::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use store_support::{Parcel, at_ms, delete, held, options, origin, region, write};
+use store_support::{at_ms, delete, held, options, origin, parcel::Parcel, region, write};
 
 const KEYS: usize = 300;
 const WRITERS: usize = 3;

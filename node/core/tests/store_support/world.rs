@@ -33,7 +33,7 @@ use node_core::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::store_support::{COLLIDING, HASH_SEED, NOON_MS, Parcel, held, origin, region};
+use crate::store_support::{COLLIDING, HASH_SEED, NOON_MS, held, origin, parcel::Parcel, region};
 
 /// Three keys of one slot, two of which collide, and two of another slot in the other half of the key space.
 static KEYS: LazyLock<[&[u8]; 5]> = LazyLock::new(|| [&COLLIDING[0], &COLLIDING[1], b"{a}r", b"{c}p", b"{c}q"]);

@@ -7,7 +7,7 @@ use node_core::{
 };
 
 use super::{KEYS, region::Node};
-use crate::store_support::Parcel;
+use crate::store_support::parcel::Parcel;
 
 /// What was moved from one store to another.
 pub(super) struct Pumped {

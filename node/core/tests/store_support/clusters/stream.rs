@@ -18,7 +18,7 @@ use node_core::{
 use rand::RngExt;
 
 use super::{Broken, KEYS, SLOTS, World, pump::take, region::Region};
-use crate::store_support::{Parcel, region};
+use crate::store_support::{parcel::Parcel, region};
 
 /// From the primary of which shard of which region, to which region.
 pub(super) type StreamId = (u8, usize, u8);

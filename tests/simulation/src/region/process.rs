@@ -3,26 +3,35 @@
 //! Every decision is the core's. What stands here is the order in which the shell carries decisions out, and that things
 //! take time: a turn lasts, and what waits for turns to pass waits.
 
-use std::{collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use clock::{Incarnation, Now, Offset, Origin, RegionId, Stamp, Time};
+use clock::{Incarnation, Now, Offset, Origin, Stamp, Time};
 use node_core::{
     cluster::{
-        Access, Assignment, ClusterMap, Custody, Founder, Governor, GovernorOptions, Held, Holding, Keeping, NodeId,
-        Progress, Report, Route, Routing, Run, Tenure,
+        Access, Assignment, ClusterMap, Custody, Founder, Governor, GovernorOptions, Held, Holding, Keeping, Life,
+        NodeId, Progress, Report, Route, Routing, Run, Tenure,
     },
     slot::{Slot, SlotSet},
-    store::{Store, StoreOptions},
+    store::{Expiry, Store, StoreOptions},
 };
 
 use super::{
-    Broken,
+    Make,
     clients::{Command, Outcome, Request},
     feeds::{Follower, Sink, Source},
+    load::Wrote,
     moves::{Handing, Settling},
     orders::HandOver,
-    store_support::NOON_MS,
 };
+use crate::Broken;
 
 /// How often a node reports in the length of a lease.
 pub(crate) const REPORTS: u32 = 5;
@@ -32,8 +41,9 @@ pub(crate) const HOLD_MAX: Duration = Duration::from_millis(100);
 pub(crate) const DRIFT_MAX: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 const STRIPES: usize = 2;
-const LOG_RECORDS: usize = 64;
 const HASH_SEED: u64 = 7;
+/// Noon of some day, in milliseconds since the Unix epoch; where worlds begin.
+pub(crate) const NOON_MS: u64 = 1_800_000_000_000;
 
 /// One process of a node.
 pub(crate) struct Process {
@@ -67,6 +77,12 @@ pub(crate) struct Process {
     pub(crate) custody: Custody,
     pub(crate) handing: Option<Handing>,
     pub(crate) settling: Settling,
+    /// The life as a primary that it has begun, if it has.
+    pub(crate) speaks: Option<Life>,
+    /// The log has had something new since somebody looked.
+    pub(crate) has_news: Arc<AtomicBool>,
+    /// What the last turn has stamped.
+    pub(super) wrote: Option<Wrote>,
     /// When slots are tried again that could not be handed over.
     pub(crate) handing_again: Duration,
     reports: u64,
@@ -96,6 +112,13 @@ impl Clock {
         let wall = Time::from_unix_ms(NOON_MS).after(now).shifted(self.offset);
         Now { wall, monotonic: self.began + now * self.rate / 1_000_000 }
     }
+
+    /// The true time at which its monotonic clock has reached a time.
+    pub(crate) fn true_time(self, local: Duration) -> Duration {
+        let nanos = local.saturating_sub(self.began).as_nanos() * 1_000_000;
+        let nanos = nanos.div_ceil(u128::from(self.rate));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1))
+    }
 }
 
 /// A turn that is under way: it goes by what it found when it began.
@@ -108,23 +131,19 @@ pub(crate) struct Turn {
 
 impl Process {
     /// A process that has just started, with an empty memory.
-    pub(crate) fn new(node: Founder, clock: Clock, lease: Duration, broken: Option<Broken>) -> Self {
-        let map = ClusterMap::new();
+    pub(crate) fn new(node: Founder, clock: Clock, make: &Make) -> Self {
+        let (map, lease) = (ClusterMap::new(), make.lease);
         let options = GovernorOptions { lease, fresh: lease * 3 / REPORTS, patience: PATIENCE };
         let (id, run) = (node.id, node.run);
+        let (store, has_news) = (store(make), Arc::new(AtomicBool::new(false)));
+        let told = has_news.clone();
+        store.on_news(move || told.store(true, Relaxed));
         Self {
             node,
             is_up: true,
             is_stopped: false,
             clock,
-            store: Store::new(&StoreOptions {
-                origin: Origin::new(RegionId::MIN, Incarnation::UNBORN),
-                start: Time::ZERO,
-                peers: Vec::new(),
-                stripes: STRIPES,
-                log_records: LOG_RECORDS,
-                hash_seed: HASH_SEED,
-            }),
+            store,
             governor: Governor::new(options),
             tenure: Tenure::new(id, run, lease),
             progress: Progress::default(),
@@ -145,9 +164,12 @@ impl Process {
             custody: Custody::new(id, run),
             handing: None,
             settling: Settling::default(),
+            speaks: None,
+            has_news,
+            wrote: None,
             handing_again: Duration::ZERO,
             reports: 0,
-            broken,
+            broken: make.broken,
         }
     }
 
@@ -263,7 +285,7 @@ impl Process {
     /// What it holds of its shard.
     fn held(&self, now: Now) -> Option<Held> {
         let incarnation = self.progress.holding()?;
-        let until = self.store.seen_minima(now).at(Origin::new(RegionId::MIN, incarnation));
+        let until = self.store.seen_minima(now).at(Origin::new(self.store.origin().region(), incarnation));
         Some(Held { incarnation, until })
     }
 
@@ -285,7 +307,7 @@ impl Process {
     /// Does what a turn does, and says what the client is to hear when it ends at `end`, in local time.
     pub(crate) fn end_turn(&mut self, turn: &Turn, end: Duration) -> Outcome {
         let Turn { request, routing, leased, now } = turn;
-        let writes = request.command != Command::Get;
+        let writes = request.command.writes();
         let waited = request.held_since.is_some_and(|since| now.monotonic.saturating_sub(since) >= HOLD_MAX);
         let access = Access { writes, leased: *leased, waited, ..Access::default() };
         let slot = Slot::of(request.key);
@@ -294,6 +316,9 @@ impl Process {
             Route::Hold => return Outcome::Held(now.monotonic),
             Route::Moved(to) => return Outcome::Elsewhere(place(to)),
             Route::TryAgain | Route::Unserved | Route::Down | Route::ReadOnly => return Outcome::Refused,
+        }
+        if writes && self.store.make_room(now.wall).is_err() {
+            return Outcome::Refused;
         }
         let outcome = self.execute(request, *now);
         if writes && !self.has_lease(end) { Outcome::Lost } else { outcome }
@@ -327,28 +352,58 @@ impl Process {
         if serves_anyway { Route::Here } else { route }
     }
 
-    fn execute(&self, request: &Request, now: Now) -> Outcome {
+    fn execute(&mut self, request: &Request, now: Now) -> Outcome {
         let (store, key) = (&self.store, request.key);
         let at = store.address(key);
         let mut stripe = store.lock(store.stripe_of(at.slot));
         let found = stripe.read(at, key, now.wall).map(|found| (number(found.value), found.stamp));
         let value = found.map(|(value, _)| value);
-        let mut put = |value: u64| {
-            stripe.write(at, key, value.to_string().as_bytes(), None, now.wall).expect("the heap has room")
+        let expiry = |ttl: Duration| Expiry::at_unix_ms(now.wall.after(ttl).unix_ms());
+        let mut put = |value: u64, expiry: Option<Expiry>| {
+            stripe.write(at, key, value.to_string().as_bytes(), expiry, now.wall).expect("the heap has room")
         };
-        match request.command {
+        let outcome = match request.command {
             Command::Get => Outcome::Read(value),
-            Command::Set(value) => Outcome::Written(value, put(value)),
+            Command::Follow(_, Stamp { time, origin }) => {
+                let waits = self.broken != Some(Broken::AwaitsNothing);
+                let has_arrived = !waits || origin == store.origin() || stripe.seen().at(at.slot, origin) >= time;
+                if has_arrived { Outcome::Read(value) } else { Outcome::NotYet }
+            }
+            Command::Set(value) => Outcome::Written(value, put(value, None)),
+            Command::SetFor(value, ttl) => Outcome::Written(value, put(value, Some(expiry(ttl)))),
             Command::Increment => {
                 let next = value.unwrap_or(0) + 1;
-                Outcome::Written(next, put(next))
+                Outcome::Written(next, put(next, None))
             }
-            Command::Delete => {
-                stripe.delete(at, key, now.wall).expect("the heap has room");
+            Command::Delete | Command::Expire(_) => {
+                match request.command {
+                    Command::Expire(ttl) => stripe.set_expiry(at, key, Some(expiry(ttl)), now.wall),
+                    _ => stripe.delete(at, key, now.wall),
+                }
+                .expect("the heap has room");
                 let stamp = Stamp { time: stripe.watermark(Time::ZERO), origin: store.origin() };
-                Outcome::Deleted(value.is_some(), stamp)
+                Outcome::Changed(value.is_some(), stamp)
             }
-        }
+        };
+        drop(stripe);
+        let stamped = |stamp: Stamp| match self.broken {
+            Some(Broken::StampsByTheWall) => Stamp { time: now.wall, ..stamp },
+            _ => stamp,
+        };
+        self.wrote = match outcome {
+            Outcome::Written(value, stamp) => Some(Wrote { key, stamp: stamped(stamp), value: Some(value) }),
+            Outcome::Changed(_, stamp) if request.command == Command::Delete => {
+                Some(Wrote { key, stamp: stamped(stamp), value: None })
+            }
+            _ => None,
+        };
+        outcome
+    }
+
+    /// Whether it would carry out a write in a slot at this moment of local time.
+    pub(crate) fn would_write(&self, slot: Slot, local: Duration) -> bool {
+        let access = Access { writes: true, leased: self.has_lease(local), waited: false, ..Access::default() };
+        matches!(self.decide(&self.routing, slot, access), Route::Here)
     }
 
     /// Whether as many replicas as it takes have what was stamped until then.
@@ -359,8 +414,22 @@ impl Process {
     }
 }
 
+/// The store of a process that has just started.
+fn store(make: &Make) -> Store {
+    let store = Store::new(&StoreOptions {
+        origin: Origin::new(make.id, Incarnation::UNBORN),
+        start: Time::ZERO,
+        peers: make.peers.clone(),
+        stripes: STRIPES,
+        log_records: make.log_records,
+        hash_seed: HASH_SEED,
+    });
+    make.tombstone_budget.into_iter().for_each(|bytes| store.settings().set_tombstone_budget(bytes));
+    store
+}
+
 /// The place of a node by its address.
-fn place(address: &str) -> usize {
+pub(crate) fn place(address: &str) -> usize {
     let (_, port) = address.rsplit_once(':').expect("an address has a port");
     port.parse::<usize>().expect("a port is a number") - 1
 }

@@ -11,11 +11,7 @@ use node_core::{
 };
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{
-    clients::KEYS,
-    process::Holder,
-    world::{What, World},
-};
+use super::{Region, What, clients::KEYS, process::Holder};
 
 /// How long the other end may take to catch up while clients wait.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
@@ -42,11 +38,11 @@ pub(crate) struct HandOver {
     former: (NodeId, Run),
 }
 
-impl World {
+impl Region {
     /// An operator does something: a hand-over, or a move of the slots of some keys.
     pub(crate) fn operate(&mut self) {
         let map = Rc::clone(self.raft.map());
-        let shards: Vec<_> = map.shards().map(|(id, shard)| (id, shard.primary)).collect();
+        let shards: Vec<_> = self.shards().map(|(id, shard)| (id, shard.primary)).collect();
         let (id, primary) = shards[self.random.random_range(0..shards.len())];
         if self.random.random_ratio(1, 2) || shards.len() == 1 {
             let replicas: Vec<NodeId> = map.replicas(id).map(|(node, _)| node).collect();
@@ -88,7 +84,7 @@ impl World {
         // Also those that arrive meanwhile.
         process.hold(Holder::HandOver, Slot::all().collect());
         let to = self.index_of(to);
-        self.note(format!("{index} hands over to {to}"));
+        note!(self, "{index} hands over to {to}");
         self.soon(index, LOOK_EVERY_MS, What::LookAtHandOver);
     }
 
@@ -101,7 +97,7 @@ impl World {
         let next = match *stage {
             Stage::Quiet(until) if self.now >= until => Some(Stage::CatchUp(local, local + CATCH_UP_MAX)),
             Stage::CatchUp(moment, _) if self.has_caught_up(process.followers.get(&to.0), moment) => {
-                self.note(format!("{index} resigns"));
+                note!(self, "{index} resigns");
                 let process = &mut self.processes[index];
                 process.tenure.resign(local, to);
                 process.publish_lease();

@@ -6,15 +6,15 @@ use node_core::cluster::{ClusterMap, MapCommand, NodeId, Report, Run, foreign};
 use rand::RngExt;
 
 use super::{
+    Asked, Event, Region, What,
     process::REPORTS,
     raft::{Proposer, Who},
-    world::{Asked, Event, What, World},
 };
 
 /// How long a node does not answer until others suspect it.
 const SUSPICION: Duration = Duration::from_millis(300);
 
-impl World {
+impl Region {
     pub(crate) fn handle_for(&mut self, index: usize, what: What) {
         match what {
             What::Tick => {
@@ -159,9 +159,10 @@ impl World {
             let Some(command) = entry.command else { continue };
             let mut map = ClusterMap::clone(self.raft.map());
             let outcome = map.apply(&command);
-            self.note(format!("{}: {:?}", brief(&command), outcome.as_ref().map(|_| map.epoch())));
+            note!(self, "{}: {:?}", brief(&command), outcome.as_ref().map(|_| map.epoch()));
             if outcome.is_ok() {
                 self.raft.maps.push(Rc::new(map));
+                self.has_changed = true;
                 let newest = self.raft.newest();
                 for index in 0..self.processes.len() {
                     if !self.is_cut(self.raft.leader.0, index) {
@@ -180,10 +181,13 @@ impl World {
         }
         let able = |index: &usize| self.is_running((*index, process_run(self, *index))) && !self.is_isolated(*index);
         let able: Vec<usize> = (0..self.processes.len()).filter(able).collect();
+        if able.is_empty() {
+            return self.after_ms(100, Event::Elect);
+        }
         let index = able[self.random.random_range(0..able.len())];
         let (former, kept) = (self.raft.leader, self.random.random_range(0..=self.raft.uncommitted()));
         let (number, lost) = self.raft.elect((index, process_run(self, index)), kept);
-        self.note(format!("{index} leads in {:?}", self.raft.term));
+        note!(self, "{index} leads in {:?}", self.raft.term);
         self.after_ms(10, Event::Commit(number));
         self.soon(index, 5, What::Leadership);
         self.after_ms(2_500, Event::For(former.0, former.1, What::Leadership));
@@ -259,7 +263,7 @@ impl World {
     }
 }
 
-fn process_run(world: &World, index: usize) -> Run {
+fn process_run(world: &Region, index: usize) -> Run {
     world.processes[index].node.run
 }
 

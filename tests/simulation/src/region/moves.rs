@@ -14,11 +14,11 @@ use node_core::{
 use rand::RngExt;
 
 use super::{
-    Broken,
+    Event, Region, What,
     process::{Holder, Process},
     raft::{Proposer, Who},
-    world::{Event, What, World},
 };
+use crate::Broken;
 
 /// How far the target may be behind for slots to be held.
 const REHEARSAL_MAX: Duration = Duration::from_millis(80);
@@ -95,7 +95,7 @@ impl Process {
     }
 }
 
-impl World {
+impl Region {
     /// Carries on what moves away from a process, and says to the map what is to be said.
     pub(crate) fn look_at_moves(&mut self, index: usize) {
         self.soon(index, LOOK_EVERY_MS, What::LookAtMoves);
@@ -164,7 +164,7 @@ impl World {
             (Stage::CatchUp { of, until }, Some(at)) if now <= until && self.has_caught_up(mover, of) => {
                 let given = self.processes[index].change_hands(|custody, map| custody.give(map, at));
                 self.processes[index].let_go(Holder::Mover);
-                self.note(format!("{index} gives what was prepared at {at}: {}", given.is_ok()));
+                note!(self, "{index} gives what was prepared at {at}: {}", given.is_ok());
                 self.offer(index, given.ok()?, true)
             }
             (Stage::Rehearsal { until, .. } | Stage::Quiet { until, .. } | Stage::CatchUp { until, .. }, at)
@@ -305,7 +305,7 @@ impl World {
                 self.after_ms(SLOW_MS, Event::FailNow(index));
             }
         }
-        self.note(format!("{index} is given what was prepared at {}: {answer:?}", offer.prepared));
+        note!(self, "{index} is given what was prepared at {}: {answer:?}", offer.prepared);
         self.send(index, by, What::Answer(offer.prepared, answer));
     }
 

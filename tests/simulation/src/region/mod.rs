@@ -1,45 +1,101 @@
 //! A region in one thread and in virtual time, with clients, from one seed.
 //!
-//! In a calm world nobody dies: shards and slots change hands by an operator's word, and every key is a register in the
-//! strictest sense. In a stormy one processes also end, hang for longer than a lease, or are cut off; one such fault at a
+//! Real stores, feeds and intakes, the real map, governor, tenure, assignment and routing; a network, clocks and a Raft log
+//! that are made up. Clients use a few keys while an operator lets replicas take over and moves slots.
+//!
+//! In calm weather nobody dies: shards and slots change hands by an operator's word, and every key is a register in the
+//! strictest sense. In stormy weather processes also end, hang for longer than a lease, or are cut off; one such fault at a
 //! time, since a shard of a primary and one replica outlives one.
+//!
+//! A region may be alone ([`Region::alone`]), and then judges itself; or it is one of several that are linked, and
+//! [`World`](crate::World) turns the wheel.
+
+macro_rules! note {
+    ($region:expr, $($what:tt)*) => {
+        if $region.is_traced {
+            let what = format!($($what)*);
+            $region.trace.push(format!("{:>9.4} {what}", $region.now.as_secs_f64()));
+        }
+    };
+}
+
+mod clients;
+mod events;
+mod feeds;
+mod government;
+mod load;
+mod moves;
+mod orders;
+mod process;
+mod raft;
+mod register;
+mod weather;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
     time::Duration,
 };
 
-use clock::{Offset, RegionId, Stamp, Time};
+use clock::{Offset, RegionId, Time};
 use node_core::{
-    cluster::{
-        Addresses, Answer, Assignment, ClusterMap, Epoch, FoundShard, Founder, Id, MapCommand, NodeId, Offer, Report,
-        Run, Standing, Term,
-    },
-    slot::Slot,
+    cluster::{Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Run, Shard, ShardId},
+    slot::{Slot, SlotSet},
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::{
-    Broken,
-    clients::{CLIENTS, Client, History, Outcome, Request},
-    feeds::Frame,
-    process::{Clock, Process, Turn},
-    raft::{Proposer, Raft, Who},
+pub(crate) use self::{
+    clients::CLIENTS,
+    load::{Errand, Load, Written},
+    process::{Clock, DRIFT_MAX, NOON_MS, Process, place},
+    weather::Injury,
 };
+use self::{
+    clients::Client,
+    events::{Asked, Event, What},
+    feeds::Frame,
+    raft::{Raft, Who},
+    register::History,
+    weather::FAULT_MS,
+};
+use crate::Broken;
 
-/// How long clients ask, from when all is well.
+/// How long clients of a region that is alone ask, from when all is well.
 const TIME: Duration = Duration::from_secs(3);
 /// How long it may take until all is well.
 const REST: Duration = Duration::from_secs(12);
-/// Between two faults of a storm, after all is well again.
-const FAULT_MS: u64 = 600;
 /// Between two orders of the operator.
 const ORDER_MS: u64 = 500;
 
+/// How a region is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Make {
+    pub(crate) id: RegionId,
+    /// The other regions.
+    pub(crate) peers: Vec<RegionId>,
+    pub(crate) shards: u16,
+    /// Of each shard.
+    pub(crate) replicas: u16,
+    /// How long a lease is.
+    pub(crate) lease: Duration,
+    /// How far clocks may be off, in nanoseconds.
+    pub(crate) offset_max: i64,
+    pub(crate) load: Load,
+    pub(crate) is_stormy: bool,
+    pub(crate) broken: Option<Broken>,
+    /// Changes that a node's log keeps.
+    pub(crate) log_records: usize,
+    /// Bytes of tombstones; all, if none are named.
+    pub(crate) tombstone_budget: Option<usize>,
+    /// Bytes of a primary's memory; unbounded, if none are named.
+    pub(crate) max_memory: Option<usize>,
+    /// A region evicts, or forgets before all have seen it; what it forgets others may drop.
+    pub(crate) may_miss: bool,
+}
+
 /// See the head of this file.
-pub(crate) struct World {
+pub struct Region {
+    pub(crate) make: Make,
     pub(crate) now: Duration,
     pub(crate) is_stormy: bool,
     pub(crate) broken: Option<Broken>,
@@ -49,10 +105,28 @@ pub(crate) struct World {
     pub(crate) processes: Vec<Process>,
     pub(crate) raft: Raft,
     pub(crate) clients: Vec<Client>,
+    pub(crate) load: Load,
     pub(crate) history: History,
+    /// Operations that have ended, of a region that is one of several.
+    pub(crate) operations: Vec<scenario::history::Operation>,
+    /// What was stamped since this was looked at last, of a region that is one of several.
+    pub(crate) written: Vec<Written>,
+    /// Who has answered a client last, and about which slot.
+    pub(crate) answered_by: Option<(usize, Slot)>,
+    /// Clients that move to another region.
+    pub(crate) errands: Vec<Errand>,
+    /// What faults may cost, and whether that is over.
+    pub(crate) injuries: Vec<Injury>,
+    /// A process has begun, ended, or become something else.
+    pub(crate) has_changed: bool,
     pub(crate) trace: Vec<String>,
+    pub(crate) is_traced: bool,
     pub(crate) connections: u64,
     pub(crate) faults: u64,
+    values: u64,
+    attempts: u64,
+    /// Nothing new is asked for.
+    pub(crate) is_over: bool,
     /// Connections that have lost something, and so are no more.
     pub(crate) lost: BTreeSet<u64>,
     /// When the last message of a connection arrives, by its direction.
@@ -65,97 +139,42 @@ pub(crate) struct World {
     made: u64,
     runs: u64,
     /// What has come for a process that is stopped, in its order.
-    waiting: Vec<(usize, Run, What)>,
-    /// A fault that is not over.
-    is_faulty: bool,
+    waiting: Vec<(usize, Event)>,
+    /// There are to be no more faults, for now.
+    pub(crate) is_spared: bool,
 }
 
-/// What is to happen.
-pub(crate) enum Event {
-    /// Something for a process. If that is stopped, it waits; if it is gone, so is this.
-    For(usize, Run, What),
-    /// Something over a connection between processes.
-    Frame(Who, u64, Box<Frame>),
-    Ask(usize),
-    TryAgain(usize, u64),
-    Patience(usize, u64),
-    Answer(usize, u64, Outcome),
-    /// A command for whoever leads.
-    Append(Option<Proposer>, MapCommand),
-    Commit(u64),
-    Elect,
-    /// The leader asks whether it still leads.
-    Confirm(Asked),
-    Operate,
-    Fault,
-    /// A node fails in a moment that is bad, if that may be now.
-    FailNow(usize),
-    Heal(usize),
-}
-
-/// What concerns one process.
-pub(crate) enum What {
-    Tick,
-    Report,
-    Map(usize),
-    /// Carry out the map that clients are routed by.
-    CarryOut,
-    /// Turns that began before have ended.
-    Quiet(Rc<ClusterMap>, Box<Assignment>),
-    Assign(Box<Assignment>),
-    Leadership,
-    Outcome(Term, usize),
-    Reported(Report, Duration),
-    Confirmed(Asked, usize),
-    Standing(Duration, Standing),
-    Dial(u64),
-    Pump(u64),
-    HandOver(NodeId),
-    LookAtHandOver,
-    LookAtMoves,
-    /// What became of a change that a mover asked for is known.
-    Handed(usize),
-    /// A mover tells the target what was prepared, and hears that it knows.
-    Prepared {
-        by: Who,
-        at: Epoch,
-    },
-    Told(Epoch),
-    /// A mover gives, and hears what the target says.
-    Give(Who, Offer),
-    Answer(Epoch, Answer),
-    /// Something is said to the map.
-    Say(MapCommand),
-    Request(Request),
-    Turn(Box<Turn>),
-    Wait {
-        client: usize,
-        attempt: u64,
-        stamp: Stamp,
-        until: Duration,
-    },
-}
-
-/// A report that wants an answer.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked {
-    pub(crate) by: Who,
-    pub(crate) at: Duration,
-    pub(crate) leader: Who,
-    pub(crate) term: Term,
-    pub(crate) map: usize,
-}
-
-impl World {
-    /// The world of a seed, in which one rule may be broken.
-    pub(crate) fn new(seed: u64, is_stormy: bool, broken: Option<Broken>) -> Self {
+impl Region {
+    /// The region of a seed, which is alone, and in which one rule may be broken.
+    pub fn alone(seed: u64, is_stormy: bool, broken: Option<Broken>) -> Self {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let (shards, replicas) = [(2, 1), (2, 2), (3, 1)][random.random_range(0..3)];
+        let make = Make {
+            id: RegionId::MIN,
+            peers: Vec::new(),
+            shards,
+            replicas,
+            lease: Duration::from_millis([1_000, 400][random.random_range(0..2)]),
+            offset_max: 240_000_000,
+            load: Load::Registers,
+            is_stormy,
+            broken,
+            log_records: 64,
+            tombstone_budget: None,
+            max_memory: None,
+            may_miss: false,
+        };
+        Self::new(make, random)
+    }
+
+    /// A region of this make.
+    pub(crate) fn new(make: Make, random: Pcg64Mcg) -> Self {
+        let Make { shards, replicas, lease, load, is_stormy, broken, offset_max, .. } = make;
         let nodes: Vec<_> =
             (0..shards * (replicas + 1)).map(|index| founder(index, Run(u64::from(index) + 1))).collect();
-        let map = founded(&nodes, shards, replicas);
-        let lease = Duration::from_millis([1_000, 400][random.random_range(0..2)]);
-        let mut world = Self {
+        let map = founded(make.id, &nodes, (shards, replicas), load.slots());
+        let mut region = Self {
+            make,
             now: Duration::ZERO,
             lease,
             is_stormy,
@@ -163,10 +182,21 @@ impl World {
             raft: Raft::new(map, (0, nodes[0].run)),
             processes: Vec::new(),
             clients: (0..CLIENTS).map(|_| Client::default()).collect(),
+            load,
             history: History::default(),
+            operations: Vec::new(),
+            written: Vec::new(),
+            answered_by: None,
+            errands: Vec::new(),
+            injuries: Vec::new(),
+            has_changed: true,
             trace: Vec::new(),
+            is_traced: load == Load::Registers,
             connections: 0,
             faults: 0,
+            values: 0,
+            attempts: 0,
+            is_over: false,
             lost: BTreeSet::new(),
             last: BTreeMap::new(),
             cut_off: None,
@@ -175,46 +205,85 @@ impl World {
             made: 0,
             runs: nodes.len() as u64,
             waiting: Vec::new(),
-            is_faulty: false,
+            is_spared: false,
             random,
         };
         for node in nodes {
             let clock = Clock {
-                began: Duration::from_millis(world.random.random_range(1_000..1_000_000)),
-                rate: world.random.random_range(995_000..=1_005_000),
-                offset: Offset::from_nanos(world.random.random_range(-240_000_000..240_000_000)),
+                began: Duration::from_millis(region.random.random_range(1_000..1_000_000)),
+                rate: region.random.random_range(995_000..=1_005_000),
+                offset: Offset::from_nanos(region.random.random_range(-offset_max..offset_max)),
             };
-            world.processes.push(Process::new(node, clock, lease, broken));
-            world.begin(world.processes.len() - 1);
+            region.processes.push(Process::new(node, clock, &region.make));
+            region.begin(region.processes.len() - 1);
         }
-        world.soon(0, 1, What::Leadership);
-        world
+        region.soon(0, 1, What::Leadership);
+        region
     }
 
-    /// Lets the world happen, and judges what the clients have seen.
-    pub(crate) fn run(&mut self) -> Result<(), String> {
+    /// Lets a region that is alone happen, and judges what its clients have seen.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn run(&mut self) -> Result<(), String> {
         self.rest()?;
+        self.set_to_work();
+        self.pass(TIME);
+        self.is_spared = true;
+        self.rest()?;
+        self.pass(Duration::from_millis(300));
+        self.is_over = true;
+        self.pass(Duration::from_millis(700));
+        self.history.check(self.is_stormy)
+    }
+
+    /// Everything that has happened, a line for each.
+    pub fn trace(&self) -> &[String] {
+        &self.trace
+    }
+
+    /// The time since its beginning.
+    pub const fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// How many operations of its clients have ended.
+    pub fn operations(&self) -> usize {
+        self.history.len()
+    }
+
+    /// How many faults there were.
+    pub const fn faults(&self) -> u64 {
+        self.faults
+    }
+
+    /// Clients begin to ask, an operator to give orders, and faults to happen.
+    pub(crate) fn set_to_work(&mut self) {
         (0..CLIENTS).for_each(|client| self.after_ms(50, Event::Ask(client)));
         self.after_ms(ORDER_MS, Event::Operate);
         if self.is_stormy {
             self.after_ms(FAULT_MS, Event::Fault);
         }
-        self.pass(TIME);
-        self.is_faulty = true;
-        self.rest()?;
-        self.pass(Duration::from_millis(300));
-        self.history.is_over = true;
-        self.pass(Duration::from_millis(700));
-        self.history.check(self.is_stormy)
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_at(&self) -> Option<Duration> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Lets the next thing happen.
+    pub(crate) fn step(&mut self) {
+        if let Some(((now, _), event)) = self.events.pop_first() {
+            self.now = now;
+            self.handle(event);
+        }
     }
 
     /// Lets time pass.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= until) {
-            let ((now, _), event) = entry.remove_entry();
-            self.now = now;
-            self.handle(event);
+        while self.next_at().is_some_and(|at| at <= until) {
+            self.step();
         }
         self.now = until;
     }
@@ -231,10 +300,10 @@ impl World {
         Ok(())
     }
 
-    fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         self.cut_off.is_none()
             && self.processes.iter().all(|process| process.is_up && !process.is_stopped)
-            && self.raft.map().shards().all(|(id, shard)| {
+            && self.shards().all(|(id, shard)| {
                 let primary = self.processes.iter().find(|process| process.node.id == shard.primary);
                 primary.is_some_and(|primary| {
                     primary.node.run == shard.run
@@ -249,7 +318,17 @@ impl World {
             })
     }
 
-    fn describe(&self) -> String {
+    /// The shards that are there. Slots that nobody uses belong to one that never was; see `load`.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
+        self.raft.map().shards().filter(|(_, shard)| self.is_here(shard.primary))
+    }
+
+    /// Whether there is a node of this name.
+    fn is_here(&self, id: NodeId) -> bool {
+        self.processes.iter().any(|process| process.node.id == id)
+    }
+
+    pub(crate) fn describe(&self) -> String {
         let process = |process: &Process| {
             format!(
                 "\n{:?} {:?} {:?}, lease left {:?}, followers {:?}",
@@ -269,7 +348,7 @@ impl World {
                 let process = &self.processes[index];
                 if process.is_up && process.node.run == run {
                     if process.is_stopped {
-                        self.waiting.push((index, run, what));
+                        self.waiting.push((index, Event::For(index, run, what)));
                     } else {
                         self.handle_for(index, what);
                     }
@@ -277,9 +356,9 @@ impl World {
             }
             Event::Frame((index, run), connection, frame) => {
                 let process = &self.processes[index];
-                if process.is_stopped {
-                    // It lies in the socket.
-                    self.after(Duration::from_millis(10), Event::Frame((index, run), connection, frame));
+                if process.is_up && process.is_stopped {
+                    // It lies in the socket, behind what came before it.
+                    self.waiting.push((index, Event::Frame((index, run), connection, frame)));
                 } else if process.is_up && process.node.run == run {
                     self.receive(index, connection, *frame);
                 }
@@ -293,7 +372,7 @@ impl World {
             Event::Elect => self.elect(),
             Event::Confirm(asked) => self.confirm(asked),
             Event::Operate => {
-                if !self.history.is_over {
+                if !self.is_over {
                     self.operate();
                     self.after_ms(ORDER_MS * 2, Event::Operate);
                 }
@@ -302,69 +381,6 @@ impl World {
             Event::FailNow(index) => self.fail_now(index),
             Event::Heal(index) => self.heal(index),
         }
-    }
-
-    /// One thing goes wrong, if all is well.
-    fn fault(&mut self) {
-        if self.is_faulty || !self.is_well() {
-            return self.after_ms(200, Event::Fault);
-        }
-        let index = self.random.random_range(0..self.processes.len());
-        self.fail(index);
-        self.after_ms(FAULT_MS, Event::Fault);
-    }
-
-    /// A node fails, if that may be now.
-    pub(crate) fn fail_now(&mut self, index: usize) {
-        if self.is_stormy && !self.is_faulty && self.is_well() {
-            self.fail(index);
-        }
-    }
-
-    fn fail(&mut self, index: usize) {
-        self.faults += 1;
-        let who = (index, self.processes[index].node.run);
-        let time = if self.random.random_ratio(1, 3) { 0..100 } else { 1_500..3_000 };
-        let time = Duration::from_millis(self.random.random_range(time));
-        match self.random.random_range(0..3) {
-            0 => {
-                self.note(format!("{index} ends"));
-                self.processes[index].is_up = false;
-                self.waiting.retain(|(other, ..)| *other != index);
-                self.lose_all_at(who);
-            }
-            1 => {
-                self.note(format!("{index} is stopped"));
-                self.processes[index].is_stopped = true;
-            }
-            _ => {
-                self.note(format!("{index} is cut off"));
-                self.cut_off = Some((index, self.now));
-            }
-        }
-        self.silent.insert(index, self.now);
-        if self.raft.leader == who {
-            self.after_ms(900, Event::Elect);
-        }
-        self.after(time, Event::Heal(index));
-    }
-
-    fn heal(&mut self, index: usize) {
-        self.note(format!("{index} is well again"));
-        self.silent.remove(&index);
-        self.cut_off = None;
-        if !self.processes[index].is_up {
-            self.runs += 1;
-            let (node, clock) = (founder(index as u16, Run(self.runs)), self.processes[index].clock);
-            self.processes[index] = Process::new(node, clock, self.lease, self.broken);
-            self.begin(index);
-        }
-        self.processes[index].is_stopped = false;
-        for (index, run, what) in std::mem::take(&mut self.waiting) {
-            self.after(Duration::ZERO, Event::For(index, run, what));
-        }
-        let newest = self.raft.newest();
-        self.soon(index, 5, What::Map(newest));
     }
 
     /// A process begins its loops.
@@ -412,10 +428,6 @@ impl World {
         self.processes.iter().position(|process| process.node.id == id).expect("no node joins later")
     }
 
-    pub(crate) fn note(&mut self, what: String) {
-        self.trace.push(format!("{:>9.4} {what}", self.now.as_secs_f64()));
-    }
-
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
         self.made += 1;
         self.events.insert((self.now + delay, self.made), event);
@@ -435,15 +447,20 @@ fn founder(index: u16, run: Run) -> Founder {
 }
 
 /// The nodes in the order of their shards, primaries first.
-fn founded(nodes: &[Founder], shards: u16, replicas: u16) -> ClusterMap {
-    let shards = nodes.chunks(usize::from(replicas) + 1).zip(0..).map(|(nodes, number): (_, u16)| FoundShard {
+fn founded(region: RegionId, nodes: &[Founder], (shards, replicas): (u16, u16), slots: &[Slot]) -> ClusterMap {
+    let served = nodes.chunks(usize::from(replicas) + 1).zip(0..).map(|(nodes, number): (_, u16)| FoundShard {
         label: nodes[0].id.0,
         nodes: nodes.to_vec(),
-        slots: Slot::all().skip(usize::from(number)).step_by(usize::from(shards)).collect(),
+        slots: slots.iter().copied().skip(usize::from(number)).step_by(usize::from(shards)).collect(),
         weight: 100,
     });
+    let mut rest = SlotSet::all();
+    rest.subtract(&slots.iter().copied().collect());
+    let absent = founder(nodes.len() as u16, Run(0));
+    let unserved = FoundShard { label: absent.id.0, nodes: vec![absent], slots: rest, weight: 100 };
+    let shards = served.chain(Some(unserved).filter(|shard| !shard.slots.is_empty()));
     let mut map = ClusterMap::new();
-    let found = MapCommand::Found { region: RegionId::MIN, shards: shards.collect(), at: Time::ZERO };
+    let found = MapCommand::Found { region, shards: shards.collect(), at: Time::from_unix_ms(NOON_MS) };
     map.apply(&found).expect("a cluster can be founded");
     map
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use clock::{Origin, RegionId, Time};
+use clock::{Origin, Time};
 use node_core::{
     cluster::{Assignment, Cargo, Epoch, NodeId},
     slot::{SlotRange, SlotSet},
@@ -14,12 +14,8 @@ use node_core::{
 };
 use rand::RngExt;
 
-use super::{
-    Broken,
-    raft::Who,
-    store_support::Parcel,
-    world::{What, World},
-};
+use super::{Region, What, raft::Who};
+use crate::{Broken, parcel::Parcel};
 
 /// After so long without an answer a connection counts as lost.
 const SILENCE: Duration = Duration::from_millis(400);
@@ -97,7 +93,7 @@ pub(crate) enum Frame {
     Applied(Option<Settled>),
 }
 
-impl World {
+impl Region {
     /// A process is to be something else, or the same with other connections.
     pub(crate) fn assign(&mut self, index: usize, next: Assignment) {
         let process = &mut self.processes[index];
@@ -112,6 +108,8 @@ impl World {
                 process.followers.clear();
                 process.movers.clear();
                 process.progress.idle();
+                process.speaks = None;
+                self.has_changed = true;
                 self.begin_life(index, &next);
             }
         }
@@ -131,15 +129,20 @@ impl World {
                 let start = start.at(process.clock.at(self.now).wall);
                 process.store.begin_life(life.origin, life.birth, start);
                 process.progress.serves(life.origin.incarnation());
-                let what = format!("{index} is a primary as {}", life.origin);
-                self.note(what);
+                process.speaks = Some(*life);
+                if let Some(bytes) = self.make.max_memory {
+                    process.store.settings().set_max_memory(bytes);
+                }
+                let origin = life.origin;
+                note!(self, "{index} is a primary as {origin}");
             }
             Assignment::Replica { life, primary, .. } => {
                 let former = process.store.origin();
+                process.store.settings().set_max_memory(0);
                 process.store.follow(life.origin, life.birth);
                 process.progress.follows(former.incarnation());
                 let primary = *primary;
-                self.note(format!("{index} follows {}", life.origin));
+                note!(self, "{index} follows {}", life.origin);
                 self.add_source(index, primary, Purpose::Return);
             }
         }
@@ -323,8 +326,9 @@ impl World {
         self.transmit(who, from, connection, want);
     }
 
-    fn start_feed(&mut self, index: usize, connection: u64, whole: bool, seen: SeenTable, consumer: Origin) {
+    fn start_feed(&mut self, index: usize, connection: u64, whole: bool, mut seen: SeenTable, consumer: Origin) {
         let process = &mut self.processes[index];
+        self.load.count_unused_as_seen(&mut seen, &process.store);
         let Some(source) = process.sources.iter_mut().find(|source| source.connection == connection) else { return };
         let store = &process.store;
         source.heard = self.now;
@@ -332,7 +336,7 @@ impl World {
             Purpose::Move(cargo) => Feed::of_slots(store, cargo.slots.clone()),
             Purpose::Follow if whole => Feed::clone_rest(store, Scope::Everything, consumer, seen),
             Purpose::Follow => Feed::resume(store, Scope::Everything, consumer, seen),
-            Purpose::Return => Feed::resume(store, Scope::Region(RegionId::MIN), consumer, seen),
+            Purpose::Return => Feed::resume(store, Scope::Region(store.origin().region()), consumer, seen),
         });
     }
 

@@ -1,0 +1,46 @@
+//! At rest the greatest stamp stands, everywhere.
+//!
+//! DESIGN, rule 3. Clients see no stamps, so the oracle `winner` complains only of what is certain; here all stamps are known. Of
+//! everything that was stamped and did not die with a primary no region may hold less than the greatest, and where it holds
+//! just that, it holds its value.
+
+use std::collections::BTreeMap;
+
+use scenario::history::{Key, Kind};
+
+use super::{World, held};
+use crate::region::Written;
+
+/// What was stamped, by key.
+#[derive(Debug, Default)]
+pub(in crate::world) struct Greatest(BTreeMap<Key, Vec<(usize, Written)>>);
+
+impl Greatest {
+    pub(super) fn note(&mut self, region: usize, written: &Written) {
+        if matches!(written.key.kind, Kind::Shared | Kind::Own(_)) {
+            self.0.entry(written.key).or_default().push((region, *written));
+        }
+    }
+}
+
+impl World {
+    pub(super) fn check_greatest(&self) -> Result<(), String> {
+        for (key, all) in &self.invariants.greatest.0 {
+            let stays = all.iter().filter(|(from, written)| !self.regions[*from].may_have_lost(written.at));
+            let Some((_, greatest)) = stays.max_by_key(|(_, written)| written.stamp) else { continue };
+            for region in self.regions.iter().filter(|region| !region.may_miss()) {
+                let Some(process) = region.owner(greatest.name) else { continue };
+                let held = held(process, greatest.name);
+                if held < Some(greatest.stamp) {
+                    let id = region.make.id;
+                    return Err(format!("{id} holds {held:?} of {key}, and {greatest:?} was written"));
+                }
+                let standing = self.standing(region, greatest.name).filter(|(stamp, ..)| *stamp == greatest.stamp);
+                if let Some((_, number, _)) = standing.filter(|(_, number, _)| Some(*number) != greatest.value) {
+                    return Err(format!("{number} stands at {key} in the place of {greatest:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Connections across the network: from a primary through a gateway of its region to a gateway of another.
+//!
+//! The gateway on the way passes bytes and knows nothing of what they say, so it is a place that may hang or end and no more. What
+//! comes while a gateway hangs lies in its sockets. Either end may close a connection; the other hears of it once that has
+//! come to it, or by silence.
+
+use sim_wan::model::{ConnectionId, Frame, Way};
+
+use super::{EndId, Event, LOCAL, World};
+
+/// A connection, and who has its ends.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) outgoing: Option<EndId>,
+    pub(super) split: Option<EndId>,
+    /// The gateway through which it goes, and the one to which it leads.
+    pub(super) through: usize,
+    pub(super) to: usize,
+}
+
+/// A frame that lies in the sockets of a gateway that hangs.
+#[derive(Debug)]
+pub(super) struct Held {
+    connection: ConnectionId,
+    way: Way,
+    frame: Frame<Vec<u8>>,
+    /// It has crossed the network already.
+    has_crossed: bool,
+}
+
+impl World {
+    /// Sends a frame, from the primary or from the gateway far away.
+    pub(super) fn send(&mut self, connection: ConnectionId, way: Way, frame: Frame<Vec<u8>>) {
+        let Some(wire) = self.wires.get(&connection) else { return };
+        let gateway = wire.through;
+        if way == Way::There && self.gateways[gateway].is_stopped {
+            return self.gateways[gateway].held.push(Held { connection, way, frame, has_crossed: false });
+        }
+        self.cross(connection, way, frame);
+    }
+
+    fn cross(&mut self, connection: ConnectionId, way: Way, frame: Frame<Vec<u8>>) {
+        let size = frame.size();
+        // Of a connection that is closed nobody hears anything, and no window is ever full.
+        drop(self.network.send(self.now, connection, way, size, frame));
+    }
+
+    /// A frame has crossed the network.
+    pub(super) fn deliver(&mut self, connection: ConnectionId, way: Way, frame: Frame<Vec<u8>>) {
+        let Some(wire) = self.wires.get(&connection) else { return };
+        let gateway = if way == Way::There { wire.to } else { wire.through };
+        if self.gateways[gateway].is_stopped {
+            return self.gateways[gateway].held.push(Held { connection, way, frame, has_crossed: true });
+        }
+        match way {
+            Way::There => self.deliver_there(connection, frame),
+            Way::Back => self.deliver_back(connection, frame),
+        }
+    }
+
+    /// What lay in the sockets of a gateway goes on.
+    pub(super) fn let_go(&mut self, gateway: usize) {
+        for Held { connection, way, frame, has_crossed } in std::mem::take(&mut self.gateways[gateway].held) {
+            if has_crossed {
+                self.deliver(connection, way, frame);
+            } else {
+                self.cross(connection, way, frame);
+            }
+        }
+    }
+
+    fn deliver_there(&mut self, connection: ConnectionId, frame: Frame<Vec<u8>>) {
+        match frame {
+            Frame::Open => self.let_in(connection),
+            Frame::Data(bytes) => self.bytes_to_split(connection, &bytes),
+            Frame::End | Frame::Reset => {
+                if let Some(split) = self.wires.get_mut(&connection).and_then(|wire| wire.split.take()) {
+                    self.end_split(split);
+                }
+                self.forget_if_over(connection);
+            }
+            Frame::Accept | Frame::Ready => {}
+        }
+    }
+
+    fn deliver_back(&mut self, connection: ConnectionId, frame: Frame<Vec<u8>>) {
+        let Some(end) = self.wires.get(&connection).and_then(|wire| wire.outgoing) else { return };
+        match frame {
+            Frame::Accept => self.outgoing_connected(end),
+            Frame::Data(bytes) => self.bytes_to_outgoing(end, &bytes),
+            Frame::End | Frame::Reset => self.break_outgoing(end, connection),
+            Frame::Open | Frame::Ready => {}
+        }
+    }
+
+    /// The primary closes its end.
+    pub(super) fn close_outgoing_end(&mut self, connection: ConnectionId) {
+        let Some(wire) = self.wires.get_mut(&connection) else { return };
+        wire.outgoing = None;
+        self.send(connection, Way::There, Frame::End);
+        self.forget_if_over(connection);
+    }
+
+    /// The gateway far away closes its end.
+    pub(super) fn close_split_end(&mut self, connection: ConnectionId) {
+        let Some(wire) = self.wires.get_mut(&connection) else { return };
+        wire.split = None;
+        self.send(connection, Way::Back, Frame::End);
+        self.forget_if_over(connection);
+    }
+
+    fn forget_if_over(&mut self, connection: ConnectionId) {
+        let is_over = |wire: &Wire| wire.outgoing.is_none() && wire.split.is_none();
+        if self.wires.get(&connection).is_some_and(is_over) {
+            self.wires.remove(&connection);
+            self.network.close(connection);
+        }
+    }
+
+    /// The network has taken a connection down.
+    pub(super) fn close_both(&mut self, connection: ConnectionId) {
+        let Some(wire) = self.wires.remove(&connection) else { return };
+        wire.outgoing.into_iter().for_each(|end| self.break_outgoing(end, connection));
+        wire.split.into_iter().for_each(|split| self.end_split(split));
+    }
+
+    /// A gateway has ended: so have all connections through it and to it, and the other ends are told.
+    pub(super) fn break_wires_of(&mut self, gateway: usize) {
+        let through: Vec<_> =
+            self.wires.iter().filter(|(_, wire)| wire.through == gateway).map(|(id, _)| *id).collect();
+        for connection in through {
+            if let Some(end) = self.wires.get_mut(&connection).and_then(|wire| wire.outgoing.take()) {
+                self.after(LOCAL, Event::Broken(end, connection));
+            }
+            self.cross(connection, Way::There, Frame::Reset);
+            self.forget_if_over(connection);
+        }
+        let to: Vec<_> = self.wires.iter().filter(|(_, wire)| wire.to == gateway).map(|(id, _)| *id).collect();
+        for connection in to {
+            if let Some(split) = self.wires.get_mut(&connection).and_then(|wire| wire.split.take()) {
+                self.end_split(split);
+            }
+            self.cross(connection, Way::Back, Frame::Reset);
+            self.forget_if_over(connection);
+        }
+    }
+}
