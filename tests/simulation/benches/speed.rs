@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p meridian-simulation`. A night of sweeping is worth what this number is times what a night is.
 
+#![expect(clippy::disallowed_methods, reason = "a bench is no part of the simulation: it reads the clock")]
+
 use std::time::{Duration, Instant};
 
 use simulation::{World, WorldOptions};

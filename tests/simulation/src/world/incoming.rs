@@ -408,7 +408,7 @@ impl Incoming {
             check_own(own, &item, |slot| store.issued_in(slot))?;
             self.taken += 1;
             let (is_record, times) = match &item {
-                FeedItem::Record { .. } if self.taken % REPLAYED == 0 => (true, 2),
+                FeedItem::Record { .. } if self.taken.is_multiple_of(REPLAYED) => (true, 2),
                 FeedItem::Record { .. } => (true, 1),
                 _ => (false, 1),
             };
@@ -435,12 +435,12 @@ impl Incoming {
 fn distort(broken: Option<Broken>, taken: u64, store: &Store, item: &FeedItem<'_>, now: Now) -> bool {
     let FeedItem::Record { slot, record } = item else { return false };
     let State::Value { bytes, expiry } = record.state else {
-        return broken == Some(Broken::LosesRecords) && taken % LOST == 0;
+        return broken == Some(Broken::LosesRecords) && taken.is_multiple_of(LOST);
     };
     let at = store.address_in(*slot, record.key);
     let mut stripe = store.lock(store.stripe_of(*slot));
     match broken {
-        Some(Broken::LosesRecords) => taken % LOST == 0,
+        Some(Broken::LosesRecords) => taken.is_multiple_of(LOST),
         Some(Broken::ArrivalDecides) => stripe.write(at, record.key, bytes, expiry, now.wall).is_ok(),
         Some(Broken::TornValues) if bytes.len() > 1 => {
             stripe.write(at, record.key, &bytes[..bytes.len() - 1], expiry, now.wall).is_ok()

@@ -428,16 +428,13 @@ impl World {
     /// One line for each ordered pair of regions.
     fn lay_lines(&mut self) {
         let count = self.regions.len();
-        for from in 0..count {
-            for to in (0..count).filter(|to| *to != from) {
-                let delay =
-                    Delay::from_ms(f64::from(self.random.random_range(2..80_u32))).expect("a delay is in bounds");
-                let jitter =
-                    Delay::from_ms(f64::from(self.random.random_range(0..5_u32))).expect("a jitter is in bounds");
-                let settings = LineSettings { jitter, ..LineSettings::with_delay(delay) };
-                let line = self.network.add_line(NAMES[from], NAMES[to], settings).expect("each pair comes once");
-                self.lines.insert((from, to), line);
-            }
+        let pairs = (0..count).flat_map(|from| (0..count).filter(move |to| *to != from).map(move |to| (from, to)));
+        for (from, to) in pairs {
+            let delay = Delay::from_ms(f64::from(self.random.random_range(2..80_u32))).expect("a delay is in bounds");
+            let jitter = Delay::from_ms(f64::from(self.random.random_range(0..5_u32))).expect("a jitter is in bounds");
+            let settings = LineSettings { jitter, ..LineSettings::with_delay(delay) };
+            let line = self.network.add_line(NAMES[from], NAMES[to], settings).expect("each pair comes once");
+            self.lines.insert((from, to), line);
         }
     }
 

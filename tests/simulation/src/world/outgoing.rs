@@ -280,9 +280,11 @@ impl Outgoing {
             match event {
                 SenderEvent::Greeted { origin, birth } => {
                     let is_gateway = origin.incarnation() == Incarnation::UNBORN && origin.region() == peer;
-                    let announced = is_gateway.then_some(Ok(())).unwrap_or_else(|| {
+                    let announced = if is_gateway {
+                        Ok(())
+                    } else {
                         store.update_matrix(|matrix| announce(matrix, peer, origin, birth, &Claim::all()))
-                    });
+                    };
                     if let Err(refusal) = announced {
                         self.sender.refuse(refusal);
                     }
