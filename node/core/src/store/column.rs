@@ -102,6 +102,27 @@ impl Column {
         .unwrap_or(Time::ZERO)
     }
 
+    /// The greatest time up to `horizon`; zero if there is none.
+    pub(super) fn greatest_under(&self, horizon: Time) -> Time {
+        let under = |time: &Time| *time <= horizon;
+        match self {
+            Self::Slots(times) => times.iter().copied().filter(under).max(),
+            Self::Runs(runs) => runs.iter().map(|(_, time)| *time).filter(under).max(),
+        }
+        .unwrap_or(Time::ZERO)
+    }
+
+    /// Lowers all times to `limit`, where they are greater.
+    pub(super) fn lower(&mut self, limit: Time) {
+        match self {
+            Self::Slots(times) => times.iter_mut().for_each(|time| *time = (*time).min(limit)),
+            Self::Runs(runs) => {
+                let end = runs.last().map_or(0, |(end, _)| *end);
+                self.change(0, end, |time| time.min(limit));
+            }
+        }
+    }
+
     /// Changes the times of the runs from `first` up to, but not including, `end`.
     fn change(&mut self, first: usize, end: usize, change: impl Fn(Time) -> Time) {
         let Self::Runs(runs) = self else { return };
@@ -197,7 +218,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_column_is_what_one_time_per_slot_would_be(
-            steps in proptest::collection::vec((0..4_u8, 0..SLOTS, 0..SLOTS, 0..20_u64), 0..300),
+            steps in proptest::collection::vec((0..5_u8, 0..SLOTS, 0..SLOTS, 0..20_u64), 0..300),
         ) {
             let (mut column, mut plain) = (Column::new(SLOTS), vec![Time::ZERO; SLOTS]);
             for (what, one, other, number) in steps {
@@ -215,6 +236,10 @@ mod tests {
                         column.clear(first);
                         plain[first] = Time::ZERO;
                     }
+                    3 => {
+                        column.lower(time(number));
+                        plain.iter_mut().for_each(|entry| *entry = (*entry).min(time(number)));
+                    }
                     _ => {
                         let theirs = column.clone();
                         let length = SLOTS - end;
@@ -228,6 +253,8 @@ mod tests {
                 }
                 prop_assert_eq!(column.least(first, end), plain[first..end].iter().copied().min());
                 prop_assert_eq!(column.greatest(), plain.iter().copied().max().unwrap());
+                let under = plain.iter().copied().filter(|entry| *entry <= time(number)).max();
+                prop_assert_eq!(column.greatest_under(time(number)), under.unwrap_or(Time::ZERO));
                 let mut start = first;
                 for (run_end, time) in column.runs(first, end) {
                     prop_assert_eq!(&plain[start..run_end], &vec![time; run_end - start][..]);

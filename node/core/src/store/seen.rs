@@ -139,15 +139,13 @@ impl SeenTable {
 
     /// The latest time up to `horizon` that is claimed of anybody, anywhere.
     pub(super) fn latest_under(&self, horizon: Time) -> Time {
-        let times = self.origins.iter().flat_map(|(_, times)| times.iter().copied());
-        times.filter(|time| *time <= horizon).max().unwrap_or(Time::ZERO)
+        self.origins.iter().map(|(_, times)| times.greatest_under(horizon)).max().unwrap_or(Time::ZERO)
     }
 
     /// Claims nothing beyond `limit` any more.
     pub(super) fn lower(&mut self, limit: Time) {
         self.version += 1;
-        let times = self.origins.iter_mut().flat_map(|(_, times)| times.iter_mut());
-        times.for_each(|time| *time = (*time).min(limit));
+        self.origins.iter_mut().for_each(|(_, times)| times.lower(limit));
     }
 
     /// Says that `origin` is seen up to `time` in one slot.

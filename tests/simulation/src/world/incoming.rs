@@ -328,7 +328,11 @@ impl Incoming {
                     self.receiver.poll_transmit(now, out);
                     return Err(end.into());
                 }
-                ReceiverEvent::Held(_) | ReceiverEvent::Resumed | ReceiverEvent::Refused(_) => {}
+                // Nobody audits here: all that is held is compared after every step.
+                ReceiverEvent::Audited(_)
+                | ReceiverEvent::Held(_)
+                | ReceiverEvent::Resumed
+                | ReceiverEvent::Refused(_) => {}
             }
         }
         Ok(())
