@@ -83,12 +83,12 @@ shows! {
     to_wait_for_nobody_to_catch_up_would_show: NobodyCatchesUp false 4,
     to_read_held_slots_would_show: ReadsHeldSlots false 13,
     to_answer_as_a_replica_would_show: ReplicaAnswers false 1,
-    to_hold_nothing_while_slots_change_hands_would_show: NobodyHolds false 5,
+    to_hold_nothing_while_slots_change_hands_would_show: NobodyHolds false 49,
     to_serve_what_was_given_would_show: ServesWhatItGave false 4,
     to_serve_what_was_not_taken_would_show: TargetServesEarly false 2,
     to_take_what_is_not_whole_would_show: TakesParts false 34,
     to_take_doubt_for_a_no_would_show: DoubtIsNo false 48,
-    to_wait_for_no_replica_would_show: WaitsForNobody true 4,
+    to_wait_for_no_replica_would_show: WaitsForNobody true 8,
 }
 
 fn shows(broken: Broken, is_stormy: bool, likely: u64) {
