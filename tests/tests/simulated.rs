@@ -80,7 +80,7 @@ macro_rules! shows {
 
 shows! {
     to_serve_after_the_lease_would_show: ServesAfterLease true 11,
-    to_wait_for_nobody_to_catch_up_would_show: NobodyCatchesUp false 4,
+    to_wait_for_nobody_to_catch_up_would_show: NobodyCatchesUp false 26,
     to_read_held_slots_would_show: ReadsHeldSlots false 13,
     to_answer_as_a_replica_would_show: ReplicaAnswers false 1,
     to_hold_nothing_while_slots_change_hands_would_show: NobodyHolds false 49,
