@@ -227,9 +227,9 @@ impl Matrix {
         self.has_left(origin.region()) || self.speaker(origin.region(), slot).is_some_and(|speaker| speaker != origin)
     }
 
-    /// Whether a region is one of those that count, or was.
+    /// Whether a region is one of those that count, or was: a life of whoever has left was heard of.
     pub fn knows(&self, region: RegionId) -> bool {
-        self.regions.contains_key(&region) || self.retired.contains_key(&region)
+        self.regions.contains_key(&region) || self.youngest(region).is_some()
     }
 
     /// The time that all stamps of `origin` are above; zero if it was never announced.
@@ -403,6 +403,15 @@ mod tests {
         assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(1));
         matrix.set_member(region(2), false);
         assert_eq!(matrix.frontier(&own, None), Time::from_ntp64(50));
+    }
+
+    #[test]
+    fn a_region_that_was_removed_is_known_for_what_it_was_seen_to_write() {
+        let mut matrix = two_regions();
+        matrix.announce(origin(2, 4), Time::from_ntp64(1), &Claim::all());
+        matrix.set_member(region(2), false);
+        assert!(matrix.has_left(region(2)) && matrix.knows(region(2)));
+        assert!(!matrix.knows(region(3)));
     }
 
     #[test]
