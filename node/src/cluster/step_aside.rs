@@ -7,11 +7,11 @@
 //! A leader of the control plane whose disk fails takes no further part in it, ends, and is succeeded as any node is that dies.
 
 use node_core::cluster::NodeId;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::steward::Steward;
-use crate::limits::{MARK_LOOK, MARK_OVERDUE, MOVE_PAUSE};
+use crate::limits::{MARK_LOOK, MARK_OVERDUE};
 
 impl Steward {
     /// Hands over whenever the mark of the clock cannot be kept, until `shutdown`.
@@ -35,7 +35,6 @@ impl Steward {
                 tracing::error!(%heir, "the state directory cannot be written: this node hands over, since it takes no writes");
                 if let Err(error) = self.hand_over(heir).await {
                     tracing::warn!(%error, %heir, "cannot hand over yet");
-                    sleep(MOVE_PAUSE).await;
                 }
             }
         }

@@ -48,11 +48,7 @@ fn show(history: &History, lasts: &[&Last]) -> String {
 #[cfg(test)]
 mod tests {
     use super::judge;
-    use crate::oracles::testing::{self, HERE, Scribe, THERE};
-
-    fn complaints(scribe: &Scribe) -> usize {
-        testing::judge(judge, &scribe.history).violations.len()
-    }
+    use crate::oracles::testing::{HERE, Scribe, THERE};
 
     #[test]
     fn regions_that_differ_are_found() {
@@ -60,28 +56,28 @@ mod tests {
         scribe.set(HERE, 0..1, 1);
         scribe.set(THERE, 0..1, 2);
         scribe.ends([Some(1), Some(2)]);
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
         scribe.history.judged = vec![HERE];
-        assert_eq!(complaints(&scribe), 0, "a region that is not judged may hold what it likes");
+        assert_eq!(scribe.complaints(judge), 0, "a region that is not judged may hold what it likes");
     }
 
     #[test]
     fn a_key_that_one_region_lacks_is_found_unless_that_region_evicts() {
         let mut scribe = Scribe::default();
         scribe.ends([Some(1), None]);
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
         scribe.history.may_miss = vec![HERE];
-        assert_eq!(complaints(&scribe), 1, "it is the other one that lacks it");
+        assert_eq!(scribe.complaints(judge), 1, "it is the other one that lacks it");
         scribe.history.may_miss = vec![THERE];
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
     }
 
     #[test]
     fn another_expiry_is_another_record() {
         let mut scribe = Scribe::default();
         scribe.ends([Some(1), Some(1)]);
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
         scribe.history.last[1].expires_ms = 1_700_000_000_000;
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
     }
 }

@@ -122,13 +122,9 @@ mod tests {
     use super::{Fate, count, judge};
     use crate::{
         history::{Loss, Outcome},
-        oracles::testing::{self, HERE, Scribe, THERE, ms},
+        oracles::testing::{HERE, Scribe, THERE, ms},
         order::Order,
     };
-
-    fn complaints(scribe: &Scribe) -> usize {
-        testing::judge(judge, &scribe.history).violations.len()
-    }
 
     fn fates(scribe: &Scribe) -> Vec<(Fate, usize)> {
         count(&scribe.history, &Order::new(&scribe.history)).into_iter().collect()
@@ -146,7 +142,7 @@ mod tests {
         scribe.history.last.clear();
         scribe.ends([None, None]);
         assert_eq!(fates(&scribe), [(Fate::Ended, 2)]);
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
     }
 
     #[test]
@@ -155,9 +151,9 @@ mod tests {
         scribe.delete(HERE, 0..1);
         scribe.set(HERE, 2..3, 1);
         scribe.ends([None, None]);
-        assert_eq!(complaints(&scribe), 1, "the delete was before");
+        assert_eq!(scribe.complaints(judge), 1, "the delete was before");
         scribe.history.operations[0].outcome = Outcome::Unknown("gone".to_owned());
-        assert_eq!(complaints(&scribe), 0, "a delete without an answer may come late");
+        assert_eq!(scribe.complaints(judge), 0, "a delete without an answer may come late");
     }
 
     #[test]
@@ -165,7 +161,7 @@ mod tests {
         let mut scribe = Scribe::default();
         scribe.set(HERE, 0..1, 1);
         scribe.ends([Some(1), None]);
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
         scribe.history.may_miss = vec![THERE];
         assert_eq!(fates(&scribe), [(Fate::Evicted, 1)]);
     }
@@ -176,7 +172,7 @@ mod tests {
         scribe.set(HERE, 0..1, 1);
         scribe.set(HERE, 2..3, 2);
         scribe.ends([Some(1), Some(1)]);
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
         scribe.history.losses = vec![Loss { region: HERE, from: ms(2), until: ms(9), whole: false }];
         assert_eq!(fates(&scribe), [(Fate::Winner, 1), (Fate::Lost, 1)]);
     }

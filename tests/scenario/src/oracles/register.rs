@@ -74,12 +74,8 @@ mod tests {
     use super::judge;
     use crate::{
         history::{Action, Loss, Outcome},
-        oracles::testing::{self, HERE, OWN, Scribe, THERE, ms},
+        oracles::testing::{HERE, OWN, Scribe, THERE, ms},
     };
-
-    fn complaints(scribe: &Scribe) -> usize {
-        testing::judge(judge, &scribe.history).violations.len()
-    }
 
     fn scribe() -> Scribe {
         Scribe { key: OWN, ..Scribe::default() }
@@ -90,9 +86,9 @@ mod tests {
         let mut scribe = scribe();
         scribe.set(HERE, 0..1, 1);
         scribe.read(HERE, 2..3, None);
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
         scribe.history.losses = vec![Loss { region: HERE, from: ms(0), until: ms(2), whole: false }];
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
     }
 
     #[test]
@@ -102,7 +98,7 @@ mod tests {
         scribe.read(HERE, 2..3, None);
         scribe.set(HERE, 20..21, 2);
         scribe.history.losses = vec![Loss { region: HERE, from: ms(10), until: ms(30), whole: true }];
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
     }
 
     #[test]
@@ -112,11 +108,11 @@ mod tests {
         scribe.note(THERE, 2..3, Action::Flush, Outcome::Done);
         scribe.read(HERE, 4..5, Some(1));
         scribe.read(HERE, 60..61, None);
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
         scribe.set(HERE, 62..63, 2);
         scribe.note(HERE, 64..65, Action::Flush, Outcome::Done);
         scribe.read(HERE, 66..67, Some(2));
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
     }
 
     #[test]
@@ -126,8 +122,8 @@ mod tests {
         scribe.refused_set(HERE, 0..1, 2);
         scribe.read(HERE, 2..3, None);
         scribe.read(HERE, 4..5, Some(1));
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
         scribe.read(HERE, 6..7, Some(2));
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
     }
 }

@@ -73,6 +73,11 @@ impl Scribe {
         self.note(region, times, Action::Get, Outcome::Found(found));
     }
 
+    /// How many complaints an oracle has of what was written down.
+    pub(crate) fn complaints(&self, oracle: for<'a> fn(&'a History, &Order<'a>) -> Finding) -> usize {
+        judge(oracle, &self.history).violations.len()
+    }
+
     /// What stands at the key in both regions at the end.
     pub(crate) fn ends(&mut self, numbers: [Option<u32>; 2]) {
         for (region, number) in [HERE, THERE].into_iter().zip(numbers) {

@@ -53,12 +53,8 @@ mod tests {
     use super::judge;
     use crate::{
         history::Loss,
-        oracles::testing::{self, HERE, Scribe, THERE, ms},
+        oracles::testing::{HERE, Scribe, THERE, ms},
     };
-
-    fn complaints(scribe: &Scribe) -> usize {
-        testing::judge(judge, &scribe.history).violations.len()
-    }
 
     #[test]
     fn a_lesser_stamp_that_wins_is_found() {
@@ -67,10 +63,10 @@ mod tests {
         scribe.read(THERE, 60..61, Some(1));
         scribe.set(THERE, 62..63, 2);
         scribe.ends([Some(2), Some(2)]);
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
         scribe.history.last.clear();
         scribe.ends([Some(1), Some(1)]);
-        assert_eq!(complaints(&scribe), 2);
+        assert_eq!(scribe.complaints(judge), 2);
     }
 
     #[test]
@@ -79,7 +75,7 @@ mod tests {
         scribe.set(THERE, 0..1, 1);
         scribe.delete(HERE, 2_000..2_001);
         scribe.ends([None, Some(1)]);
-        assert_eq!(complaints(&scribe), 1);
+        assert_eq!(scribe.complaints(judge), 1);
     }
 
     #[test]
@@ -88,7 +84,7 @@ mod tests {
         scribe.set(HERE, 0..1, 1);
         scribe.set(THERE, 2..3, 2);
         scribe.ends([Some(1), Some(1)]);
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
     }
 
     #[test]
@@ -97,8 +93,8 @@ mod tests {
         scribe.set(HERE, 0..1, 1);
         scribe.set(HERE, 20..21, 2);
         scribe.ends([Some(1), Some(1)]);
-        assert_eq!(complaints(&scribe), 2);
+        assert_eq!(scribe.complaints(judge), 2);
         scribe.history.losses = vec![Loss { region: HERE, from: ms(15), until: ms(30), whole: false }];
-        assert_eq!(complaints(&scribe), 0);
+        assert_eq!(scribe.complaints(judge), 0);
     }
 }

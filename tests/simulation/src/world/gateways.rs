@@ -13,7 +13,7 @@ use geo_link_core::{
 use rand::{Rng, RngExt};
 use sim_wan::model::{ConnectionId, Frame, Way};
 
-use super::{EndId, Event, LOCAL, World, wires::Held};
+use super::{EndId, Event, LOCAL, World, alarm::Alarm, wires::Held};
 use crate::region::{Clock, Region};
 
 /// How late a gateway hears of a map, at the most.
@@ -43,7 +43,7 @@ pub(super) struct Splitting {
     pub(super) split: Split,
     inbox: Inbox,
     pipes: BTreeMap<BranchId, Pipe>,
-    wakes: Option<Duration>,
+    alarm: Alarm,
 }
 
 /// A connection to an owner.
@@ -144,7 +144,7 @@ impl World {
         let (options, now) = (self.split_options(gateway.region), gateway.clock.at(self.now));
         let id = self.next_end();
         let (split, inbox, pipes) = (Split::new(options, now), Inbox::new(FRAME_BYTES_MAX), BTreeMap::new());
-        self.splits.insert(id, Splitting { gateway: to, connection, split, inbox, pipes, wakes: None });
+        self.splits.insert(id, Splitting { gateway: to, connection, split, inbox, pipes, alarm: Alarm::default() });
         if let Some(wire) = self.wires.get_mut(&connection) {
             wire.split = Some(id);
         }
@@ -202,16 +202,15 @@ impl World {
 
     pub(super) fn wake_split_at(&mut self, id: EndId, at: Duration) {
         let at = at.max(self.now);
-        if let Some(it) = self.splits.get_mut(&id).filter(|it| it.wakes.is_none_or(|wakes| wakes > at)) {
-            it.wakes = Some(at);
+        if self.splits.get_mut(&id).is_some_and(|it| it.alarm.set(at)) {
             self.at(at, Event::WakeSplit(id));
         }
     }
 
     pub(super) fn wake_split(&mut self, id: EndId) {
-        let Some(it) = self.splits.get_mut(&id).filter(|it| it.wakes == Some(self.now)) else { return };
-        it.wakes = None;
-        self.drive_split(id);
+        if self.splits.get_mut(&id).is_some_and(|it| it.alarm.rings(self.now)) {
+            self.drive_split(id);
+        }
     }
 
     fn rest_split(&mut self, id: EndId) {

@@ -13,7 +13,7 @@ use node_core::{
     store::{Claim, FeedItem, Intake, State, Store},
 };
 
-use super::{EndId, Event, LOCAL, NAMES, TIMEOUT, World, inbound::Inbound};
+use super::{EndId, Event, LOCAL, NAMES, TIMEOUT, World, alarm::Alarm, inbound::Inbound};
 use crate::{
     Broken,
     region::{DRIFT_MAX, Process},
@@ -50,7 +50,7 @@ pub(super) struct Incoming {
     broken: Option<Broken>,
     /// Nothing passes any more, and nobody is told.
     is_dead: bool,
-    wakes: Option<Duration>,
+    alarm: Alarm,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +115,7 @@ impl World {
             taken: 0,
             broken: self.options.broken,
             is_dead: false,
-            wakes: None,
+            alarm: Alarm::default(),
         };
         self.incoming.insert(end, incoming);
         self.after(LOCAL, Event::Connected { end, split, branch });
@@ -138,16 +138,15 @@ impl World {
 
     pub(super) fn wake_incoming_at(&mut self, id: EndId, at: Duration) {
         let at = at.max(self.now);
-        if let Some(end) = self.incoming.get_mut(&id).filter(|end| end.wakes.is_none_or(|wakes| wakes > at)) {
-            end.wakes = Some(at);
+        if self.incoming.get_mut(&id).is_some_and(|end| end.alarm.set(at)) {
             self.at(at, Event::WakeIncoming(id));
         }
     }
 
     pub(super) fn wake_incoming(&mut self, id: EndId) {
-        let Some(end) = self.incoming.get_mut(&id).filter(|end| end.wakes == Some(self.now)) else { return };
-        end.wakes = None;
-        self.drive_incoming(id);
+        if self.incoming.get_mut(&id).is_some_and(|end| end.alarm.rings(self.now)) {
+            self.drive_incoming(id);
+        }
     }
 
     fn rest_incoming(&mut self, id: EndId) {

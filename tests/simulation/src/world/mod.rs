@@ -20,6 +20,7 @@
 //! There is one wheel for each region, one for the links, and the network. What is due first happens first; at the same moment
 //! the links, then the network, then regions in their order. So a world depends on its seed alone.
 
+mod alarm;
 mod faults;
 mod gateways;
 mod inbound;

@@ -14,7 +14,7 @@ use node_core::{
 use rand::{Rng, RngExt};
 use sim_wan::model::{ConnectionId, Frame, Way};
 
-use super::{BATCH_BYTES, EndId, Event, NAMES, TIMEOUT, World, inbound::Inbound, wires::Wire};
+use super::{BATCH_BYTES, EndId, Event, NAMES, TIMEOUT, World, alarm::Alarm, inbound::Inbound, wires::Wire};
 use crate::region::Process;
 
 /// How often a row is sent.
@@ -32,7 +32,7 @@ pub(super) struct Outgoing {
     rowed: Option<Duration>,
     orphans_queued: Duration,
     /// When it is woken next, in true time.
-    wakes: Option<Duration>,
+    alarm: Alarm,
 }
 
 impl World {
@@ -78,7 +78,7 @@ impl World {
                 inbox: Inbox::new(FRAME_BYTES_MAX),
                 rowed: None,
                 orphans_queued: Duration::ZERO,
-                wakes: None,
+                alarm: Alarm::default(),
             };
             self.outgoing.insert(id, outgoing);
             self.wake_outgoing_at(id, self.now);
@@ -122,16 +122,15 @@ impl World {
 
     pub(super) fn wake_outgoing_at(&mut self, id: EndId, at: Duration) {
         let at = at.max(self.now);
-        if let Some(end) = self.outgoing.get_mut(&id).filter(|end| end.wakes.is_none_or(|wakes| wakes > at)) {
-            end.wakes = Some(at);
+        if self.outgoing.get_mut(&id).is_some_and(|end| end.alarm.set(at)) {
             self.at(at, Event::WakeOutgoing(id));
         }
     }
 
     pub(super) fn wake_outgoing(&mut self, id: EndId) {
-        let Some(end) = self.outgoing.get_mut(&id).filter(|end| end.wakes == Some(self.now)) else { return };
-        end.wakes = None;
-        self.drive_outgoing(id);
+        if self.outgoing.get_mut(&id).is_some_and(|end| end.alarm.rings(self.now)) {
+            self.drive_outgoing(id);
+        }
     }
 
     pub(super) fn outgoing_connected(&mut self, id: EndId) {
