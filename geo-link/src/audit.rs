@@ -1,9 +1,6 @@
 //! The shell of the audit: sums the slots at each instant, tells every peer, and says what differs. The rules stand in
 //! [`geo_link_core::Auditor`].
 //!
-//! Instants are multiples of the interval by wall clock, so regions with the same interval have the same. What is summed is what does
-//! not end until the one after next: that lies ahead of all clocks, so nothing ends differently early on two sides.
-//!
 //! Summing costs some 200 ns for each entry, once in an interval, in steps between which links have their turn.
 
 use std::{
@@ -13,7 +10,7 @@ use std::{
 };
 
 use clock::{Now, RegionId, Time};
-use geo_link_core::{Audit, Auditor};
+use geo_link_core::{Audit, Auditor, audit_is_conclusive, next_audit};
 use node_core::{
     slot::{Slot, SlotRange},
     store::{Digest, Digests, Parts, ScanPosition, Store},
@@ -54,9 +51,9 @@ impl Audits {
 }
 
 impl Region {
-    /// Whether what a region has written has arrived here, but for less than half an interval of it.
+    /// Whether so little of what a region has written is missing here that an audit says something.
     pub(crate) fn is_current(&self, from: RegionId, now: Now) -> bool {
-        self.lag(from, &self.store.seen_minima(now), now) <= self.links.audit_interval / 2
+        audit_is_conclusive(self.lag(from, &self.store.seen_minima(now), now), self.links.audit_interval)
     }
 
     /// A peer says what it holds.
@@ -101,7 +98,7 @@ pub(crate) async fn run(region: &Region, ending: &CancellationToken) {
     }
     loop {
         let now = region.now();
-        let (pause, at) = next_instant(now.wall, interval);
+        let (pause, at) = next_audit(now.wall, interval);
         tokio::select! {
             () = ending.cancelled() => return,
             () = sleep_until(Instant::now() + pause) => {}
@@ -111,14 +108,6 @@ pub(crate) async fn run(region: &Region, ending: &CancellationToken) {
             ours = audit(&region.store, at) => region.took(ours, region.now()),
         }
     }
-}
-
-/// How long it is until the slots are summed next, and as of when.
-fn next_instant(wall: Time, interval: Duration) -> (Duration, Time) {
-    let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
-    let now = wall.unix_ms();
-    let next = (now / interval + 1).saturating_mul(interval);
-    (Duration::from_millis(next - now), Time::from_unix_ms(next.saturating_add(interval.saturating_mul(2))))
 }
 
 /// The sums of all slots that the node owns.
@@ -139,25 +128,4 @@ async fn audit(store: &Store, at: Time) -> Audit {
         }
     }
     Audit::new(at, sums)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use clock::Time;
-
-    use super::next_instant;
-
-    #[test]
-    fn regions_sum_as_of_the_same_instants() {
-        let interval = Duration::from_secs(60);
-        for (now, pause) in [(59_999, 1), (60_000, 60_000), (60_001, 59_999), (119_000, 1_000)] {
-            let (until, at) = next_instant(Time::from_unix_ms(now), interval);
-            assert_eq!(until, Duration::from_millis(pause));
-            let next = if now < 60_000 { 60_000 } else { 120_000 };
-            assert_eq!(at, Time::from_unix_ms(next + 120_000));
-        }
-        assert_eq!(next_instant(Time::from_unix_ms(5), Duration::MAX).1, Time::from_unix_ms(u64::MAX));
-    }
 }

@@ -12,6 +12,10 @@
 //! way either: the two differ, and will. That is what is counted. A slot that is never still is never judged; a person who wants to
 //! know of that one as well asks `meridian region verify`, which looks at keys.
 //!
+//! # Instants
+//! They are multiples of the interval by wall clock, so regions with the same interval have the same. What is summed is what does not
+//! end until the one after next: that lies ahead of all clocks, so nothing ends differently early on two sides.
+//!
 //! # What is not a fault
 //! A region that evicts lacks what it has evicted, and what was forgotten above the frontier may be a miss in one region and not in
 //! another. That shows here too, and an alert on it has to know whether a region evicts.
@@ -19,7 +23,7 @@
 //! # What a hostile peer can do here
 //! Claim to differ. A frame is bounded by the slots that there are, and of each region one sum a slot is kept.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use clock::{RegionId, Time};
 use node_core::{
@@ -100,6 +104,19 @@ impl Audit {
         let sums = slots.iter().zip(sums.iter().map(|sum| u64::from_le_bytes(*sum))).collect();
         Ok(Self { at: Time::from_ntp64(at), is_current, sums })
     }
+}
+
+/// How long it is until the slots are summed next, and as of when.
+pub fn next_audit(wall: Time, interval: Duration) -> (Duration, Time) {
+    let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let now = wall.unix_ms();
+    let next = (now / interval + 1).saturating_mul(interval);
+    (Duration::from_millis(next - now), Time::from_unix_ms(next.saturating_add(interval.saturating_mul(2))))
+}
+
+/// Whether a region behind which one lags by so much can be compared with: nothing that it had written an interval ago is on its way.
+pub fn audit_is_conclusive(lag: Duration, interval: Duration) -> bool {
+    lag <= interval / 2
 }
 
 /// Compares what this node holds with what other regions say they hold.
@@ -193,13 +210,15 @@ impl Compared {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clock::{Incarnation, Origin, RegionId, Stamp, Time};
     use node_core::{
         slot::{Slot, SlotSet},
         store::{Digest, Record, State},
     };
 
-    use super::{Audit, Auditor};
+    use super::{Audit, Auditor, next_audit};
     use crate::{FrameKind, Inbox, limits::SMALL_FRAME_BYTES_MAX};
 
     const PEER: RegionId = RegionId::MIN;
@@ -228,6 +247,18 @@ mod tests {
     fn round(auditor: &mut Auditor, number: u64, ours: &[(u16, u8)], theirs: &[(u16, u8)]) {
         auditor.took(audit(number, ours), |_| true);
         auditor.heard(PEER, &audit(number, theirs), true);
+    }
+
+    #[test]
+    fn regions_sum_as_of_the_same_instants() {
+        let interval = Duration::from_secs(60);
+        for (now, pause) in [(59_999, 1), (60_000, 60_000), (60_001, 59_999), (119_000, 1_000)] {
+            let (until, at) = next_audit(Time::from_unix_ms(now), interval);
+            assert_eq!(until, Duration::from_millis(pause));
+            let next = if now < 60_000 { 60_000 } else { 120_000 };
+            assert_eq!(at, Time::from_unix_ms(next + 120_000));
+        }
+        assert_eq!(next_audit(Time::from_unix_ms(5), Duration::MAX).1, Time::from_unix_ms(u64::MAX));
     }
 
     #[test]

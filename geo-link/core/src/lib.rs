@@ -30,7 +30,7 @@ mod sender;
 mod split;
 
 pub use admission::{Admission, LinkId, announce};
-pub use audit::{Audit, Auditor};
+pub use audit::{Audit, Auditor, audit_is_conclusive, next_audit};
 pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
 pub use entitlement::{check_own, of_known_regions};
