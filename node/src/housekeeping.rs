@@ -27,6 +27,7 @@ use clock::{
 };
 use node_core::{
     cluster::{RegionChange, Regions},
+    limits::RESTAMP_DRIFTS,
     store::Ahead,
 };
 use tokio::sync::mpsc;
@@ -171,8 +172,7 @@ impl Housekeeping {
     fn begin_restamped_life(&mut self) -> Result<Ahead, StateDirError> {
         let Some(dir) = &mut self.dir else { return Ok(Ahead::default()) };
         let server = &self.server;
-        // A region that was just promoted somewhere stamps past its drift, by a clock that may be ahead of ours by as much.
-        let present = server.clock.now().wall.after(server.config.clock.max_drift.saturating_mul(2));
+        let present = server.clock.now().wall.after(server.config.clock.max_drift.saturating_mul(RESTAMP_DRIFTS));
         // What is stamped lies a little above that, and must not lie above the mark.
         let state = State { mark: dir.state().mark.max(present.after(MARK_ABOVE_STAMPS)), ..dir.state().next_life() };
         dir.write(state)?;

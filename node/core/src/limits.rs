@@ -19,6 +19,10 @@ pub const SCAN_ENTRIES_PER_HOLD: usize = 1_024;
 /// clocks may differ, are far below it.
 pub const RESTAMP_HORIZON: Duration = Duration::from_secs(10);
 
+/// How many times the greatest drift lies between a clock that is right and the stamps with which a region that comes back from the future goes
+/// on: whoever was just promoted somewhere stamps past its drift, by a clock that may be ahead of ours by as much.
+pub const RESTAMP_DRIFTS: u32 = 2;
+
 /// Entries that a SCAN looks at for each key that its COUNT asks for: tombstones, markers and ended values are passed
 /// over, and without a bound a slot full of them would be one long call. Then SCAN replies with what it has. Redis
 /// looks at as many empty buckets.

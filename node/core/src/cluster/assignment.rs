@@ -29,7 +29,10 @@ use super::{
     id::{Epoch, NodeId, Run, ShardId},
     map::{ClusterMap, Moving, Shard},
 };
-use crate::slot::{Slot, SlotSet};
+use crate::{
+    limits::RESTAMP_DRIFTS,
+    slot::{Slot, SlotSet},
+};
 
 /// See the head of this file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,7 +131,7 @@ impl Assignment {
 
 fn start(shard: &Shard, max_drift: Duration) -> Start {
     match shard {
-        Shard { is_restamped: true, .. } => Start::Past(max_drift.saturating_mul(2)),
+        Shard { is_restamped: true, .. } => Start::Past(max_drift.saturating_mul(RESTAMP_DRIFTS)),
         Shard { has_all: true, .. } => Start::Now,
         _ => Start::Past(max_drift),
     }

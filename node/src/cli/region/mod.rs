@@ -17,9 +17,11 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use config::PeerAddress;
 
-use super::cluster::run_to_end;
+use self::connection::ConnectionArgs;
+use super::cluster::{output::ChangeArgs, run_to_end};
 
 /// One thing to do with regions.
 #[derive(Debug, Subcommand)]
@@ -30,6 +32,20 @@ pub(super) enum RegionCommand {
     Restamp(restamp::RestampArgs),
     Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
+}
+
+/// Where something is to be changed.
+#[derive(Debug, Args)]
+struct WhereArgs {
+    /// Any node of a region in which this is to be done, where clients connect; one of each region
+    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
+    nodes: Vec<PeerAddress>,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 pub(super) fn run(command: RegionCommand) -> anyhow::Result<ExitCode> {

@@ -12,13 +12,13 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    connection::ConnectionArgs,
+    WhereArgs,
     contact::{Region, meet},
     limits::{CHANGE_MAX, CHANGE_POLL},
     status,
 };
 use crate::{
-    cli::cluster::output::{ChangeArgs, Plan},
+    cli::cluster::output::Plan,
     terminal::{Line, Style},
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct AddArgs {
     addr: Vec<PeerAddress>,
 
     #[command(flatten)]
-    common: CommonArgs,
+    common: WhereArgs,
 }
 
 /// End the links with a region for good, while the others run
@@ -53,20 +53,7 @@ pub(crate) struct RemoveArgs {
     name: RegionName,
 
     #[command(flatten)]
-    common: CommonArgs,
-}
-
-#[derive(Debug, Args)]
-struct CommonArgs {
-    /// Any node of a region in which this is to be done, where clients connect; one of each region
-    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
-    nodes: Vec<PeerAddress>,
-
-    #[command(flatten)]
-    change: ChangeArgs,
-
-    #[command(flatten)]
-    connection: ConnectionArgs,
+    common: WhereArgs,
 }
 
 /// What is to be done in each region.
@@ -94,7 +81,7 @@ pub(super) async fn remove(args: RemoveArgs) -> anyhow::Result<ExitCode> {
     carry_out(&Change { text, words, name: &args.name, is_there: false }, &args.common).await
 }
 
-async fn carry_out(change: &Change<'_>, args: &CommonArgs) -> anyhow::Result<ExitCode> {
+async fn carry_out(change: &Change<'_>, args: &WhereArgs) -> anyhow::Result<ExitCode> {
     let mut output = args.change.output();
     let mut regions = meet(&args.connection.dialler()?, &args.nodes).await?;
     let names: Vec<_> = regions.iter().map(|region| region.identity.name.clone()).collect();

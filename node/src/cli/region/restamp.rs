@@ -7,19 +7,19 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use config::PeerAddress;
 use node_core::resp::Value;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    connection::{AskError, ConnectionArgs},
+    WhereArgs,
+    connection::AskError,
     contact::{Region, meet},
     limits::{CHANGE_POLL, RESTAMP_MAX},
     replies,
 };
 use crate::{
-    cli::cluster::output::{ChangeArgs, Plan},
+    cli::cluster::output::Plan,
     terminal::{Line, Style, grouped},
 };
 
@@ -31,15 +31,8 @@ use crate::{
 /// clock was furthest ahead last.
 #[derive(Debug, Args)]
 pub(crate) struct RestampArgs {
-    /// Any node of the region, where clients connect; of each region, if there are several
-    #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
-    nodes: Vec<PeerAddress>,
-
     #[command(flatten)]
-    change: ChangeArgs,
-
-    #[command(flatten)]
-    connection: ConnectionArgs,
+    common: WhereArgs,
 }
 
 /// What a primary holds from the future.
@@ -53,8 +46,8 @@ struct Found {
 }
 
 pub(super) async fn run(args: RestampArgs) -> anyhow::Result<ExitCode> {
-    let mut output = args.change.output();
-    let mut regions = meet(&args.connection.dialler()?, &args.nodes).await?;
+    let mut output = args.common.change.output();
+    let mut regions = meet(&args.common.connection.dialler()?, &args.common.nodes).await?;
     let mut found = Vec::new();
     for (index, region) in regions.iter_mut().enumerate() {
         for primary in region.primaries() {
@@ -71,7 +64,7 @@ pub(super) async fn run(args: RestampArgs) -> anyhow::Result<ExitCode> {
         lines: all.iter().map(line).collect(),
         json: json!({ "restamp": all.iter().map(Found::json).collect::<Vec<_>>() }),
     };
-    if !output.agree(&plan, args.change.consent())? {
+    if !output.agree(&plan, args.common.change.consent())? {
         return Ok(ExitCode::SUCCESS);
     }
     for (done, (index, found)) in found.iter().enumerate() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clock::Now;
 use geo_link::OutStatus;
-use node_core::cluster::Health;
+use node_core::{cluster::Health, limits::RESTAMP_DRIFTS};
 
 use super::peers::{can_change, want};
 use crate::{
@@ -38,7 +38,7 @@ pub(in crate::command) fn restamp(call: Context<'_, '_, '_>) -> Done {
     }
     can_change(server)?;
     if is_dry {
-        let ahead = server.store.ahead(now.wall.after(server.config.clock.max_drift.saturating_mul(2)));
+        let ahead = server.store.ahead(now.wall.after(server.config.clock.max_drift.saturating_mul(RESTAMP_DRIFTS)));
         call.reply.map(3);
         call.reply.text("records");
         call.reply.count(ahead.records);
