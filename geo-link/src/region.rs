@@ -333,8 +333,7 @@ impl Region {
     /// How old what is missing here of a region's writes may be.
     pub(crate) fn lag(&self, from: RegionId, minima: &Seen, now: Now) -> Duration {
         let ahead = self.peers.of(from).map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
-        let owned = self.store.owned();
-        lag(&self.store.matrix(), owned.as_deref(), minima, from, ahead, self.started.wall, now.wall)
+        lag(self.store.seen_of(from, minima, self.started.wall), ahead, now.wall)
     }
 
     /// Puts lag into its gauges.

@@ -473,13 +473,16 @@ impl World {
     fn is_settled(&self) -> bool {
         let is_near = |region: &Region| {
             let now = region.now(self.now);
-            let (matrix, minima) = (region.store.matrix(), region.store.seen_minima(now));
+            let minima = region.store.seen_minima(now);
             // A heartbeat, the way, a step, and what the clocks differ by; around a cut it is two ways.
             let ways = if self.cut.is_empty() { 1 } else { 2 };
             let most = ways * (Duration::from_millis(50) + WAY + 5 * STEP) + Duration::from_millis(200);
             let others = (0..self.regions.len()).filter(|other| *other != region.index);
             others
-                .map(|other| lag(&matrix, None, &minima, region_id(other), Duration::ZERO, region.born, now.wall))
+                .map(|other| {
+                    let seen = region.store.seen_of(region_id(other), &minima, region.born);
+                    lag(seen, Duration::ZERO, now.wall)
+                })
                 .all(|lag| lag <= most)
         };
         self.regions.iter().all(|region| region.refill.is_complete() && is_near(region)) && self.differences() == 0

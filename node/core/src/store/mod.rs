@@ -26,6 +26,7 @@ mod graveyard;
 mod heap;
 mod intake;
 mod log;
+mod progress;
 mod record;
 mod restamp;
 mod rows;
@@ -36,7 +37,6 @@ mod table;
 mod walk;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut, RangeInclusive},
     sync::{
@@ -300,34 +300,6 @@ impl Store {
     /// Changes what is known of the regions' progress.
     pub fn update_matrix<T>(&self, change: impl FnOnce(&mut Matrix) -> T) -> T {
         change(Arc::make_mut(&mut self.matrix.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    /// What this node has seen in every slot that it owns: of who speaks, in those slots that it speaks for
-    /// ([`Time::MAX`] if that is none of them); of who is silent, in all. Its own origin's watermark is among it.
-    pub fn seen_minima(&self, now: Now) -> Seen {
-        let (matrix, owned, own) = (self.matrix(), self.owned(), self.origin());
-        let mut covers: BTreeMap<Origin, Vec<SlotRange>> = BTreeMap::new();
-        for origin in matrix.live_origins() {
-            covers.insert(origin, matrix.cover(origin, owned.as_deref()).ranges());
-        }
-        let silent = owned.as_ref().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
-        for index in 0..self.stripes() {
-            for origin in self.lock(index).seen().origins() {
-                covers.entry(origin).or_insert_with(|| silent.clone());
-            }
-        }
-        let mut minima: BTreeMap<Origin, Time> = covers.keys().map(|origin| (*origin, Time::MAX)).collect();
-        for index in 0..self.stripes() {
-            let mut stripe = self.lock(index);
-            for (origin, slots) in &covers {
-                let least =
-                    if *origin == own { Some(stripe.watermark(now.wall)) } else { stripe.seen().least(*origin, slots) };
-                if let (Some(least), Some(entry)) = (least, minima.get_mut(origin)) {
-                    *entry = (*entry).min(least);
-                }
-            }
-        }
-        minima.into_iter().filter(|(_, time)| *time > Time::ZERO).collect()
     }
 
     /// What this node has seen, slot by slot, its own origin's watermark among it: what it tells whoever feeds it.

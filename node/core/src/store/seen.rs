@@ -8,7 +8,7 @@
 //! [`Seen`] is one such vector. [`SeenTable`] holds those of a stripe's slots, by origin a [column](super::column) of times: a
 //! heartbeat that advances one origin in every slot costs as much as there are runs of slots that have seen equally much.
 
-use clock::{Origin, Time};
+use clock::{Origin, RegionId, Time};
 
 use super::column::Column;
 use crate::slot::{Slot, SlotRange};
@@ -193,6 +193,37 @@ impl SeenTable {
             column.and_then(|times| times.least(first, end)).unwrap_or(Time::ZERO)
         };
         mine.map(least).min()
+    }
+
+    /// How far a region is seen in every one of those of `slots` that are in this table; `None` if none is. That is how far its `speaker` is,
+    /// born then, in a slot in which anything was said of it since; else the latest of those before it, or `unseen` if none of them was seen.
+    pub(super) fn least_of(
+        &self,
+        region: RegionId,
+        speaker: Option<(Origin, Time)>,
+        slots: &SlotRange,
+        unseen: Time,
+    ) -> Option<Time> {
+        let slots = self.slots.intersection(slots)?;
+        let (mut start, end) = (self.index(slots.first), self.index(slots.last) + 1);
+        let mut before = Column::new(self.slots.count());
+        for (origin, times) in self.origins.iter().filter(|(origin, _)| origin.region() == region) {
+            if speaker.is_none_or(|(speaker, _)| *origin != speaker) {
+                before.join(start, end, times, start);
+            }
+        }
+        let said = |first, end, before: Time| {
+            let Some((speaker, birth)) = speaker else { return Some(before.min(unseen)) };
+            let Some((_, times)) = self.origins.iter().find(|(known, _)| *known == speaker) else {
+                return Some(before.min(birth));
+            };
+            times.runs(first, end).map(|(_, said)| if said > birth { said } else { before.min(birth) }).min()
+        };
+        let runs = before.runs(start, end).filter_map(|(end, time)| {
+            let before = if time == Time::ZERO { unseen } else { time };
+            said(std::mem::replace(&mut start, end), end, before)
+        });
+        runs.min()
     }
 
     /// How far `origin` is seen in the slot that has seen most of it.

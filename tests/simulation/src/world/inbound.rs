@@ -94,7 +94,6 @@ impl Inbound {
     /// How old what is missing here of a region's writes may be, as it is told.
     pub(super) fn lag(&self, store: &Store, from: RegionId, now: Now) -> Duration {
         let ahead = self.ahead.get(&from).copied().unwrap_or_default();
-        let (owned, minima) = (store.owned(), store.seen_minima(now));
-        lag(&store.matrix(), owned.as_deref(), &minima, from, ahead, self.began.wall, now.wall)
+        lag(store.seen_of(from, &store.seen_minima(now), self.began.wall), ahead, now.wall)
     }
 }

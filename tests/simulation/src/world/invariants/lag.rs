@@ -2,27 +2,18 @@
 //!
 //! DESIGN, `lag`: now minus `seen`, an upper bound of the age of the oldest write that is missing. It is told in stamps, and a new
 //! primary's stamps begin up to `max_drift` ahead of clocks that are off themselves: so much less it may be.
-//!
-//! Only of what was stamped by whoever speaks for the slot now, as far as the receiver has heard. Of what a predecessor stamped nothing
-//! is told once its successor has greeted, until the successor's first watermark: see `tests/FOUND.md`. Asked for
-//! [`OF_PREDECESSORS`] it counts that as well.
 
 use std::time::Duration;
-
-use node_core::slot::Slot;
 
 use super::{World, held};
 use crate::{
     Broken,
-    region::{DRIFT_MAX, Process, Written},
+    region::{DRIFT_MAX, Written},
 };
 
 /// What was written and may not have arrived everywhere, with the region that wrote it.
 #[derive(Debug, Default)]
 pub(in crate::world) struct Missing(Vec<(usize, Written)>);
-
-/// The name under which the invariant is asked that counts what predecessors have stamped.
-pub(super) const OF_PREDECESSORS: &str = "lag of predecessors";
 
 /// How much less may be told: clocks that are off, each way, and stamps that begin ahead of them.
 const SLACK: Duration = Duration::from_millis(2 * 250 + 100).saturating_add(DRIFT_MAX);
@@ -56,12 +47,6 @@ impl World {
         lacks.then_some(index)
     }
 
-    /// Whether whoever stamped something speaks for its slot, as far as a node has heard.
-    fn speaks(&self, process: &Process, written: &Written) -> bool {
-        let (origin, slot) = (written.stamp.origin, Slot::of(written.name));
-        process.store.matrix().speaker(origin.region(), slot) == Some(origin)
-    }
-
     fn lag_too_small(&self, from: usize, to: usize, written: &Written) -> Option<String> {
         let index = self.lacks(to, written)?;
         let age = self.now.saturating_sub(written.at);
@@ -69,9 +54,6 @@ impl World {
             return None;
         }
         let (process, inbound) = (&self.regions[to].processes[index], self.inbound[to][index].as_ref()?);
-        if !self.speaks(process, written) && self.options.only != Some(OF_PREDECESSORS) {
-            return None;
-        }
         let told = match self.options.broken {
             Some(Broken::LagOfNobody) => Duration::ZERO,
             _ => inbound.lag(&process.store, self.regions[from].make.id, process.clock.at(self.now)),

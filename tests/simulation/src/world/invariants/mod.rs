@@ -54,8 +54,7 @@ impl World {
         self.asks("seen", || self.check_seen())?;
         self.asks("bounds", || self.check_bounds())?;
         let lag = self.check_lag();
-        let name = if self.options.only == Some(lag::OF_PREDECESSORS) { lag::OF_PREDECESSORS } else { "lag" };
-        self.asks(name, || lag)
+        self.asks("lag", || lag)
     }
 
     /// What must hold whenever a node has answered a client.
