@@ -6,7 +6,7 @@
 //! A failing seed is printed with the command that replays it; see `store_support::seeds`.
 
 mod store_support;
-#[path = "store_support/world.rs"]
+#[path = "store_support/world/mod.rs"]
 mod world;
 
 use node_core::store::Sabotage;

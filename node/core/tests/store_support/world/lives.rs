@@ -1,0 +1,171 @@
+//! Regions that lose what they have, are cloned, fail over, or are restamped.
+
+use clock::{Origin, Stamp, Time};
+use node_core::store::{Feed, Intake, Matrix, Scope, Store};
+use rand::RngExt;
+
+use super::{
+    Broken, Config, Copy, HORIZON, KEYS, Link, MAX_DRIFT, Value, World, dropped, each_stripe, introduce,
+    links::{drain, take},
+};
+use crate::store_support::{held, origin, parcel::Parcel, region};
+
+impl World {
+    /// The next life of a region, and where its clock begins.
+    pub(super) fn next_life(&mut self, id: u8) -> (Origin, Time) {
+        let now = self.now(id);
+        let region = self.regions.get_mut(&id).expect("regions stay");
+        region.lives += 1;
+        let mark = (0..region.store.stripes()).map(|index| region.store.lock(index).watermark(now.wall)).max();
+        let next = origin(id, region.lives);
+        let origin = if self.broken == Some(Broken::SameOrigin) { region.store.origin() } else { next };
+        (origin, mark.unwrap_or(now.wall).next())
+    }
+
+    pub(super) fn peers_of(&self, id: u8) -> impl Iterator<Item = u8> + use<> {
+        let count = self.regions.len() as u8;
+        (1..=count).filter(move |peer| *peer != id)
+    }
+
+    pub(super) fn lose_everything(&mut self, id: u8) {
+        let source = self.pick_other(id);
+        let (origin, start) = self.next_life(id);
+        let store = self.store(origin, start, &self.regions[&id].config, self.peers_of(id));
+        self.restart(id, store, start);
+        self.note(format!("{id} lost everything, is {origin} and clones {source}"));
+        if self.random.random_ratio(1, 2) {
+            self.clone_from(id, source, true);
+            let source = self.pick_other(id);
+            self.note(format!("that was cut off; {id} clones the rest from {source}"));
+            self.clone_from(id, source, false);
+        } else {
+            self.clone_from(id, source, false);
+        }
+    }
+
+    /// `id` is sent by `source` what it lacks of everything, or, if that is `cut` off, a part of it.
+    pub(super) fn clone_from(&mut self, id: u8, source: u8, cut: bool) {
+        introduce(&self.regions[&source], &self.regions[&id]);
+        let parcels_max = if cut { self.random.random_range(1..35_000) } else { usize::MAX };
+        let (from, to) = (&self.regions[&source].store, &self.regions[&id].store);
+        let (scope, seen) = (Scope::Region(region(source)), to.seen_table(self.now(id)));
+        let mut feed = Feed::clone_rest(from, scope, to.origin(), seen);
+        let heard = drain(&mut feed, from, self.now(source), to, &mut Intake::default(), self.now(id), parcels_max);
+        heard.into_iter().for_each(|(key, stamp)| self.knows(id, key, stamp));
+    }
+
+    pub(super) fn make_copy(&mut self, id: u8) {
+        let (origin, start) = self.next_life(id);
+        let config = Config { max_memory: 0, ..self.regions[&id].config.clone() };
+        let store = self.store(origin, start, &config, self.peers_of(id));
+        let from = &self.regions[&id].store;
+        let mut copy =
+            Copy { feed: Feed::clone_all(from, Scope::Everything, origin), store, intake: Intake::default() };
+        drain(&mut copy.feed, from, self.now(id), &copy.store, &mut copy.intake, self.now(id), usize::MAX);
+        self.regions.get_mut(&id).expect("regions stay").copy = Some(copy);
+        self.note(format!("{id} is copied"));
+    }
+
+    /// The clock of a region is set right, and the region goes on from there.
+    pub(super) fn restamp(&mut self, id: u8) {
+        self.ahead = None;
+        let (limit, before) = (self.now(id).wall.after(2 * MAX_DRIFT), self.shown(id));
+        let life = self.younger(id);
+        let ahead = self.regions[&id].store.restamp(life, limit, limit);
+        self.note(format!("{id} is restamped as {life}, born at {limit:?}: {ahead:?}"));
+        self.restamped += ahead.records;
+        if self.shown(id) != before {
+            self.wrong = Some(format!("region {id} shows {:?} after {before:?}", self.shown(id)));
+        }
+        self.break_links(id);
+        self.regions.get_mut(&id).expect("regions stay").birth = limit;
+        self.copy_is_cleared(id, limit);
+        // What others wrote is within the drift, if not by this clock.
+        let is_changed = |stamp: &Stamp| stamp.time > limit.after(HORIZON) && stamp.origin.region() == region(id);
+        self.writes.retain(|(_, stamp)| !is_changed(stamp));
+        for (key, name) in KEYS.iter().enumerate() {
+            // What was written ahead is what it has become, and if it was forgotten its slot's floor.
+            let store = &self.regions[&id].store;
+            let at = store.address(name);
+            let stripe = store.lock(store.stripe_of(at.slot));
+            let stamp = stripe.record(at, name).map_or(stripe.floor(at.slot), |record| record.stamp);
+            drop(stripe);
+            let known = &mut self.regions.get_mut(&id).expect("regions stay").known;
+            known
+                .entry(key)
+                .and_modify(|known| *known = if known.time > limit.after(HORIZON) { stamp } else { *known });
+            if let Some((_, value)) = self.winners.get(&key).filter(|(winner, _)| is_changed(winner)) {
+                self.writes.push((key, stamp));
+                self.written.insert((key, stamp), value.clone());
+            }
+        }
+        // Who has not heard of what this region wrote ahead may have written above what that has become.
+        self.written.retain(|(_, stamp), _| !is_changed(stamp));
+        self.winners = self.written.iter().map(|((key, stamp), value)| (*key, (*stamp, value.clone()))).collect();
+    }
+
+    /// A copy drops what lies ahead, and is fed by what its region has become.
+    pub(super) fn copy_is_cleared(&mut self, id: u8, limit: Time) {
+        let Some(Copy { store, .. }) = self.regions.get_mut(&id).and_then(|region| region.copy.take()) else { return };
+        let (life, now) = (self.younger(id), self.now(id));
+        store.clear_ahead(limit);
+        store.begin_life(life, limit, limit);
+        let feed = Feed::resume(&self.regions[&id].store, Scope::Everything, life, store.seen_table(now));
+        let copy = Copy { feed, store, intake: Intake::default() };
+        self.regions.get_mut(&id).expect("regions stay").copy = Some(copy);
+    }
+
+    pub(super) fn younger(&mut self, id: u8) -> Origin {
+        let region = self.regions.get_mut(&id).expect("regions stay");
+        region.lives += 1;
+        origin(id, region.lives)
+    }
+
+    /// What a region's clients find.
+    pub(super) fn shown(&self, id: u8) -> Vec<Option<Value>> {
+        let store = &self.regions[&id].store;
+        KEYS.iter().map(|name| held(store, name).map(|(_, value, expiry)| (value, expiry))).collect()
+    }
+
+    pub(super) fn copy_follows(&mut self, id: u8) {
+        let (now, bytes) = (self.now(id), self.random.random_range(1..200));
+        let region = self.regions.get_mut(&id).expect("regions stay");
+        let Some(copy) = &mut region.copy else { return };
+        let mut parcels = Vec::new();
+        copy.feed.poll(&region.store, now, bytes, |item| {
+            parcels.push(Parcel::of(item));
+            parcels[parcels.len() - 1].bytes()
+        });
+        parcels.iter().for_each(|parcel| take(&copy.store, &mut copy.intake, parcel, now, &mut Vec::new()));
+        self.note(format!("{id}'s copy follows"));
+    }
+
+    pub(super) fn fail_over(&mut self, id: u8) {
+        let Some(copy) = self.regions.get_mut(&id).and_then(|region| region.copy.take()) else { return };
+        let (_, start) = self.next_life(id);
+        let (store, peers) = (copy.store, self.peers_of(id));
+        store.update_matrix(|matrix| *matrix = Matrix::new(store.origin(), start, peers.map(region)));
+        each_stripe(&store, |stripe| _ = stripe.watermark(start));
+        store.settings().set_max_memory(self.regions[&id].config.max_memory);
+        self.note(format!("{id} fails over to {}", store.origin()));
+        self.restart(id, store, start);
+    }
+
+    /// The region goes on with `store`; its links break.
+    pub(super) fn restart(&mut self, id: u8, store: Store, birth: Time) {
+        self.lossy = true;
+        self.break_links(id);
+        let known = KEYS.iter().enumerate().filter_map(|(key, name)| Some((key, held(&store, name)?.0))).collect();
+        let region = self.regions.get_mut(&id).expect("regions stay");
+        region.dropped_before += dropped(&region.store);
+        (region.store, region.birth, region.known, region.copy) = (store, birth, known, None);
+    }
+
+    pub(super) fn break_links(&mut self, id: u8) {
+        for (pair, link) in &mut self.links {
+            if pair.0 == id || pair.1 == id {
+                *link = Link { up: link.up, ..Link::default() };
+            }
+        }
+    }
+}
