@@ -9,6 +9,7 @@
 //! - [`cluster`]: the region as nodes and shards: the map, leases, failover, placement.
 //! - [`limits`]: what is bounded, and what happens at each bound.
 
+mod atomics;
 pub mod cluster;
 pub mod command;
 pub mod command_table;
@@ -19,3 +20,6 @@ pub mod number;
 pub mod resp;
 pub mod slot;
 pub mod store;
+pub mod turns;
+#[cfg(test)]
+mod turns_tests;

@@ -17,7 +17,6 @@ mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod tls;
-mod turns;
 pub(crate) mod worker;
 
 use std::{
@@ -30,14 +29,26 @@ use std::{
 
 use clock::{Now, OsClock};
 use config::NodeConfig;
-use node_core::store::Store;
-use tokio::time::timeout;
+use node_core::{store::Store, turns::Turns};
+use tokio::{
+    task::yield_now,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
-use turns::Turns;
 
 use crate::{
-    clients::Clients, cluster::Cluster, latency::LatencyMonitor, limits::HOLD_MAX, links::Links, mark::Mark,
-    parameters::Parameters, pause::Pause, rates::Rates, regions::OtherRegions, slowlog::Slowlog, stats::Stats,
+    clients::Clients,
+    cluster::Cluster,
+    latency::LatencyMonitor,
+    limits::{HOLD_MAX, TURN_GLANCES, TURN_REST},
+    links::Links,
+    mark::Mark,
+    parameters::Parameters,
+    pause::Pause,
+    rates::Rates,
+    regions::OtherRegions,
+    slowlog::Slowlog,
+    stats::Stats,
 };
 
 /// What all threads of a node share.
@@ -120,7 +131,13 @@ impl Server {
 
     /// Waits until every turn has ended that may still go by what the cluster said before this call.
     pub(crate) async fn until_turns_passed(&self) {
-        self.turns.until_passed().await;
+        let (mut passing, mut glances) = (self.turns.passing(), 0..TURN_GLANCES);
+        while !passing.is_over() {
+            match glances.next() {
+                Some(_) => yield_now().await,
+                None => sleep(TURN_REST).await,
+            }
+        }
     }
 
     /// Waits until neither a pause nor the persisted mark stands against a write, nor what is held in the cluster.

@@ -1,7 +1,7 @@
 //! The cluster's part in a turn: whether a request is for this node, and whether it may answer.
 //!
 //! What holds for a turn is found once, at its start: the routing, and whether the lease runs by the turn's own reading
-//! of the clock. [`Turns`](super::turns::Turns) knows of the turn from before that until its end, so that who publishes
+//! of the clock. [`Turns`](node_core::turns::Turns) knows of the turn from before that until its end, so that who publishes
 //! another routing can wait until nobody goes by the former one.
 //!
 //! # Keys and slots
@@ -26,9 +26,10 @@ use node_core::{
     command_table::{Command, CommandId, Flags},
     resp::Args,
     slot::SlotRange,
+    turns::InTurn,
 };
 
-use super::{execute::Admitted, session::Session, turns::InTurn, worker::Worker};
+use super::{execute::Admitted, session::Session, worker::Worker};
 use crate::{cluster::Cluster, command::Failure, limits::HOLD_MAX, transaction};
 
 /// See the head of this file.

@@ -26,6 +26,7 @@ mod graveyard;
 mod heap;
 mod intake;
 mod log;
+mod news;
 mod progress;
 mod record;
 mod restamp;
@@ -41,10 +42,7 @@ use std::{
     ops::{Deref, DerefMut, RangeInclusive},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{
-            AtomicU16, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -412,7 +410,7 @@ impl Store {
 
     /// Asks to be woken by the next append. Ask first, then look for news once more, then wait.
     pub fn await_news(&self) {
-        self.settings.reader_waits.store(true, SeqCst);
+        self.settings.news.ask();
     }
 }
 

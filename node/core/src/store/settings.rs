@@ -1,11 +1,13 @@
 //! What an operator may change while the store runs, and the few numbers that all stripes share.
 //!
-//! All are atomics, read and written relaxed: each stands for itself, and a stripe that sees a change a moment later
+//! All but [`News`] are atomics, read and written relaxed: each stands for itself, and a stripe that sees a change a moment later
 //! does no harm.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use clock::Time;
+
+use super::news::News;
 
 /// Which entries give way when memory is full. The names are Redis's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,8 +97,8 @@ pub struct Settings {
     frontier_limit: AtomicU64,
     pub(super) used_bytes: AtomicUsize,
     pub(super) tombstone_bytes: AtomicUsize,
-    /// A reader of the log waits for the next append.
-    pub(super) reader_waits: AtomicBool,
+    /// Whether a reader of the log waits for the next append.
+    pub(super) news: News,
     #[cfg(feature = "sabotage")]
     sabotage: AtomicU8,
 }
@@ -114,7 +116,7 @@ impl Default for Settings {
             frontier_limit: AtomicU64::new(u64::MAX),
             used_bytes: AtomicUsize::new(0),
             tombstone_bytes: AtomicUsize::new(0),
-            reader_waits: AtomicBool::new(false),
+            news: News::new(),
             #[cfg(feature = "sabotage")]
             sabotage: AtomicU8::new(0),
         }

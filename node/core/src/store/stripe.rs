@@ -11,10 +11,7 @@
 
 use std::{
     hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use clock::{Hlc, Stamp, Time};
@@ -557,9 +554,7 @@ impl Stripe {
     /// Whether something was appended to the log since the last call, and a reader waits to hear of it.
     #[inline]
     pub(super) fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.has_news)
-            && self.settings.reader_waits.load(Relaxed)
-            && self.settings.reader_waits.swap(false, SeqCst)
+        std::mem::take(&mut self.has_news) && self.settings.news.take()
     }
 
     #[inline]
