@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 use clock::{Incarnation, Now, Origin, Stamp, Time};
 use node_core::{
-    slot::{Slot, SlotSet},
-    store::{Feed, FeedItem, Intake, Polled, Scope, Store, StoreOptions},
+    slot::{Slot, SlotRange, SlotSet},
+    store::{Claim, Feed, FeedItem, Intake, Polled, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -409,4 +409,31 @@ fn a_flush_spares_slots_that_are_not_owned_also_where_it_is_replicated() {
             assert_eq!(held(&follower, key).is_some(), stays);
         }
     }
+}
+
+/// A write of another region is replaced by one that a dead primary of the consumer's region made and its heir never had. As long as
+/// nobody here knows of the heir it counts as the consumer's own; but the first counts as seen only if the second arrives.
+#[test]
+fn a_scan_sends_what_the_consumers_region_has_lost_before_it_is_known_that_it_has() {
+    let source = Store::new(&StoreOptions { peers: vec![region(3)], ..options(1, 100) });
+    let (dead, gateway) = (origin(3, 1), Origin::new(region(3), Incarnation::UNBORN));
+    source.update_matrix(|matrix| matrix.announce(dead, Time::ZERO, &Claim::all()));
+    let replaced = write(&source, b"{a}1", b"replaced", None, at_ms(10));
+    let (at, last) = (source.address(b"{a}1"), Stamp { time: at_ms(20).wall, origin: dead });
+    let record = Record { key: b"{a}1", stamp: last, state: State::Value { bytes: b"last", expiry: None } };
+    source.lock(0).apply(at, &record, &Seen::new(), at_ms(20).wall).expect("the heap has room");
+    let mut seen = SeenTable::new(SlotRange::ALL);
+    seen.advance(&SlotRange::ALL, dead, at_ms(15).wall);
+    let mut feed = Feed::clone_rest(&source, Scope::Region(region(1)), gateway, seen);
+    let (mut sent, mut claimed) = (Vec::new(), Time::ZERO);
+    feed.poll(&source, at_ms(30), usize::MAX, |item| {
+        match item {
+            FeedItem::Record { record, .. } => sent.push(record.stamp),
+            FeedItem::SlotEnd { slot, seen, .. } if *slot == at.slot => claimed = seen.at(replaced.origin),
+            _ => {}
+        }
+        1
+    });
+    assert!(claimed >= replaced.time);
+    assert_eq!(sent, [last]);
 }

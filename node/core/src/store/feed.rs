@@ -741,12 +741,16 @@ impl Scan {
         emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
     ) -> Self {
         let mut since = context.matrix.with_births(&consumer.of(slot));
+        // What others of its region have stamped is sent if the consumer has not said that it has it: they may have ended without
+        // anybody here having heard, and of what they have replaced only that will ever arrive.
+        let mut sent_since = since.clone();
+        sent_since.advance(context.consumer, Time::MAX);
         let known = stripe.seen().origins().chain(stripe.heard.origins()).chain([context.consumer]);
         for origin in known.filter(|origin| context.is_the_consumers(*origin, slot)) {
             since.advance(origin, Time::MAX);
         }
-        // What was left out as the consumer's is not claimed: its region may have begun anew, and who hears of that only later must
-        // still find it lacking.
+        // Of the consumer's own region nothing is claimed: it may have begun anew, and who hears of that only later must still find
+        // lacking what is.
         let is_claimed = |origin| origin == context.consumer || !context.is_the_consumers(origin, slot);
         let mut seen: Seen = stripe.seen().of(slot).iter().filter(|(origin, _)| is_claimed(*origin)).collect();
         let own = stripe.hlc.origin();
@@ -760,7 +764,7 @@ impl Scan {
         let origins = since.iter().chain(reached.iter()).map(|(origin, _)| origin);
         let counts = |origin: &Origin| context.matrix.speaks(*origin, slot) || since.at(*origin) < reached.at(*origin);
         let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
-        let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since, low, seen };
+        let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since: sent_since, low, seen };
         scan.whole = scan.must_be_whole(stripe);
         emit(&FeedItem::SlotBegin { slot, whole: scan.whole });
         scan
