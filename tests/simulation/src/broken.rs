@@ -35,6 +35,10 @@ pub enum Broken {
     StampsByTheWall,
     /// Lag is told as if nothing were missing.
     LagOfNobody,
+    /// A flush reaches one stripe of a node.
+    FlushesOneStripe,
+    /// A flush does not leave its region.
+    FlushStaysHome,
     /// A sender does not wait for its window.
     NoWindow,
 }

@@ -1,7 +1,7 @@
 //! The greatest stamp wins.
 //!
 //! Checks rule 3: the greater stamp wins, everywhere and always. What stands at a key at the end must not be certainly older than
-//! anything that was acknowledged, be it a write or a delete, unless that died with its primary. Whether it is nothing at all
+//! anything that was acknowledged, be it a write, a delete or a FLUSHALL, unless that died with its primary. Whether it is nothing at all
 //! that stands there is for the ledger.
 
 use std::collections::BTreeMap;
@@ -28,18 +28,21 @@ pub fn judge(history: &History, order: &Order<'_>) -> Finding {
     finding
 }
 
-/// Per key, of each region that is judged, the acknowledged write or delete that was called last, and that cannot be lost.
+/// Per key, of each region that is judged, the acknowledged write or delete that was called last, and the last FLUSHALL, of those
+/// that cannot be lost.
 fn newest_by_region(history: &History) -> BTreeMap<Key, Vec<&Operation>> {
     let mut newest = BTreeMap::<_, Vec<&Operation>>::new();
     let is_rival = |operation: &&Operation| {
         let Operation { region, called, returned, .. } = **operation;
-        let is_change = matches!(operation.action, Action::Set(..) | Action::Delete);
+        let is_change = matches!(operation.action, Action::Set(..) | Action::Delete | Action::Flush);
         let stays = history.judged.contains(&region) && !history.may_be_lost(region, called, returned);
         is_change && operation.is_done() && stays
     };
     for operation in history.operations.iter().filter(is_rival) {
         let rivals = newest.entry(operation.key).or_default();
-        match rivals.iter_mut().find(|rival| rival.region == operation.region) {
+        let is_flush = |operation: &Operation| operation.action == Action::Flush;
+        let is_alike = |rival: &Operation| (rival.region, is_flush(rival)) == (operation.region, is_flush(operation));
+        match rivals.iter_mut().find(|rival| is_alike(rival)) {
             Some(rival) if rival.called < operation.called => *rival = operation,
             Some(_) => {}
             None => rivals.push(operation),
@@ -52,7 +55,7 @@ fn newest_by_region(history: &History) -> BTreeMap<Key, Vec<&Operation>> {
 mod tests {
     use super::judge;
     use crate::{
-        history::Loss,
+        history::{Action, Loss, Outcome},
         oracles::testing::{HERE, Scribe, THERE, ms},
     };
 
@@ -76,6 +79,21 @@ mod tests {
         scribe.delete(HERE, 2_000..2_001);
         scribe.ends([None, Some(1)]);
         assert_eq!(scribe.complaints(judge), 1);
+    }
+
+    #[test]
+    fn a_value_that_a_flush_had_seen_and_that_stands_elsewhere_is_found() {
+        let mut scribe = Scribe::default();
+        scribe.set(THERE, 0..1, 1);
+        scribe.note(HERE, 2_000..2_001, Action::Flush, Outcome::Done);
+        scribe.ends([None, Some(1)]);
+        assert_eq!(scribe.complaints(judge), 0, "it may not have arrived before");
+        scribe.read(HERE, 60..61, Some(1));
+        assert_eq!(scribe.complaints(judge), 1);
+        scribe.set(HERE, 2_002..2_003, 2);
+        assert_eq!(scribe.complaints(judge), 1, "what was written after it is another rival");
+        scribe.history.losses = vec![Loss { region: HERE, from: ms(1_999), until: ms(2_004), whole: false }];
+        assert_eq!(scribe.complaints(judge), 0);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Increment,
     Delete,
     Expire(Duration),
+    /// `FLUSHALL`, whatever the key.
+    Flush,
     /// `GET` of what was written elsewhere, after what this stamp stands for has arrived.
     Follow(u64, Stamp),
 }
@@ -78,6 +80,8 @@ pub(crate) enum Outcome {
     Written(u64, Stamp),
     /// A delete, or a change of an expiry: whether there was something.
     Changed(bool, Stamp),
+    /// All that the node owned was flushed.
+    Flushed(Stamp),
     /// What was written has a replica.
     Replicated(bool),
 }
@@ -206,7 +210,7 @@ impl Region {
             Outcome::NotYet => self.after_ms(AWAIT_EVERY_MS, Event::For(index, run, What::Request(request))),
             outcome => {
                 if matches!(outcome, Outcome::Read(_) | Outcome::Written(..) | Outcome::Changed(..)) {
-                    self.answered_by = Some((index, Slot::of(request.key)));
+                    self.answered_by.push((index, Slot::of(request.key)));
                     let key = String::from_utf8_lossy(request.key);
                     note!(self, "{index} {:?} {key}: {outcome:?}", request.command);
                 }
@@ -225,7 +229,13 @@ impl Region {
                 self.clients[client].at = to;
                 self.pause(client);
             }
+            (Outcome::Refused, Command::Flush) => {
+                // It may be a replica, which does not say who is not.
+                self.clients[client].at = self.random.random_range(0..self.processes.len());
+                self.pause(client);
+            }
             (Outcome::Refused | Outcome::Held(_) | Outcome::NotYet, _) => self.pause(client),
+            (Outcome::Flushed(_), _) => self.end(client, None, outcome, true),
             (Outcome::Lost, _) => self.lose(client, attempt),
             (Outcome::Read(value), _) => self.end(client, Some(Action::Read(value)), outcome, true),
             (Outcome::Replicated(is_replicated), _) => self.end(client, under_way.answered, outcome, is_replicated),

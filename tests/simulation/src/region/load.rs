@@ -87,21 +87,26 @@ pub(crate) struct Written {
     pub(crate) stamp: Stamp,
     /// Its value; none of a delete, or of what had a value before.
     pub(crate) value: Option<u64>,
+    /// It is one of many keys that were flushed at once, under one stamp.
+    pub(crate) is_flush: bool,
     pub(crate) at: Duration,
 }
 
 /// What a turn has stamped.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wrote {
-    pub(super) key: &'static [u8],
-    pub(super) stamp: Stamp,
-    pub(super) value: Option<u64>,
+pub(crate) enum Wrote {
+    /// A key, and its value; none of a delete.
+    One { key: &'static [u8], stamp: Stamp, value: Option<u64> },
+    /// Everything was flushed.
+    All(Stamp),
 }
 
 /// How long values live that expire, and what expiries are changed to.
 const TTL_MS: std::ops::Range<u64> = 100..1_500;
 /// Of so many values that all regions share one is followed to another region.
 const FOLLOWED: u32 = 8;
+/// Of so many requests one is a FLUSHALL, where there are any.
+const FLUSHES: u32 = 150;
 
 impl Region {
     /// What a client asks for next.
@@ -128,6 +133,9 @@ impl Region {
     }
 
     fn choose_of_kinds(&mut self, place: Place, id: u16, client: usize) -> (&'static [u8], Command) {
+        if self.make.flushes && self.random.random_ratio(1, FLUSHES) {
+            return (name_of(Key { kind: Kind::Shared, number: 0 }), Command::Flush);
+        }
         let random = &mut self.random;
         let ttl = Duration::from_millis(random.random_range(TTL_MS));
         let mut value = || {
@@ -172,6 +180,9 @@ impl Region {
         let Load::Kinds { place, first } = self.load else { return };
         let request = under_way.request;
         let id = ClientId(self.clients[client].guest.unwrap_or(first + client as u16));
+        if request.command == Command::Flush {
+            return self.record_flush(id, under_way, outcome);
+        }
         let key = key_of(request.key);
         let value = |number| value_of(number).expect("clients write values of theirs");
         let action = match request.command {
@@ -182,6 +193,7 @@ impl Region {
             Command::Delete => Action::Delete,
             Command::Expire(ttl) => Action::Expire(ttl),
             Command::Follow(number, _) => Action::Follow(value(number)),
+            Command::Flush => return,
         };
         let outcome = match (outcome, request.command) {
             (Outcome::Read(number), _) => history::Outcome::Found(number.map(found)),
@@ -198,9 +210,12 @@ impl Region {
     /// Takes note of what a node has stamped; now and then who wrote it goes to read it elsewhere.
     pub(super) fn note_write(&mut self, index: usize, client: usize, wrote: Wrote) {
         let Load::Kinds { first, .. } = self.load else { return };
-        let Wrote { key: name, stamp, value } = wrote;
+        let (name, stamp, value) = match wrote {
+            Wrote::One { key, stamp, value } => (key, stamp, value),
+            Wrote::All(stamp) => return self.note_flush(index, stamp),
+        };
         let key = key_of(name);
-        self.written.push(Written { index, key, name, stamp, value, at: self.now });
+        self.written.push(Written { index, key, name, stamp, value, is_flush: false, at: self.now });
         let is_plain = matches!(key.kind, Kind::Shared) && value.is_some() && !self.is_over;
         if let Some(value) = value.filter(|_| is_plain && self.random.random_ratio(1, FOLLOWED)) {
             let client = ClientId(first + client as u16);

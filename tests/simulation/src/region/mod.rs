@@ -22,6 +22,7 @@ macro_rules! note {
 mod clients;
 mod events;
 mod feeds;
+mod flush;
 mod government;
 mod load;
 mod moves;
@@ -36,13 +37,14 @@ use std::{
     time::Duration,
 };
 
-use clock::{Offset, RegionId, Time};
+use clock::{Offset, RegionId, Stamp, Time};
 use node_core::{
     cluster::{Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Run, Shard, ShardId},
     slot::{Slot, SlotSet},
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use scenario::history::Key;
 
 pub(crate) use self::{
     clients::CLIENTS,
@@ -91,6 +93,8 @@ pub(crate) struct Make {
     pub(crate) max_memory: Option<usize>,
     /// A region evicts, or forgets before all have seen it; what it forgets others may drop.
     pub(crate) may_miss: bool,
+    /// Clients ask for FLUSHALL, now and then.
+    pub(crate) flushes: bool,
 }
 
 /// See the head of this file.
@@ -111,8 +115,10 @@ pub struct Region {
     pub(crate) operations: Vec<scenario::history::Operation>,
     /// What was stamped since this was looked at last, of a region that is one of several.
     pub(crate) written: Vec<Written>,
-    /// Who has answered a client last, and about which slot.
-    pub(crate) answered_by: Option<(usize, Slot)>,
+    /// Who has answered a client since this was looked at last, and about which slot.
+    pub(crate) answered_by: Vec<(usize, Slot)>,
+    /// The keys that a flush has concerned, until its client hears of it.
+    flushed: BTreeMap<Stamp, Vec<Key>>,
     /// Clients that move to another region.
     pub(crate) errands: Vec<Errand>,
     /// What faults may cost, and whether that is over.
@@ -163,6 +169,7 @@ impl Region {
             tombstone_budget: None,
             max_memory: None,
             may_miss: false,
+            flushes: false,
         };
         Self::new(make, random)
     }
@@ -186,7 +193,8 @@ impl Region {
             history: History::default(),
             operations: Vec::new(),
             written: Vec::new(),
-            answered_by: None,
+            answered_by: Vec::new(),
+            flushed: BTreeMap::new(),
             errands: Vec::new(),
             injuries: Vec::new(),
             has_changed: true,

@@ -86,7 +86,7 @@ pub(crate) struct Process {
     /// When slots are tried again that could not be handed over.
     pub(crate) handing_again: Duration,
     reports: u64,
-    broken: Option<Broken>,
+    pub(super) broken: Option<Broken>,
 }
 
 /// Who lets requests wait. What one lets go, another may hold still.
@@ -124,9 +124,9 @@ impl Clock {
 /// A turn that is under way: it goes by what it found when it began.
 pub(crate) struct Turn {
     pub(crate) request: Request,
-    routing: Rc<Routing>,
+    pub(super) routing: Rc<Routing>,
     leased: bool,
-    now: Now,
+    pub(super) now: Now,
 }
 
 impl Process {
@@ -310,6 +310,14 @@ impl Process {
         let writes = request.command.writes();
         let waited = request.held_since.is_some_and(|since| now.monotonic.saturating_sub(since) >= HOLD_MAX);
         let access = Access { writes, leased: *leased, waited, ..Access::default() };
+        if request.command == Command::Flush {
+            let outcome = self.flush(turn, access);
+            if let Outcome::Flushed(stamp) = outcome {
+                self.wrote = Some(Wrote::All(stamp));
+            }
+            let is_lost = matches!(outcome, Outcome::Flushed(_)) && !self.has_lease(end);
+            return if is_lost { Outcome::Lost } else { outcome };
+        }
         let slot = Slot::of(request.key);
         match self.decide(routing, slot, access) {
             Route::Here => {}
@@ -384,6 +392,7 @@ impl Process {
                 let stamp = Stamp { time: stripe.watermark(Time::ZERO), origin: store.origin() };
                 Outcome::Changed(value.is_some(), stamp)
             }
+            Command::Flush => unreachable!("a flush is of no key"),
         };
         drop(stripe);
         let stamped = |stamp: Stamp| match self.broken {
@@ -391,9 +400,9 @@ impl Process {
             _ => stamp,
         };
         self.wrote = match outcome {
-            Outcome::Written(value, stamp) => Some(Wrote { key, stamp: stamped(stamp), value: Some(value) }),
+            Outcome::Written(value, stamp) => Some(Wrote::One { key, stamp: stamped(stamp), value: Some(value) }),
             Outcome::Changed(_, stamp) if request.command == Command::Delete => {
-                Some(Wrote { key, stamp: stamped(stamp), value: None })
+                Some(Wrote::One { key, stamp: stamped(stamp), value: None })
             }
             _ => None,
         };

@@ -410,13 +410,10 @@ impl Incoming {
             self.receiver.check(&item)?;
             check_own(own, &item, |slot| store.issued_in(slot))?;
             self.taken += 1;
-            let (is_record, times) = match &item {
-                FeedItem::Record { .. } if self.taken.is_multiple_of(REPLAYED) => (true, 2),
-                FeedItem::Record { .. } => (true, 1),
-                _ => (false, 1),
-            };
+            let is_record = matches!(item, FeedItem::Record { .. });
+            let times = if is_record && self.taken.is_multiple_of(REPLAYED) { 2 } else { 1 };
             for _ in 0..times {
-                if !is_record || !distort(self.broken, self.taken, store, &item, now) {
+                if !distort(self.broken, self.taken, store, &item, now) {
                     self.intake.take(store, &item, self.receiver.sender_saw(), now).expect("the heap has room");
                 }
             }
@@ -434,9 +431,13 @@ impl Incoming {
     }
 }
 
-/// In a broken world: does something else with a record than to take it in. Returns whether it did.
+/// In a broken world: does something else with an item than to take it in. Returns whether it did.
 fn distort(broken: Option<Broken>, taken: u64, store: &Store, item: &FeedItem<'_>, now: Now) -> bool {
-    let FeedItem::Record { slot, record } = item else { return false };
+    let (slot, record) = match item {
+        FeedItem::Record { slot, record } => (slot, record),
+        FeedItem::Flush { .. } => return broken == Some(Broken::FlushStaysHome),
+        _ => return false,
+    };
     let State::Value { bytes, expiry } = record.state else {
         return broken == Some(Broken::LosesRecords) && taken.is_multiple_of(LOST);
     };

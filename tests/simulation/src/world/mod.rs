@@ -70,6 +70,8 @@ const REST: Duration = Duration::from_secs(20);
 const TOMBSTONE_BYTES: usize = 512;
 /// Of a region that evicts: what entries may take of a primary.
 const MEMORY_BYTES: usize = 1_024;
+/// Of so many worlds there is one in which clients flush: little is left there to lose.
+const FLUSHED: u32 = 3;
 /// Between two looks at what must hold at any time.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -181,6 +183,7 @@ impl World {
         let ids: Vec<RegionId> = (1..=count).filter_map(|id| RegionId::new(id).ok()).collect();
         // In few worlds one region evicts, or forgets before all have seen it.
         let pressed = (random.random_range(0..12_usize), random.random_range(0..2));
+        let flushes = random.random_ratio(1, FLUSHED);
         let make = |random: &mut Pcg64Mcg, (place, id): (usize, &RegionId)| Make {
             id: *id,
             peers: ids.iter().filter(|other| *other != id).copied().collect(),
@@ -195,6 +198,7 @@ impl World {
             tombstone_budget: (pressed == (place, 0)).then_some(TOMBSTONE_BYTES),
             max_memory: (pressed == (place, 1)).then_some(MEMORY_BYTES),
             may_miss: pressed.0 < usize::from(count),
+            flushes,
         };
         let regions: Vec<Region> = ids
             .iter()
@@ -343,8 +347,8 @@ impl World {
         }
         let written = std::mem::take(&mut self.regions[index].written);
         let noted = self.note_written(index, written);
-        let answered = self.regions[index].answered_by.take();
-        let checked = answered.map_or(Ok(()), |(node, slot)| self.check_answered(index, node, slot));
+        let answered = std::mem::take(&mut self.regions[index].answered_by);
+        let checked = answered.into_iter().try_for_each(|(node, slot)| self.check_answered(index, node, slot));
         self.wrong = self.wrong.take().or(noted.and(checked).err());
         self.wake_for_news(index);
     }

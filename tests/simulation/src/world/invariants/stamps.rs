@@ -22,11 +22,13 @@ pub(in crate::world) struct Stamps {
 
 impl Stamps {
     pub(super) fn note(&mut self, region: &Region, place: usize, written: &Written) -> Result<(), String> {
-        let Written { index, key, stamp, name, at, .. } = *written;
+        let Written { index, key, stamp, name, at, is_flush, .. } = *written;
         let store = &region.processes[index].store;
         let stripe = store.stripe_of(store.address(name).slot);
         let last = self.of_origins.insert((stamp.origin, stripe), stamp.time);
-        if let Some(last) = last.filter(|last| *last >= stamp.time) {
+        // A flush has one stamp for all keys.
+        let is_above = |last: Time| stamp.time > last || is_flush && stamp.time == last;
+        if let Some(last) = last.filter(|last| !is_above(*last)) {
             return Err(format!("{stamp:?} of {key} comes after {last:?} of the same origin"));
         }
         let former = self.of_keys.insert((place, key), (stamp, at));
