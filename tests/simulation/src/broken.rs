@@ -39,6 +39,8 @@ pub enum Broken {
     FlushesOneStripe,
     /// A flush does not leave its region.
     FlushStaysHome,
+    /// What is claimed in something that comes again counts as of now.
+    ReplaysClaimMore,
     /// A sender does not wait for its window.
     NoWindow,
 }

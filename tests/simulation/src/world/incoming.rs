@@ -13,7 +13,7 @@ use node_core::{
     store::{Claim, FeedItem, Intake, State, Store},
 };
 
-use super::{EndId, Event, LOCAL, NAMES, TIMEOUT, World, alarm::Alarm, inbound::Inbound};
+use super::{EndId, Event, LOCAL, NAMES, TIMEOUT, World, alarm::Alarm, inbound::Inbound, replays::Heard};
 use crate::{
     Broken,
     region::{DRIFT_MAX, Process},
@@ -48,6 +48,8 @@ pub(super) struct Incoming {
     /// Items that were taken in.
     taken: u64,
     broken: Option<Broken>,
+    /// What came since it was welcomed last, and may come again.
+    heard: Option<Heard>,
     /// Nothing passes any more, and nobody is told.
     is_dead: bool,
     alarm: Alarm,
@@ -114,6 +116,7 @@ impl World {
             rowed: None,
             taken: 0,
             broken: self.options.broken,
+            heard: None,
             is_dead: false,
             alarm: Alarm::default(),
         };
@@ -217,8 +220,9 @@ impl World {
     fn end_incoming(&mut self, id: EndId) {
         let Some(end) = self.incoming.get_mut(&id) else { return };
         let (split, branch, region, index) = (end.split, end.branch, end.region, end.index);
-        let admitted = end.admitted.take();
+        let (admitted, heard) = (end.admitted.take(), end.heard.take());
         let was_dead = std::mem::replace(&mut end.is_dead, true);
+        self.keep_heard(heard);
         if let (Some(admitted), Some(inbound)) = (admitted, self.inbound[region][index].as_mut()) {
             inbound.lost(admitted.id, id, self.regions[region].processes[index].clock.at(self.now));
             self.wishes_changed(region, index);
@@ -233,7 +237,8 @@ impl World {
 
     /// The gateway has closed a connection, or has ended.
     pub(super) fn lose_incoming(&mut self, id: EndId) {
-        let Some(end) = self.incoming.remove(&id) else { return };
+        let Some(mut end) = self.incoming.remove(&id) else { return };
+        self.keep_heard(end.heard.take());
         if let (Some(admitted), Some(inbound)) = (end.admitted, self.inbound[end.region][end.index].as_mut()) {
             inbound.lost(admitted.id, id, self.regions[end.region].processes[end.index].clock.at(self.now));
             self.wishes_changed(end.region, end.index);
@@ -258,6 +263,11 @@ impl Incoming {
     /// Whether it brings what it has, and nothing is being refilled.
     pub(super) fn is_streaming(&self) -> bool {
         self.admitted.is_some() && self.receiver.is_streaming()
+    }
+
+    /// What came since it was welcomed last.
+    pub(super) const fn heard(&self) -> Option<&Heard> {
+        self.heard.as_ref()
     }
 
     /// From which region it comes.
@@ -376,6 +386,7 @@ impl Incoming {
         let Some(admitted) = &self.admitted else { return };
         self.owned = process.store.owned();
         let about = self.owned.as_ref().map_or_else(|| self.slots.clone(), |owned| owned.intersection(&self.slots));
+        self.heard = Some(Heard::new((self.region, self.index), process, about.clone()));
         self.intake = Intake::of_slots(about);
         self.receiver.welcome(now, Inbound::want(admitted.wish, &process.store, now));
     }
@@ -416,6 +427,9 @@ impl Incoming {
                 if !distort(self.broken, self.taken, store, &item, now) {
                     self.intake.take(store, &item, self.receiver.sender_saw(), now).expect("the heap has room");
                 }
+            }
+            if let Some(heard) = &mut self.heard {
+                heard.note(&item, self.receiver.sender_saw());
             }
             if let FeedItem::Speaks { origin, epoch, slots } = &item
                 && *origin == id.origin

@@ -13,6 +13,7 @@
 //! inbound    what all ends at one primary share (geo-link's `region`)
 //! wires      connections across the network, and what becomes of them
 //! faults     what goes wrong between regions
+//! replays    what comes twice
 //! verdict    the end: what stands where, and what the oracles say of it
 //! ```
 //!
@@ -27,6 +28,7 @@ mod inbound;
 mod incoming;
 mod invariants;
 mod outgoing;
+mod replays;
 mod verdict;
 mod wires;
 
@@ -50,6 +52,7 @@ use self::{
     incoming::Incoming,
     invariants::{BATCH_BYTES, Invariants, WINDOW_BYTES},
     outgoing::Outgoing,
+    replays::Replays,
     wires::Wire,
 };
 use crate::{
@@ -122,6 +125,7 @@ pub struct World {
     events_made: u64,
     ends_made: EndId,
     invariants: Invariants,
+    replays: Replays,
     /// What was found wrong, since it was looked for last.
     wrong: Option<String>,
     trace: Vec<String>,
@@ -172,6 +176,8 @@ enum Event {
     /// Something goes wrong, or ends.
     Fault,
     Mend(faults::Fault),
+    /// Something is applied again.
+    Replay,
 }
 
 impl World {
@@ -227,6 +233,7 @@ impl World {
             events_made: 0,
             ends_made: 0,
             invariants: Invariants::default(),
+            replays: Replays::default(),
             wrong: None,
             trace: Vec::new(),
             faults: 0,
@@ -263,6 +270,7 @@ impl World {
             region.now = self.now;
             region.set_to_work();
         }
+        self.after(replays::EVERY, Event::Replay);
         if self.options.is_stormy {
             self.after(faults::EVERY, Event::Fault);
         }
@@ -378,6 +386,7 @@ impl World {
             Event::Owners(gateway, owners) => self.hear_owners(gateway, owners),
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(fault),
+            Event::Replay => self.replay(),
         }
         for region in 0..self.regions.len() {
             self.wake_for_news(region);

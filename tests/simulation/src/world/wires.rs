@@ -72,7 +72,11 @@ impl World {
     fn deliver_there(&mut self, connection: ConnectionId, frame: Frame<Vec<u8>>) {
         match frame {
             Frame::Open => self.let_in(connection),
-            Frame::Data(bytes) => self.bytes_to_split(connection, &bytes),
+            Frame::Data(bytes) => {
+                let again = self.echo(connection, &bytes);
+                self.bytes_to_split(connection, &bytes);
+                again.into_iter().for_each(|bytes| self.bytes_again_to_split(connection, &bytes));
+            }
             Frame::End | Frame::Reset => {
                 if let Some(split) = self.wires.get_mut(&connection).and_then(|wire| wire.split.take()) {
                     self.end_split(split);
