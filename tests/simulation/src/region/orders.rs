@@ -3,20 +3,22 @@
 //! A primary holds the requests, waits until nobody writes, lets its replica catch up, lets go of its lease and resigns. It
 //! does not while it has slots that the map does not give it yet.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use node_core::{
-    cluster::{MapCommand, NodeId, Run, ShardId},
+    cluster::{ClusterMap, MapCommand, NodeId, Run, ShardId},
     slot::{Slot, SlotSet},
 };
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Region, What, clients::KEYS, process::Holder};
+use super::{Load, Region, What, clients::KEYS, process::Holder};
 
 /// How long the other end may take to catch up while clients wait.
 const CATCH_UP_MAX: Duration = Duration::from_millis(500);
 /// How long a primary that has resigned waits for its successor.
 const SUCCESSION_MAX: Duration = Duration::from_secs(2);
+/// Slots that are moved at once, at most.
+const SLOTS_MOVED: usize = 8;
 /// Between two looks at an order that is being carried out.
 const LOOK_EVERY_MS: u64 = 4;
 
@@ -57,14 +59,26 @@ impl Region {
 
     fn begin_move(&mut self, to: ShardId) {
         let map = Rc::clone(self.raft.map());
-        let keys = self.random.random_range(1..=2);
-        let slots = KEYS.sample(&mut self.random, keys).map(|key| Slot::of(key));
-        let slots: SlotSet = slots.collect();
-        let mut owners: Vec<_> = slots.iter().map(|slot| map.owner(slot)).collect();
-        owners.dedup();
+        let slots = match self.load {
+            Load::Registers => {
+                let keys = self.random.random_range(1..=2);
+                KEYS.sample(&mut self.random, keys).map(|key| Slot::of(key)).collect()
+            }
+            Load::Kinds { .. } => self.slots_of_one_shard(&map),
+        };
+        let owners: BTreeSet<_> = slots.iter().map(|slot| map.owner(slot)).collect();
         if owners.len() == 1 && slots.iter().all(|slot| map.target(slot).is_none()) {
             self.append(None, MapCommand::Move { slots, to });
         }
+    }
+
+    /// Some of the slots of a shard.
+    fn slots_of_one_shard(&mut self, map: &ClusterMap) -> SlotSet {
+        let used = self.load.slots();
+        let Some(owner) = used.choose(&mut self.random).map(|slot| map.owner(*slot)) else { return SlotSet::new() };
+        let alike: Vec<Slot> = used.iter().copied().filter(|slot| map.owner(*slot) == owner).collect();
+        let count = self.random.random_range(1..=SLOTS_MOVED);
+        alike.sample(&mut self.random, count).copied().collect()
     }
 
     /// A primary is told to hand over.
