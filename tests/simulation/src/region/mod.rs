@@ -220,6 +220,7 @@ impl Region {
             let clock = Clock {
                 began: Duration::from_millis(region.random.random_range(1_000..1_000_000)),
                 rate: region.random.random_range(995_000..=1_005_000),
+                wall_rate: region.random.random_range(999_500..=1_000_500),
                 offset: Offset::from_nanos(region.random.random_range(-offset_max..offset_max)),
             };
             region.processes.push(Process::new(node, clock, &region.make));

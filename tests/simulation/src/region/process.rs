@@ -97,19 +97,21 @@ pub(crate) enum Holder {
     Mover,
 }
 
-/// A node's clocks. Monotonic time runs at a rate of its own; wall time is off.
+/// A node's clocks. Each runs at a rate of its own, and wall time is off.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
     pub(crate) began: Duration,
     /// In parts per million of true time.
     pub(crate) rate: u32,
+    /// That of the wall clock, which somebody disciplines.
+    pub(crate) wall_rate: u32,
     pub(crate) offset: Offset,
 }
 
 impl Clock {
     /// What it shows at a true time.
     pub(crate) fn at(self, now: Duration) -> Now {
-        let wall = Time::from_unix_ms(NOON_MS).after(now).shifted(self.offset);
+        let wall = Time::from_unix_ms(NOON_MS).after(now * self.wall_rate / 1_000_000).shifted(self.offset);
         Now { wall, monotonic: self.began + now * self.rate / 1_000_000 }
     }
 

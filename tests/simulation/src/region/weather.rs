@@ -73,6 +73,13 @@ impl Region {
         (0..self.processes.len()).for_each(|index| self.fail_with(index, Ailment::Ends, time));
     }
 
+    /// All clocks jump ahead.
+    pub(crate) fn set_clocks_ahead(&mut self, ahead: Duration) {
+        note!(self, "all clocks jump ahead by {ahead:?}");
+        let ahead = Offset::from_nanos(i64::try_from(ahead.as_nanos()).unwrap_or(i64::MAX));
+        self.processes.iter_mut().for_each(|process| process.clock.offset = ahead);
+    }
+
     /// A clock is set, within what it may be off.
     pub(crate) fn set_clock(&mut self, index: usize) {
         let most = self.make.offset_max;

@@ -1,16 +1,22 @@
-//! What goes wrong between regions: lines are cut, one way or both, lose and delay; gateways hang and end.
+//! What goes wrong between regions: lines are cut, one way or both, lose, delay, and carry little; gateways hang and end; clocks jump.
 //!
 //! What goes wrong within a region its own weather does. Everything that goes wrong ends after a while, and at the end all of it.
 
 use std::time::Duration;
 
 use rand::RngExt;
-use sim_wan::model::{Change, Delay, LineChange, Loss, State};
+use sim_wan::model::{Change, Delay, LineChange, Loss, Rate, State};
 
 use super::{Event, NAMES, World};
 
 /// Between two faults.
 pub(super) const EVERY: Duration = Duration::from_millis(400);
+/// What a slow line carries, in thousand bits per second. A stream without writes says so much by itself.
+const SLOW_KBIT: std::ops::Range<u32> = 16..200;
+/// How far clocks jump.
+const AHEAD_MS: std::ops::Range<u64> = 300..2_000;
+/// So far at the most, and those whose clocks are ahead anyway.
+pub(super) const AHEAD_MAX: Duration = Duration::from_millis(AHEAD_MS.end);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +27,16 @@ pub(super) enum Fault {
     Reset(usize, usize),
     /// Nothing leaves a region, nor arrives there.
     Isolated(usize),
-    /// A line loses packets, and is slow and uneven.
+    /// A line loses packets, and is uneven.
     Bad(usize, usize),
+    /// A line carries less than what there is to say.
+    Slow(usize, usize),
     GatewayEnds(usize),
     GatewayStops(usize),
     /// The clocks of all nodes of a region are set anew.
     Clocks(usize),
+    /// They jump ahead, further than others follow, and are set back.
+    Ahead(usize),
     /// All nodes of a region end at once.
     Lost(usize),
 }
@@ -42,13 +52,15 @@ impl World {
         let from = self.random.random_range(0..count);
         let to = (from + self.random.random_range(1..count)) % count;
         let gateway = self.random.random_range(0..self.gateways.len());
-        let fault = match self.random.random_range(0..10) {
+        let fault = match self.random.random_range(0..12) {
             0..2 => Fault::Cut(from, to),
             2..4 => Fault::Reset(from, to),
             4..5 => Fault::Isolated(from),
             5..7 => Fault::Bad(from, to),
-            7..8 => Fault::GatewayEnds(gateway),
-            8..9 => Fault::GatewayStops(gateway),
+            7..9 => Fault::Slow(from, to),
+            9..10 => Fault::GatewayEnds(gateway),
+            10..11 => Fault::GatewayStops(gateway),
+            _ if self.has_jumps && self.random.random_ratio(1, 2) => Fault::Ahead(from),
             _ if self.random.random_ratio(1, 4) && self.regions[from].is_well() => Fault::Lost(from),
             _ => Fault::Clocks(from),
         };
@@ -75,6 +87,10 @@ impl World {
                 let jitter = Delay::from_ms(f64::from(self.random.random_range(0..100_u32))).ok();
                 self.change_line(from, to, LineChange { loss, jitter, ..LineChange::default() });
             }
+            Fault::Slow(from, to) => {
+                let rate = Rate::from_mbit(f64::from(self.random.random_range(SLOW_KBIT)) / 1_000.0).ok();
+                self.change_line(from, to, LineChange { rate: Some(rate), ..LineChange::default() });
+            }
             Fault::GatewayEnds(gateway) => self.end_gateway(gateway),
             Fault::GatewayStops(gateway) => self.gateways[gateway].is_stopped = self.gateways[gateway].is_up,
             Fault::Lost(index) => {
@@ -83,6 +99,12 @@ impl World {
                 region.now = self.now;
                 region.end_all(length);
                 self.follow_lives(index);
+            }
+            Fault::Ahead(region) => {
+                let ahead = self.random.random_range(AHEAD_MS);
+                let region = &mut self.regions[region];
+                region.now = self.now;
+                region.set_clocks_ahead(Duration::from_millis(ahead));
             }
             Fault::Clocks(region) => {
                 let region = &mut self.regions[region];
@@ -107,6 +129,14 @@ impl World {
             Fault::Bad(from, to) => {
                 let (loss, jitter) = (Some(Loss::NONE), Some(Delay::ZERO));
                 self.change_line(from, to, LineChange { loss, jitter, ..LineChange::default() });
+            }
+            Fault::Slow(from, to) => {
+                self.change_line(from, to, LineChange { rate: Some(None), ..LineChange::default() });
+            }
+            Fault::Ahead(region) => {
+                let region = &mut self.regions[region];
+                region.now = self.now;
+                (0..region.processes.len()).for_each(|index| region.set_clock(index));
             }
             Fault::GatewayEnds(gateway) => {
                 if !self.gateways[gateway].is_up {
@@ -140,7 +170,11 @@ impl World {
             for to in (0..count).filter(|to| *to != from) {
                 self.mend(Fault::Cut(from, to));
                 self.mend(Fault::Bad(from, to));
+                self.mend(Fault::Slow(from, to));
             }
+        }
+        if self.has_jumps {
+            (0..count).for_each(|region| self.mend(Fault::Ahead(region)));
         }
         for gateway in 0..self.gateways.len() {
             self.mend(Fault::GatewayEnds(gateway));

@@ -72,6 +72,7 @@ impl World {
                 let clock = Clock {
                     began: Duration::from_millis(self.random.random_range(1_000..1_000_000)),
                     rate: self.random.random_range(995_000..=1_005_000),
+                    wall_rate: self.random.random_range(999_500..=1_000_500),
                     offset: Offset::ZERO,
                 };
                 let owners = self.owners[region].clone();

@@ -43,7 +43,7 @@ use geo_link_core::{BranchId, Owners, SplitOptions};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use scenario::history::{Operation, Place};
-use sim_wan::model::{Bounds, ConnectionId, Delay, Event as Carried, Frame, LineId, LineSettings, Network};
+use sim_wan::model::{Bounds, ConnectionId, Delay, Event as Carried, Frame, LineId, LineSettings, Network, Way};
 
 pub use self::verdict::Verdict;
 use self::{
@@ -75,6 +75,8 @@ const TOMBSTONE_BYTES: usize = 512;
 const MEMORY_BYTES: usize = 1_024;
 /// Of so many worlds there is one in which clients flush: little is left there to lose.
 const FLUSHED: u32 = 3;
+/// Of so many stormy worlds there is one in which clocks jump ahead: of the order of writes little is certain then.
+const JUMPS: u32 = 4;
 /// Between two looks at what must hold at any time.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -132,6 +134,8 @@ pub struct World {
     /// Faults between regions.
     faults: u64,
     is_spared: bool,
+    /// Clocks may jump ahead.
+    has_jumps: bool,
 }
 
 /// An end of a stream, among all that there ever were.
@@ -178,6 +182,8 @@ enum Event {
     Mend(faults::Fault),
     /// Something is applied again.
     Replay,
+    /// A line may take more of what waits in a socket.
+    Socket(ConnectionId, Way),
 }
 
 impl World {
@@ -189,6 +195,7 @@ impl World {
         let ids: Vec<RegionId> = (1..=count).filter_map(|id| RegionId::new(id).ok()).collect();
         // In few worlds one region evicts, or forgets before all have seen it.
         let pressed = (random.random_range(0..12_usize), random.random_range(0..2));
+        let has_jumps = options.is_stormy && random.random_ratio(1, JUMPS);
         let flushes = random.random_ratio(1, FLUSHED);
         let make = |random: &mut Pcg64Mcg, (place, id): (usize, &RegionId)| Make {
             id: *id,
@@ -238,6 +245,7 @@ impl World {
             trace: Vec::new(),
             faults: 0,
             is_spared: false,
+            has_jumps,
             regions,
             random,
         };
@@ -387,6 +395,7 @@ impl World {
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(fault),
             Event::Replay => self.replay(),
+            Event::Socket(connection, way) => self.look_at_socket(connection, way),
         }
         for region in 0..self.regions.len() {
             self.wake_for_news(region);

@@ -1,6 +1,6 @@
 //! The beginning of a stream, at the primary whose writes it carries: what geo-link's `outgoing` does around a [`Sender`].
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clock::{Incarnation, Now};
 use geo_link_core::{
@@ -191,7 +191,8 @@ impl World {
             let inbound = self.inbound[end.region][end.index].as_mut();
             let mut out = Vec::new();
             let peer = self.regions[end.to].make.id;
-            let worked = inbound.map_or(Ok(()), |inbound| end.work(process, inbound, peer, now, &mut out));
+            let has_room = end.connection.is_none_or(|connection| has_room(&self.wires, connection));
+            let worked = inbound.map_or(Ok(()), |inbound| end.work(process, inbound, (peer, has_room), now, &mut out));
             let connection = end.connection.filter(|_| !out.is_empty());
             if let Some(connection) = connection {
                 self.send(connection, Way::There, Frame::Data(out));
@@ -224,7 +225,8 @@ impl World {
                 end.sender.handle_news(now);
             }
         }
-        if let Some(at) = end.sender.poll_timeout(true) {
+        let has_room = end.connection.is_none_or(|connection| has_room(&self.wires, connection));
+        if let Some(at) = end.sender.poll_timeout(has_room) {
             let at = process.clock.true_time(at);
             self.wake_outgoing_at(id, at);
         }
@@ -242,7 +244,7 @@ impl World {
         let through = through[self.random.random_range(0..through.len())];
         let there = there[self.random.random_range(0..there.len())];
         let connection = self.network.open(self.lines[&(region, to)], self.lines[&(to, region)]).ok()?;
-        self.wires.insert(connection, Wire { outgoing: Some(id), split: None, through, to: there });
+        self.wires.insert(connection, Wire::new(id, through, there));
         self.send(connection, Way::There, Frame::Open);
         self.after(TIMEOUT, Event::DialTimeout(id, connection));
         Some(connection)
@@ -265,7 +267,7 @@ impl Outgoing {
         &mut self,
         process: &Process,
         inbound: &mut Inbound,
-        peer: clock::RegionId,
+        (peer, has_room): (clock::RegionId, bool),
         now: Now,
         out: &mut Vec<u8>,
     ) -> Result<(), LinkEnd> {
@@ -300,16 +302,17 @@ impl Outgoing {
             inbound.ahead.insert(peer, certainly_ahead(estimate));
             inbound.refill.set_distance(peer, estimate.rtt);
         }
-        loop {
+        while has_room {
             self.fetch(store, now);
             if self.rowed.is_none_or(|at| now.monotonic >= at + HEARTBEAT) {
                 self.rowed = Some(now.monotonic);
                 self.sender.set_row(inbound.row(store, now));
             }
             if self.sender.poll_transmit(now, out).is_none() {
-                return ended;
+                break;
             }
         }
+        ended
     }
 
     fn start_feed(&mut self, store: &Store, want: Want) {
@@ -340,4 +343,9 @@ impl Outgoing {
         let polled = feed.poll(store, now, room, |item| self.sender.push(item));
         self.sender.fed(now, polled);
     }
+}
+
+/// Whether more may be written to a connection.
+fn has_room(wires: &BTreeMap<ConnectionId, Wire>, connection: ConnectionId) -> bool {
+    wires.get(&connection).is_none_or(Wire::has_room)
 }

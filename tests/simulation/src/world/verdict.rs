@@ -10,7 +10,7 @@ use scenario::{
     order::Order,
 };
 
-use super::{NAMES, World, operations};
+use super::{NAMES, World, faults::AHEAD_MAX, operations};
 use crate::{
     names::{found, keys},
     region::{DRIFT_MAX, Process, Region},
@@ -157,17 +157,17 @@ impl World {
 
     /// How far the clocks of a region were off, from the beginning to now.
     fn skew(&self, region: &Region) -> Skew {
-        let off = |process: &Process| {
-            let wall = process.clock.at(self.now).wall;
-            let right = Time::from_unix_ms(crate::region::NOON_MS).after(self.now);
-            wall.offset_from(right).nanos() / 1_000_000
+        let off = |process: &Process, now| {
+            let right = Time::from_unix_ms(crate::region::NOON_MS).after(now);
+            process.clock.at(now).wall.offset_from(right).nanos() / 1_000_000
         };
         if self.options.is_stormy {
             // They may have been set meanwhile, and have drifted by half a percent.
             let most = region.make.offset_max / 1_000_000 + self.now.as_millis() as i64 / 200 + 1;
-            return Skew { least_ms: -most, most_ms: most };
+            let ahead = if self.has_jumps { AHEAD_MAX.as_millis() as i64 } else { 0 };
+            return Skew { least_ms: -most, most_ms: most + ahead };
         }
-        let all = region.processes.iter().map(off);
+        let all = region.processes.iter().flat_map(|process| [Duration::ZERO, self.now].map(|now| off(process, now)));
         Skew { least_ms: all.clone().min().unwrap_or(0) - 1, most_ms: all.max().unwrap_or(0) + 1 }
     }
 }

@@ -1,12 +1,19 @@
 //! Connections across the network: from a primary through a gateway of its region to a gateway of another.
 //!
 //! The gateway on the way passes bytes and knows nothing of what they say, so it is a place that may hang or end and no more. What
-//! comes while a gateway hangs lies in its sockets. Either end may close a connection; the other hears of it once that has
+//! comes while a gateway hangs lies in its sockets, and so does at whoever sends what a slow line does not take yet. Either end may close a connection; the other hears of it once that has
 //! come to it, or by silence.
 
-use sim_wan::model::{ConnectionId, Frame, Way};
+use std::{collections::VecDeque, time::Duration};
+
+use sim_wan::model::{ConnectionId, Frame, Room, SendError, Way};
 
 use super::{EndId, Event, LOCAL, World};
+
+/// Chunks that wait in a socket until whoever writes to it makes no more.
+const SOCKET_CHUNKS: usize = 4;
+/// Until a line is looked at again that waits for the other end.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A connection, and who has its ends.
 #[derive(Debug)]
@@ -16,6 +23,36 @@ pub(super) struct Wire {
     /// The gateway through which it goes, and the one to which it leads.
     pub(super) through: usize,
     pub(super) to: usize,
+    /// There and back: what the line has not taken yet.
+    sockets: [Socket; 2],
+}
+
+/// What waits at one end of a connection.
+#[derive(Debug, Default)]
+struct Socket {
+    waiting: VecDeque<Frame<Vec<u8>>>,
+    /// It will be looked at.
+    is_due: bool,
+}
+
+impl Wire {
+    /// A connection of a stream, through one gateway to another.
+    pub(super) fn new(end: EndId, through: usize, to: usize) -> Self {
+        Self { outgoing: Some(end), split: None, through, to, sockets: Default::default() }
+    }
+
+    const fn socket(&mut self, way: Way) -> &mut Socket {
+        let [there, back] = &mut self.sockets;
+        match way {
+            Way::There => there,
+            Way::Back => back,
+        }
+    }
+
+    /// Whether the primary may write more to it.
+    pub(super) fn has_room(&self) -> bool {
+        self.sockets[0].waiting.len() < SOCKET_CHUNKS
+    }
 }
 
 /// A frame that lies in the sockets of a gateway that hangs.
@@ -40,9 +77,45 @@ impl World {
     }
 
     fn cross(&mut self, connection: ConnectionId, way: Way, frame: Frame<Vec<u8>>) {
-        let size = frame.size();
-        // Of a connection that is closed nobody hears anything, and no window is ever full.
-        drop(self.network.send(self.now, connection, way, size, frame));
+        let Some(wire) = self.wires.get_mut(&connection) else { return };
+        let waiting = &mut wire.socket(way).waiting;
+        if frame == Frame::Reset {
+            waiting.clear();
+        }
+        waiting.push_back(frame);
+        self.empty_socket(connection, way);
+    }
+
+    /// Sends what waits at one end of a connection, as far as the line takes it.
+    fn empty_socket(&mut self, connection: ConnectionId, way: Way) {
+        let Some(wire) = self.wires.get_mut(&connection) else { return };
+        let socket = wire.socket(way);
+        while let Some(frame) = socket.waiting.pop_front() {
+            let size = frame.size();
+            // Of a connection that is closed nobody hears anything.
+            if let Err(SendError::Full(frame)) = self.network.send(self.now, connection, way, size, frame) {
+                socket.waiting.push_front(frame);
+                break;
+            }
+        }
+        if socket.waiting.is_empty() || socket.is_due {
+            return;
+        }
+        socket.is_due = true;
+        let at = match self.network.room(self.now, connection, way) {
+            Room::At(at) => at,
+            Room::Now(_) | Room::AfterRelease | Room::Closed => self.now + AGAIN,
+        };
+        self.at(at, Event::Socket(connection, way));
+    }
+
+    /// A line may take more of what waits.
+    pub(super) fn look_at_socket(&mut self, connection: ConnectionId, way: Way) {
+        let Some(wire) = self.wires.get_mut(&connection) else { return };
+        wire.socket(way).is_due = false;
+        let end = wire.outgoing.filter(|_| way == Way::There);
+        self.empty_socket(connection, way);
+        end.into_iter().for_each(|end| self.wake_outgoing_at(end, self.now));
     }
 
     /// A frame has crossed the network.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{World, held};
+use super::{super::faults::AHEAD_MAX, World, held};
 use crate::{
     Broken,
     region::{DRIFT_MAX, Written},
@@ -49,8 +49,9 @@ impl World {
 
     fn lag_too_small(&self, from: usize, to: usize, written: &Written) -> Option<String> {
         let index = self.lacks(to, written)?;
+        let slack = if self.has_jumps { SLACK + AHEAD_MAX } else { SLACK };
         let age = self.now.saturating_sub(written.at);
-        if age <= SLACK {
+        if age <= slack {
             return None;
         }
         let (process, inbound) = (&self.regions[to].processes[index], self.inbound[to][index].as_ref()?);
@@ -58,7 +59,7 @@ impl World {
             Some(Broken::LagOfNobody) => Duration::ZERO,
             _ => inbound.lag(&process.store, self.regions[from].make.id, process.clock.at(self.now)),
         };
-        (told + SLACK < age)
+        (told + slack < age)
             .then(|| format!("{index} of {to} tells {told:?}, and lacks what is {age:?} old: {written:?}"))
     }
 }
