@@ -391,6 +391,21 @@ fn moving_keys(store: &Store, slots: &SlotSet) -> usize {
 }
 
 #[test]
+fn who_stamps_no_more_claims_nothing_of_slots_that_it_has_given_away() {
+    let (store, life) = (Store::new(&options(2, 100)), origin(1, 0));
+    let [given, kept] = [b"{a}1", b"{c}1"].map(|key| {
+        write(&store, key, b"v", None, at_ms(1));
+        Slot::of(key)
+    });
+    store.set_owned([kept].into_iter().collect(), 1);
+    store.clear_slots(&[given].into_iter().collect());
+    store.follow(origin(1, 1), at_ms(2).wall);
+    let seen = |slot| store.lock(store.stripe_of(slot)).seen().at(slot, life);
+    assert!(seen(kept) >= at_ms(1).wall);
+    assert_eq!(seen(given), Time::ZERO, "if it comes back it comes whole");
+}
+
+#[test]
 fn a_flush_spares_slots_that_are_not_owned_also_where_it_is_replicated() {
     for (stripes, others) in [(1, 4), (4, 1), (2, 2)] {
         let primary = Store::new(&StoreOptions { origin: origin(1, 0), ..options(stripes, 100) });

@@ -117,15 +117,17 @@ impl Stripe {
         self.publish();
     }
 
-    /// Stamps as `origin` from now on, above `start`. All that the former origin stamped was stamped here.
-    pub(super) fn begin_life(&mut self, origin: Origin, start: Time) {
+    /// Stamps as `origin` from now on, above `start`. All that the former origin stamped was stamped here; but of a slot that is not
+    /// `owned` any more it was dropped, and has to come with the slot if that comes back.
+    pub(super) fn begin_life(&mut self, origin: Origin, start: Time, owned: &[SlotRange]) {
         let former = self.hlc.origin();
         let reached = self.hlc.last();
         self.hlc.set_origin(origin);
         self.hlc.observe(start);
         if former != origin && former.incarnation() != Incarnation::UNBORN {
-            let slots = self.slots.clone();
-            self.seen.advance(&slots, former, reached);
+            for slots in owned.iter().filter_map(|slots| self.slots.intersection(slots)) {
+                self.seen.advance(&slots, former, reached);
+            }
         }
     }
 

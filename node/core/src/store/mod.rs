@@ -227,8 +227,9 @@ impl Store {
 
     fn set_origin(&self, origin: Origin, start: Time) {
         if self.origin() != origin {
+            let owned = self.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
             for index in 0..self.stripes() {
-                self.lock(index).begin_life(origin, start);
+                self.lock(index).begin_life(origin, start, &owned);
             }
             self.origin.store(origin.bits(), Relaxed);
         }
