@@ -43,6 +43,8 @@ pub enum Broken {
     ReplaysClaimMore,
     /// A replica is passed on what arrives of slots, before it has heard that they move.
     FeedsTheUnaware,
+    /// A region that was removed counts all the same.
+    WaitsForTheRemoved,
     /// A sender does not wait for its window.
     NoWindow,
 }

@@ -94,6 +94,7 @@ shows! {
     a_lag_that_is_told_too_small_would_show: LagOfNobody to "lag" true 1,
     a_sender_without_a_window_would_show: NoWindow to "bounds" true 1,
     records_that_are_lost_would_show_in_place_of_the_greatest: LosesRecords to "greatest" false 1,
+    a_region_that_is_waited_for_when_it_is_gone_would_show: WaitsForTheRemoved to "frontier" false 1,
     a_flush_of_one_stripe_would_show: FlushesOneStripe to "finality" false 1,
     a_flush_that_stays_home_would_show_as_a_difference: FlushStaysHome to "equality" false 1,
     a_flush_that_stays_home_would_show_at_rest: FlushStaysHome to "winner" false 1,

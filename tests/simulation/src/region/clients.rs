@@ -210,13 +210,21 @@ impl Region {
             Outcome::NotYet => self.after_ms(AWAIT_EVERY_MS, Event::For(index, run, What::Request(request))),
             outcome => {
                 if matches!(outcome, Outcome::Read(_) | Outcome::Written(..) | Outcome::Changed(..)) {
-                    self.answered_by.push((index, Slot::of(request.key)));
+                    // What a process reads that has hung meanwhile is heard by nobody.
+                    if request.command.writes() || self.waits_for(&request) {
+                        self.answered_by.push((index, Slot::of(request.key)));
+                    }
                     let key = String::from_utf8_lossy(request.key);
                     note!(self, "{index} {:?} {key}: {outcome:?}", request.command);
                 }
                 self.after_ms(3, Event::Answer(request.client, request.attempt, outcome));
             }
         }
+    }
+
+    /// Whether a client still waits for this very request.
+    fn waits_for(&self, request: &Request) -> bool {
+        self.clients[request.client].under_way.is_some_and(|one| one.request.attempt == request.attempt)
     }
 
     /// A client has an answer.

@@ -78,6 +78,7 @@ impl Region {
         let process = &mut self.processes[index];
         process.governor.handle_map(&map);
         process.route(&map);
+        self.has_changed |= process.follow_regions(&self.make.peers);
         self.soon(index, 2, What::CarryOut);
     }
 

@@ -25,6 +25,7 @@ mod feeds;
 mod flush;
 mod government;
 mod load;
+mod members;
 mod moves;
 mod orders;
 mod process;
@@ -121,6 +122,8 @@ pub struct Region {
     flushed: BTreeMap<Stamp, Vec<Key>>,
     /// Clients that move to another region.
     pub(crate) errands: Vec<Errand>,
+    /// The others were told that it is no region any more.
+    pub(crate) is_removed: bool,
     /// What faults may cost, and whether that is over.
     pub(crate) injuries: Vec<Injury>,
     /// A process has begun, ended, or become something else.
@@ -196,6 +199,7 @@ impl Region {
             answered_by: Vec::new(),
             flushed: BTreeMap::new(),
             errands: Vec::new(),
+            is_removed: false,
             injuries: Vec::new(),
             has_changed: true,
             trace: Vec::new(),

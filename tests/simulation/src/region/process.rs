@@ -17,7 +17,7 @@ use clock::{Incarnation, Now, Offset, Origin, Stamp, Time};
 use node_core::{
     cluster::{
         Access, Assignment, ClusterMap, Custody, Founder, Governor, GovernorOptions, Held, Holding, Keeping, Life,
-        NodeId, Progress, Report, Route, Routing, Run, Tenure,
+        NodeId, Peer, Progress, Regions, Report, Route, Routing, Run, Tenure,
     },
     slot::{Slot, SlotSet},
     store::{Expiry, Store, StoreOptions},
@@ -28,6 +28,7 @@ use super::{
     clients::{Command, Outcome, Request},
     feeds::{Follower, Sink, Source},
     load::Wrote,
+    members::peers,
     moves::{Handing, Settling},
     orders::HandOver,
 };
@@ -77,6 +78,8 @@ pub(crate) struct Process {
     pub(crate) custody: Custody,
     pub(crate) handing: Option<Handing>,
     pub(crate) settling: Settling,
+    /// The other regions, as far as it has heard.
+    pub(crate) peers: Vec<Peer>,
     /// The life as a primary that it has begun, if it has.
     pub(crate) speaks: Option<Life>,
     /// The log has had something new since somebody looked.
@@ -166,6 +169,7 @@ impl Process {
             custody: Custody::new(id, run),
             handing: None,
             settling: Settling::default(),
+            peers: peers(&make.peers, &Regions::new()),
             speaks: None,
             has_news,
             wrote: None,

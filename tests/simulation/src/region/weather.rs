@@ -151,7 +151,7 @@ impl Region {
     /// Ends what is over of its injuries.
     pub(crate) fn look_at_injuries(&mut self) {
         let is_open = self.injuries.iter().any(|injury| injury.until.is_none());
-        if is_open && self.is_well() {
+        if is_open && !self.is_removed && self.is_well() {
             let now = self.now;
             self.injuries.iter_mut().for_each(|injury| _ = injury.until.get_or_insert(now));
         }

@@ -13,7 +13,7 @@ use geo_link_core::{
 use rand::{Rng, RngExt};
 use sim_wan::model::{ConnectionId, Frame, Way};
 
-use super::{EndId, Event, LOCAL, World, alarm::Alarm, wires::Held};
+use super::{EndId, Event, LOCAL, World, alarm::Alarm, members::no_peer, wires::Held};
 use crate::region::{Clock, Region};
 
 /// How late a gateway hears of a map, at the most.
@@ -287,6 +287,9 @@ impl World {
         let gateway = &mut self.gateways[it.gateway];
         let link = LinkId { origin: hello.origin, epoch: hello.epoch };
         let is_younger = gateway.streams.get(&link.origin).is_some_and(|(current, _)| current.epoch >= link.epoch);
+        if !self.regions[gateway.region].knows(hello.region()) {
+            return it.split.refuse(no_peer());
+        }
         if hello.version != PROTOCOL_VERSION {
             return it.split.refuse(Refusal::Version(PROTOCOL_VERSION));
         }
@@ -358,6 +361,14 @@ impl World {
     /// A stream has ended at the other side, or its gateway has.
     pub(super) fn end_split(&mut self, id: EndId) {
         if let Some(it) = self.splits.remove(&id) {
+            self.finish_split(id, it);
+        }
+    }
+
+    /// A stream is not taken in any more.
+    pub(super) fn refuse_split(&mut self, id: EndId, refusal: Refusal) {
+        if let Some(mut it) = self.splits.remove(&id) {
+            it.split.refuse(refusal);
             self.finish_split(id, it);
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use clock::{Now, Origin, RegionId, Time};
 use geo_link_core::{Admission, LinkId, Refill, RefillOptions, Want, Wish, lag, limits::DEAF_AFTER};
 use node_core::{
-    cluster::{Life, Run},
+    cluster::{Life, Peer, Run},
     store::{Seen, Store},
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Inbound {
     pub(super) streams: BTreeMap<Origin, (LinkId, EndId)>,
     /// Since when nothing arrives from a region.
     silent_since: BTreeMap<RegionId, Duration>,
+    /// The other regions.
+    pub(super) peers: Vec<Peer>,
     /// How far the clocks of other regions are certainly ahead.
     pub(super) ahead: BTreeMap<RegionId, Duration>,
     row: Option<(Duration, Seen)>,
@@ -36,7 +38,7 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// The store has begun a life.
-    pub(super) fn new(run: Run, life: Life, store: &Store, peers: &[RegionId], now: Now) -> Self {
+    pub(super) fn new(run: Run, life: Life, store: &Store, peers: Vec<Peer>, now: Now) -> Self {
         let (seen, own) = (store.seen_table(now), life.origin.region());
         let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
         let begin = if has_something { Refill::go_on } else { Refill::new };
@@ -46,11 +48,20 @@ impl Inbound {
             admission: Admission::new(),
             refill: begin(peers.len(), RefillOptions::default()),
             streams: BTreeMap::new(),
-            silent_since: peers.iter().map(|peer| (*peer, now.monotonic)).collect(),
+            silent_since: peers.iter().map(|peer| (peer.id, now.monotonic)).collect(),
+            peers,
             ahead: BTreeMap::new(),
             row: None,
             began: now,
         }
+    }
+
+    /// From here on these are the other regions. Returns who was before.
+    pub(super) fn set_peers(&mut self, peers: Vec<Peer>, now: Now) -> Vec<Peer> {
+        self.refill.set_peers(peers.len());
+        let since = |peer: &Peer| (peer.id, self.silent_since.get(&peer.id).copied().unwrap_or(now.monotonic));
+        self.silent_since = peers.iter().map(since).collect();
+        std::mem::replace(&mut self.peers, peers)
     }
 
     /// What the store has seen in all its slots, as of a moment ago.

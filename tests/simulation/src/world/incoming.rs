@@ -196,7 +196,7 @@ impl World {
     }
 
     /// What is wanted of a stream that waits may have changed.
-    fn wishes_changed(&mut self, region: usize, index: usize) {
+    pub(super) fn wishes_changed(&mut self, region: usize, index: usize) {
         let waits = |end: &Incoming| {
             (end.region, end.index) == (region, index) && end.admitted.is_some_and(|it| it.wish == Wish::Later)
         };
@@ -204,7 +204,7 @@ impl World {
         ends.into_iter().for_each(|id| self.wake_incoming_at(id, self.now));
     }
 
-    fn refuse_incoming(&mut self, id: EndId, refusal: Refusal) {
+    pub(super) fn refuse_incoming(&mut self, id: EndId, refusal: Refusal) {
         let Some(end) = self.incoming.get_mut(&id) else { return };
         let now = self.regions[end.region].processes[end.index].clock.at(self.now);
         let mut out = Vec::new();

@@ -14,6 +14,7 @@
 //! wires      connections across the network, and what becomes of them
 //! faults     what goes wrong between regions
 //! replays    what comes twice
+//! members    regions that come and go
 //! verdict    the end: what stands where, and what the oracles say of it
 //! ```
 //!
@@ -27,6 +28,7 @@ mod gateways;
 mod inbound;
 mod incoming;
 mod invariants;
+mod members;
 mod outgoing;
 mod replays;
 mod verdict;
@@ -51,6 +53,7 @@ use self::{
     inbound::Inbound,
     incoming::Incoming,
     invariants::{BATCH_BYTES, Invariants, WINDOW_BYTES},
+    members::Plan,
     outgoing::Outgoing,
     replays::Replays,
     wires::Wire,
@@ -136,6 +139,9 @@ pub struct World {
     is_spared: bool,
     /// Clocks may jump ahead.
     has_jumps: bool,
+    /// What is done about the last region, and how much of that was.
+    plan: Plan,
+    steps_done: usize,
 }
 
 /// An end of a stream, among all that there ever were.
@@ -182,6 +188,8 @@ enum Event {
     Mend(faults::Fault),
     /// Something is applied again.
     Replay,
+    /// An operator looks at this step of his plan for the last region.
+    Member(usize),
     /// A line may take more of what waits in a socket.
     Socket(ConnectionId, Way),
 }
@@ -197,9 +205,11 @@ impl World {
         let pressed = (random.random_range(0..12_usize), random.random_range(0..2));
         let has_jumps = options.is_stormy && random.random_ratio(1, JUMPS);
         let flushes = random.random_ratio(1, FLUSHED);
+        let plan = if options.shape.is_some() { Plan::Stays } else { Plan::of(random.random_range(0..10)) };
+        let late = ids.last().copied().filter(|_| plan == Plan::Joins);
         let make = |random: &mut Pcg64Mcg, (place, id): (usize, &RegionId)| Make {
             id: *id,
-            peers: ids.iter().filter(|other| *other != id).copied().collect(),
+            peers: ids.iter().copied().filter(|other| other != id && Some(*other) != late).collect(),
             shards: if options.shape.is_some() { shards } else { random.random_range(1..=shards) },
             replicas,
             lease: Duration::from_millis([1_000, 400][random.random_range(0..2)]),
@@ -246,6 +256,8 @@ impl World {
             faults: 0,
             is_spared: false,
             has_jumps,
+            plan,
+            steps_done: 0,
             regions,
             random,
         };
@@ -279,6 +291,7 @@ impl World {
             region.set_to_work();
         }
         self.after(replays::EVERY, Event::Replay);
+        self.begin_plan();
         if self.options.is_stormy {
             self.after(faults::EVERY, Event::Fault);
         }
@@ -395,6 +408,7 @@ impl World {
             Event::Fault => self.fault(),
             Event::Mend(fault) => self.mend(fault),
             Event::Replay => self.replay(),
+            Event::Member(step) => self.look_at_plan(step),
             Event::Socket(connection, way) => self.look_at_socket(connection, way),
         }
         for region in 0..self.regions.len() {
@@ -406,7 +420,8 @@ impl World {
     fn rest(&mut self) -> Result<(), String> {
         let until = self.now + REST;
         loop {
-            if self.regions.iter().all(Region::is_well) && self.is_linked() {
+            if self.regions.iter().all(Region::is_well) && self.is_linked() && (self.is_plan_done() || !self.is_spared)
+            {
                 return Ok(());
             }
             if self.now > until {
@@ -419,6 +434,7 @@ impl World {
 
     /// What must hold at any time.
     fn look(&mut self) -> Result<(), String> {
+        self.look_at_removed();
         for region in &mut self.regions {
             region.now = self.now;
             region.look_at_injuries();

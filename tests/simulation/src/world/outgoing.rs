@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clock::{Incarnation, Now};
 use geo_link_core::{
-    Inbox, LinkEnd, Phase, Sender, SenderEvent, SenderOptions, Want, announce, certainly_ahead,
+    Inbox, LinkEnd, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, announce, certainly_ahead,
     limits::{FRAME_BYTES_MAX, ORPHANS_INTERVAL},
 };
 use node_core::{
@@ -50,51 +50,60 @@ impl World {
                 }
             }
         }
+        self.follow_members(region);
         self.wake_all_of(region);
     }
 
     fn begin_streams_at(&mut self, region: usize, index: usize, run: Run, life: Life) {
         let process = &self.regions[region].processes[index];
         let now = process.clock.at(self.now);
-        let inbound = Inbound::new(run, life, &process.store, &self.regions[region].make.peers, now);
-        self.inbound[region][index] = Some(inbound);
-        for to in (0..self.regions.len()).filter(|to| *to != region) {
-            let id = self.next_end();
-            let sender = Sender::new(SenderOptions {
-                timeout: TIMEOUT,
-                window_bytes: self.window_bytes(),
-                batch_bytes: BATCH_BYTES,
-                // Beyond those of whoever carried this life's writes before.
-                epoch: now.wall.unix_ms(),
-                ..SenderOptions::new(NAMES[region], life.origin, life.birth)
-            });
-            let outgoing = Outgoing {
-                region,
-                index,
-                to,
-                sender,
-                feed: None,
-                connection: None,
-                inbox: Inbox::new(FRAME_BYTES_MAX),
-                rowed: None,
-                orphans_queued: Duration::ZERO,
-                alarm: Alarm::default(),
-            };
-            self.outgoing.insert(id, outgoing);
-            self.wake_outgoing_at(id, self.now);
-        }
+        let (peers, ids) = (process.peers.clone(), process.peers.iter().map(|peer| peer.id));
+        let places: Vec<usize> = ids.map(|id| usize::from(id.number()) - 1).collect();
+        self.inbound[region][index] = Some(Inbound::new(run, life, &process.store, peers, now));
+        places.into_iter().for_each(|to| self.begin_stream_at(region, index, life, to));
+    }
+
+    /// A stream begins, to another region.
+    pub(super) fn begin_stream_at(&mut self, region: usize, index: usize, life: Life, to: usize) {
+        let now = self.regions[region].processes[index].clock.at(self.now);
+        let id = self.next_end();
+        let sender = Sender::new(SenderOptions {
+            timeout: TIMEOUT,
+            window_bytes: self.window_bytes(),
+            batch_bytes: BATCH_BYTES,
+            // Beyond those of whoever carried this life's writes before.
+            epoch: now.wall.unix_ms(),
+            ..SenderOptions::new(NAMES[region], life.origin, life.birth)
+        });
+        let outgoing = Outgoing {
+            region,
+            index,
+            to,
+            sender,
+            feed: None,
+            connection: None,
+            inbox: Inbox::new(FRAME_BYTES_MAX),
+            rowed: None,
+            orphans_queued: Duration::ZERO,
+            alarm: Alarm::default(),
+        };
+        self.outgoing.insert(id, outgoing);
+        self.wake_outgoing_at(id, self.now);
     }
 
     fn end_streams_at(&mut self, region: usize, index: usize) {
         self.inbound[region][index] = None;
         let of_node = |end: &Outgoing| (end.region, end.index) == (region, index);
         let ends: Vec<EndId> = self.outgoing.iter().filter(|(_, end)| of_node(end)).map(|(id, _)| *id).collect();
-        for id in ends {
-            if let Some(connection) = self.outgoing.remove(&id).and_then(|end| end.connection) {
-                self.close_outgoing_end(connection);
-            }
-        }
+        ends.into_iter().for_each(|id| self.end_outgoing(id));
         self.lose_all_incoming_at(region, index);
+    }
+
+    /// A stream ends for good.
+    pub(super) fn end_outgoing(&mut self, id: EndId) {
+        if let Some(connection) = self.outgoing.remove(&id).and_then(|end| end.connection) {
+            self.close_outgoing_end(connection);
+        }
     }
 
     fn wake_all_of(&mut self, region: usize) {
@@ -189,10 +198,17 @@ impl World {
         let now = process.clock.at(self.now);
         let has_ended = if end.connection.is_some() {
             let inbound = self.inbound[end.region][end.index].as_mut();
-            let mut out = Vec::new();
+            let (mut out, mut superseded) = (Vec::new(), None);
             let peer = self.regions[end.to].make.id;
             let has_room = end.connection.is_none_or(|connection| has_room(&self.wires, connection));
-            let worked = inbound.map_or(Ok(()), |inbound| end.work(process, inbound, (peer, has_room), now, &mut out));
+            let worked = inbound.map_or(Ok(()), |inbound| {
+                end.work(process, inbound, (peer, has_room), now, (&mut out, &mut superseded))
+            });
+            let (region, index) = (end.region, end.index);
+            if let Some(by) = superseded {
+                self.regions[region].now = self.now;
+                self.regions[region].superseded(index, by);
+            }
             let connection = end.connection.filter(|_| !out.is_empty());
             if let Some(connection) = connection {
                 self.send(connection, Way::There, Frame::Data(out));
@@ -269,7 +285,7 @@ impl Outgoing {
         inbound: &mut Inbound,
         (peer, has_room): (clock::RegionId, bool),
         now: Now,
-        out: &mut Vec<u8>,
+        (out, superseded): (&mut Vec<u8>, &mut Option<Incarnation>),
     ) -> Result<(), LinkEnd> {
         let store = &process.store;
         while let Some((kind, payload)) = self.inbox.next_frame().map_err(LinkEnd::from)? {
@@ -295,6 +311,9 @@ impl Outgoing {
                     store.update_matrix(|matrix| matrix.report(origin, &seen));
                 }
                 SenderEvent::Ended(end) => ended = Err(end),
+                SenderEvent::Refused(Refusal::Superseded(by)) if by.region() == store.origin().region() => {
+                    *superseded = Some(by.incarnation());
+                }
                 SenderEvent::Held(_) | SenderEvent::Refused(_) => {}
             }
         }

@@ -38,14 +38,18 @@ type Standing = Option<(Stamp, u64, i64)>;
 impl World {
     /// Whether every primary has what every other region has, as far as they know themselves.
     pub(super) fn is_linked(&self) -> bool {
-        let expected = (self.regions.len() - 1) * self.inbound.iter().flatten().flatten().count();
-        let is_complete = self.inbound.iter().flatten().flatten().all(|inbound| inbound.refill.is_complete());
-        let primaries = |region: &Region| region.shards().count();
-        let of_others: usize = self.regions.iter().map(primaries).sum();
-        let ends: usize = self.regions.iter().map(|region| primaries(region) * (of_others - primaries(region))).sum();
+        let places = 0..self.regions.len();
+        let pairs = places.clone().flat_map(|one| (0..self.regions.len()).map(move |other| (one, other)));
+        let pairs: Vec<_> = pairs.filter(|(one, other)| self.are_peers(*one, *other)).collect();
+        let primaries = |place: usize| self.inbound[place].iter().flatten();
+        let expected: usize = pairs.iter().map(|(from, _)| primaries(*from).count()).sum();
+        let is_complete = self.members().flat_map(primaries).all(|inbound| inbound.refill.is_complete());
+        let shards = |place: usize| self.regions[place].shards().count();
+        let ends: usize = pairs.iter().map(|(from, to)| shards(*from) * shards(*to)).sum();
         let streams = self.incoming.values().filter(|end| end.is_streaming()).count();
-        self.outgoing.values().filter(|end| end.is_up()).count() == expected
-            && expected == self.outgoing.len()
+        let outgoing = || self.outgoing.values().filter(|end| self.are_peers(end.region, end.to));
+        outgoing().filter(|end| end.is_up()).count() == expected
+            && expected == outgoing().count()
             && is_complete
             && streams >= ends
     }
@@ -89,7 +93,7 @@ impl World {
 
     fn are_equal(&self) -> bool {
         keys().all(|(_, name)| {
-            let mut standing = self.regions.iter().map(|region| self.standing(region, name));
+            let mut standing = self.members().map(|place| self.standing(&self.regions[place], name));
             let first = standing.next().flatten();
             standing.all(|other| other == first)
         })
@@ -142,7 +146,7 @@ impl World {
             regions: NAMES[..self.regions.len()].iter().map(|name| (*name).to_owned()).collect(),
             operations: operations(&self.regions),
             last: keys().flat_map(last).collect(),
-            judged: places.clone(),
+            judged: self.members().map(|place| Place(place as u8)).collect(),
             may_miss: places
                 .iter()
                 .zip(&self.regions)

@@ -48,6 +48,9 @@ impl World {
     }
 
     fn lag_too_small(&self, from: usize, to: usize, written: &Written) -> Option<String> {
+        if !self.are_peers(from, to) {
+            return None;
+        }
         let index = self.lacks(to, written)?;
         let slack = if self.has_jumps { SLACK + AHEAD_MAX } else { SLACK };
         let age = self.now.saturating_sub(written.at);

@@ -11,9 +11,11 @@
 //! | [`stamps`] | rule 3, and the clock: stamps increase over failovers and clocks that are set back |
 //! | [`lag`] | the word `lag`: nothing that is missing is older than what is told |
 //! | [`bounds`] | rule 10: everything has a bound |
+//! | [`frontier`] | the word `frontier`: who is there, and nobody else, holds it back |
 //! | [`greatest`] | rule 3: at rest the greatest stamp stands, everywhere |
 
 mod bounds;
+mod frontier;
 mod greatest;
 mod lag;
 mod primaries;
@@ -64,6 +66,7 @@ impl World {
 
     /// What must hold at rest.
     pub(super) fn check_at_rest(&self) -> Result<(), String> {
+        self.asks("frontier", || self.check_frontier())?;
         self.asks("greatest", || self.check_greatest())
     }
 
