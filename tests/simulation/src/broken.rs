@@ -41,6 +41,8 @@ pub enum Broken {
     FlushStaysHome,
     /// What is claimed in something that comes again counts as of now.
     ReplaysClaimMore,
+    /// A replica that has dropped slots is fed on as if it had not.
+    FollowsOn,
     /// A replica is passed on what arrives of slots, before it has heard that they move.
     FeedsTheUnaware,
     /// A region that was removed counts all the same.

@@ -297,6 +297,26 @@ impl Region {
         }
     }
 
+    /// A replica that has dropped slots asks its primary anew: that takes it for somebody who has what it was sent of them. Nodes do not
+    /// ask yet: see `tests/FOUND.md`.
+    pub(crate) fn ask_anew(&mut self, index: usize, dropped: &SlotSet) {
+        if dropped.is_empty() || self.load == Load::Registers || self.broken == Some(Broken::FollowsOn) {
+            return;
+        }
+        let process = &mut self.processes[index];
+        let who = (index, process.node.run);
+        let follows: Vec<(u64, Who)> = process
+            .sinks
+            .iter()
+            .filter(|(_, sink)| sink.purpose == Purpose::Follow)
+            .map(|(connection, sink)| (*connection, sink.from))
+            .collect();
+        for (connection, from) in follows {
+            self.processes[index].sinks.remove(&connection);
+            self.transmit(who, from, connection, Frame::Refused);
+        }
+    }
+
     /// Whether a replica would drop later, since it has not carried out the map in which slots began to arrive, what is passed on to it
     /// of them before. Nodes do not look yet: see `tests/FOUND.md`.
     fn is_unaware(&self, index: usize, from: usize, purpose: &Purpose) -> bool {

@@ -32,6 +32,7 @@ impl Region {
                 process.tenure.end();
                 let slots = foreign(&former, &process.carried, process.node.id);
                 process.follow_slots(&slots, process.clock.at(self.now));
+                self.ask_anew(index, &slots);
                 let late = if self.random.random_ratio(1, 5) { 80 } else { 4 };
                 self.soon(index, late, What::Assign(next));
             }
