@@ -321,17 +321,19 @@ impl Outgoing {
             inbound.ahead.insert(peer, certainly_ahead(estimate));
             inbound.refill.set_distance(peer, estimate.rtt);
         }
-        while has_room {
+        if !has_room {
+            return ended;
+        }
+        loop {
             self.fetch(store, now);
             if self.rowed.is_none_or(|at| now.monotonic >= at + HEARTBEAT) {
                 self.rowed = Some(now.monotonic);
                 self.sender.set_row(inbound.row(store, now));
             }
             if self.sender.poll_transmit(now, out).is_none() {
-                break;
+                return ended;
             }
         }
-        ended
     }
 
     fn start_feed(&mut self, store: &Store, want: Want) {
