@@ -73,11 +73,6 @@ fn applying_what_was_sent_before_another_welcome_would_show() {
 }
 
 #[test]
-fn not_being_told_who_the_owners_are_would_show() {
-    shows(Broken::NamelessWelcome, 120);
-}
-
-#[test]
 fn assuming_what_others_have_of_a_moved_slot_would_show() {
     shows(Broken::AssumedSeen, 835);
 }

@@ -59,8 +59,6 @@ pub(crate) enum Broken {
     ClearedFirst,
     /// What a feed had sent before the stream was welcomed anew is applied after.
     StaleItems,
-    /// A welcome does not say who the owners are: the sender goes by what it has heard of them before.
-    NamelessWelcome,
     /// Of slots that a primary has come to own it takes for granted that the others have what it has.
     AssumedSeen,
     /// Nobody hears that slots of another region have changed hands.

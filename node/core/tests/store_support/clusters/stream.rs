@@ -253,7 +253,7 @@ impl World {
         let node = sender.primary(shard);
         let (store, now) = (&node.store, node.now(self.wall));
         if let Some(Welcome { round, seen, owners }) = stream.welcome.take() {
-            for owner in owners.iter().filter(|_| self.broken != Some(Broken::NamelessWelcome)) {
+            for owner in &owners {
                 store.update_matrix(|matrix| announce(matrix, owner, self.broken));
             }
             let (scope, consumer) = (Scope::Region(region(from)), Origin::new(region(to), Incarnation::UNBORN));
