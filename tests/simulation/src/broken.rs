@@ -43,8 +43,6 @@ pub enum Broken {
     ReplaysClaimMore,
     /// A replica that has dropped slots is fed on as if it had not.
     FollowsOn,
-    /// A replica is passed on what arrives of slots, before it has heard that they move.
-    FeedsTheUnaware,
     /// A region that was removed counts all the same.
     WaitsForTheRemoved,
     /// A sender does not wait for its window.

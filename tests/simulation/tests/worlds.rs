@@ -99,7 +99,6 @@ shows! {
     a_flush_that_stays_home_would_show_as_a_difference: FlushStaysHome to "equality" false 1,
     a_flush_that_stays_home_would_show_at_rest: FlushStaysHome to "winner" false 1,
     a_flush_that_stays_home_would_show_against_what_is_claimed: FlushStaysHome to "seen" false 1,
-    a_replica_that_drops_what_it_was_fed_would_show: FeedsTheUnaware to "seen" true 26,
     a_replica_that_drops_slots_and_is_fed_on_would_show: FollowsOn to "seen" false 75,
     a_replay_that_claims_what_it_does_not_bring_would_show: ReplaysClaimMore to "seen" false 1,
 }

@@ -227,7 +227,7 @@ impl Region {
                 wall_rate: region.random.random_range(999_500..=1_000_500),
                 offset: Offset::from_nanos(region.random.random_range(-offset_max..offset_max)),
             };
-            region.processes.push(Process::new(node, clock, &region.make));
+            region.processes.push(Process::new(node, clock, &region.make, region.now));
             region.begin(region.processes.len() - 1);
         }
         region.soon(0, 1, What::Leadership);

@@ -49,6 +49,8 @@ pub(crate) const NOON_MS: u64 = 1_800_000_000_000;
 /// One process of a node.
 pub(crate) struct Process {
     pub(crate) node: Founder,
+    /// When it was started.
+    pub(crate) started: Now,
     pub(crate) is_up: bool,
     pub(crate) is_stopped: bool,
     pub(crate) clock: Clock,
@@ -136,7 +138,7 @@ pub(crate) struct Turn {
 
 impl Process {
     /// A process that has just started, with an empty memory.
-    pub(crate) fn new(node: Founder, clock: Clock, make: &Make) -> Self {
+    pub(crate) fn new(node: Founder, clock: Clock, make: &Make, now: Duration) -> Self {
         let (map, lease) = (ClusterMap::new(), make.lease);
         let options = GovernorOptions { lease, fresh: lease * 3 / REPORTS, patience: PATIENCE };
         let (id, run) = (node.id, node.run);
@@ -145,6 +147,7 @@ impl Process {
         store.on_news(move || told.store(true, Relaxed));
         Self {
             node,
+            started: clock.at(now),
             is_up: true,
             is_stopped: false,
             clock,

@@ -125,7 +125,7 @@ impl Region {
         if !self.processes[index].is_up {
             self.runs += 1;
             let (node, clock) = (founder(index as u16, Run(self.runs)), self.processes[index].clock);
-            self.processes[index] = Process::new(node, clock, &self.make);
+            self.processes[index] = Process::new(node, clock, &self.make, self.now);
             self.begin(index);
         }
         self.processes[index].is_stopped = false;

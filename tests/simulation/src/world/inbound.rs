@@ -33,7 +33,6 @@ pub(super) struct Inbound {
     /// How far the clocks of other regions are certainly ahead.
     pub(super) ahead: BTreeMap<RegionId, Duration>,
     row: Option<(Duration, Seen)>,
-    began: Now,
 }
 
 impl Inbound {
@@ -52,7 +51,6 @@ impl Inbound {
             peers,
             ahead: BTreeMap::new(),
             row: None,
-            began: now,
         }
     }
 
@@ -102,9 +100,9 @@ impl Inbound {
         }
     }
 
-    /// How old what is missing here of a region's writes may be, as it is told.
-    pub(super) fn lag(&self, store: &Store, from: RegionId, now: Now) -> Duration {
+    /// How old what is missing here of a region's writes may be, as a process tells that was started then.
+    pub(super) fn lag(&self, store: &Store, from: RegionId, started: Now, now: Now) -> Duration {
         let ahead = self.ahead.get(&from).copied().unwrap_or_default();
-        lag(store.seen_of(from, &store.seen_minima(now), self.began.wall), ahead, now.wall)
+        lag(store.seen_of(from, &store.seen_minima(now), started.wall), ahead, now.wall)
     }
 }

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use clock::Time;
+use node_core::slot::Slot;
+
 use super::{super::faults::AHEAD_MAX, World, held};
 use crate::{
     Broken,
@@ -58,9 +61,14 @@ impl World {
             return None;
         }
         let (process, inbound) = (&self.regions[to].processes[index], self.inbound[to][index].as_ref()?);
+        let (now, id) = (process.clock.at(self.now), self.regions[from].make.id);
+        // Of a region of which nothing was ever seen there nothing is known: then it is told how old the process is.
+        let seen = process.store.seen_table(now).of(Slot::of(written.name));
+        let is_known = seen.iter().any(|(origin, time)| origin.region() == id && time > Time::ZERO);
+        let age = if is_known { age } else { age.min(now.monotonic - process.started.monotonic) };
         let told = match self.options.broken {
             Some(Broken::LagOfNobody) => Duration::ZERO,
-            _ => inbound.lag(&process.store, self.regions[from].make.id, process.clock.at(self.now)),
+            _ => inbound.lag(&process.store, id, process.started, now),
         };
         (told + slack < age)
             .then(|| format!("{index} of {to} tells {told:?}, and lacks what is {age:?} old: {written:?}"))
