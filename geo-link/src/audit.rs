@@ -111,7 +111,7 @@ pub(crate) async fn run(region: &Region, ending: &CancellationToken) {
 
 /// The sums of all slots that the node owns.
 async fn audit(store: &Store, at: Time) -> Audit {
-    let ranges = store.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
+    let ranges = store.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges().to_vec());
     let mut sums: BTreeMap<Slot, Digest> = BTreeMap::new();
     for slots in ranges {
         let digests = Digests { slots: slots.clone(), parts: Parts::Slots(1), at };

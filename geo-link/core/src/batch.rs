@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     body::{BodyError, BodyWriter, Items, Layout, TimeRange},
     frame::{FrameKind, Malformed, put_frame, put_payload, read_payload},
-    limits::{BUFFER_BYTES_KEPT, COMPRESS_BYTES_MAX, LZ4_RATIO_MAX, PROTOCOL_VERSION},
+    limits::{BUFFER_BYTES_KEPT, COMPRESS_BYTES_MAX, COMPRESS_BYTES_MIN, LZ4_RATIO_MAX, PROTOCOL_VERSION},
     row::{Row, read_origin},
 };
 
@@ -140,9 +140,9 @@ impl Packer {
     }
 }
 
-/// The body as an LZ4 block, if that is smaller.
+/// The body as an LZ4 block, if that is worth it and smaller.
 fn compress<'a>(raw: &[u8], out: &'a mut Vec<u8>, table: &mut CompressTable) -> Option<&'a [u8]> {
-    if raw.is_empty() || raw.len() > COMPRESS_BYTES_MAX {
+    if !(COMPRESS_BYTES_MIN..=COMPRESS_BYTES_MAX).contains(&raw.len()) {
         return None;
     }
     out.resize(out.len().max(get_maximum_output_size(raw.len())), 0);

@@ -43,6 +43,10 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// The longest text of a refusal, in bytes; longer ones are cut.
 pub const REASON_BYTES_MAX: usize = 512;
 
+/// The shortest body that is compressed, in bytes: a heartbeat, or a record or two, has hardly anything that lz4 could point back to,
+/// and the compressor's table of 16 KiB would be cleared for it.
+pub const COMPRESS_BYTES_MIN: usize = 96;
+
 /// The longest body that is compressed, in bytes. A longer one holds some very large value: compressing it would hold
 /// up every other link of the thread for 100 ms and more, so it goes as it is.
 pub const COMPRESS_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -129,120 +129,164 @@ impl SlotRange {
     }
 }
 
-/// Any slots: a bit for each, 2 KiB. Sent as its runs.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Any slots, as their runs: in order, apart from one another by a slot at least. Sent as these.
+///
+/// What is asked of a set costs as much as it has runs, and the slots that a shard owns are few of those. Were each slot a run of its own, a
+/// set would take 32 KiB.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<(u16, u16)>", into = "Vec<(u16, u16)>")]
-pub struct SlotSet(Box<[u64; WORDS]>);
-
-const WORDS: usize = SLOTS as usize / 64;
+pub struct SlotSet(Vec<SlotRange>);
 
 impl SlotSet {
     /// None.
-    pub fn new() -> Self {
-        Self(Box::new([0; WORDS]))
+    pub const fn new() -> Self {
+        Self(Vec::new())
     }
 
     /// All.
     pub fn all() -> Self {
-        Self(Box::new([u64::MAX; WORDS]))
+        Self(vec![SlotRange::ALL])
     }
 
     /// Adds a slot. Returns whether it was not there before.
     pub fn insert(&mut self, slot: Slot) -> bool {
         let is_new = !self.contains(slot);
-        self.0[usize::from(slot.0 / 64)] |= 1 << (slot.0 % 64);
+        if is_new {
+            self.insert_range(&SlotRange { first: slot, last: slot });
+        }
         is_new
+    }
+
+    /// Adds neighbouring slots.
+    pub fn insert_range(&mut self, range: &SlotRange) {
+        // Those that it meets or touches become one with it.
+        let from = self.0.partition_point(|run| run.last.0 + 1 < range.first.0);
+        let to = from + self.0[from..].partition_point(|run| run.first.0 <= range.last.0 + 1);
+        let Some(former) = self.0[from..to].last().map(|run| run.last) else {
+            return self.0.insert(from, range.clone());
+        };
+        let run = &mut self.0[from];
+        (run.first, run.last) = (run.first.min(range.first), former.max(range.last));
+        self.0.drain(from + 1..to);
     }
 
     /// Takes a slot out. Returns whether it was there.
     pub fn remove(&mut self, slot: Slot) -> bool {
-        let was_there = self.contains(slot);
-        self.0[usize::from(slot.0 / 64)] &= !(1 << (slot.0 % 64));
-        was_there
+        let place = self.place(slot);
+        let Some(run) = self.0.get_mut(place).filter(|run| run.first <= slot) else { return false };
+        let after = SlotRange { first: Slot(slot.0 + 1), last: run.last };
+        if run.first < slot {
+            run.last = Slot(slot.0 - 1);
+            if after.first <= after.last {
+                self.0.insert(place + 1, after);
+            }
+        } else if after.first <= after.last {
+            *run = after;
+        } else {
+            self.0.remove(place);
+        }
+        true
     }
 
     /// Whether a slot is there.
     #[inline]
     pub fn contains(&self, slot: Slot) -> bool {
-        self.0[usize::from(slot.0 / 64)] & 1 << (slot.0 % 64) != 0
+        self.0.get(self.place(slot)).is_some_and(|run| run.first <= slot)
     }
 
     /// Adds all that `other` has.
     pub fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word |= other);
+        if self.0.is_empty() {
+            self.0.clone_from(&other.0);
+        } else {
+            other.0.iter().for_each(|range| self.insert_range(range));
+        }
     }
 
     /// Takes out all that `other` has.
     pub fn subtract(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word &= !other);
+        if self.0.is_empty() || other.0.is_empty() {
+            return;
+        }
+        let (mut left, mut place) = (Vec::with_capacity(self.0.len() + 1), 0);
+        for run in &self.0 {
+            let mut next = run.first.0;
+            while let Some(out) = other.0.get(place).filter(|out| out.first <= run.last) {
+                if out.first.0 > next {
+                    left.push(SlotRange { first: Slot(next), last: Slot(out.first.0 - 1) });
+                }
+                next = next.max(out.last.0 + 1);
+                if out.last >= run.last {
+                    // It may reach into the next run as well.
+                    break;
+                }
+                place += 1;
+            }
+            if next <= run.last.0 {
+                left.push(SlotRange { first: Slot(next), last: run.last });
+            }
+        }
+        self.0 = left;
     }
 
     /// Those that are in both.
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut both = self.clone();
-        both.0.iter_mut().zip(other.0.iter()).for_each(|(word, other)| *word &= other);
-        both
+        let (mut both, mut one, mut two) = (Vec::new(), self.0.as_slice(), other.0.as_slice());
+        while let (Some(first), Some(second)) = (one.first(), two.first()) {
+            both.extend(first.intersection(second));
+            if first.last < second.last {
+                one = &one[1..];
+            } else {
+                two = &two[1..];
+            }
+        }
+        Self(both)
+    }
+
+    /// Whether there is a slot that is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        let meets =
+            |range: &SlotRange| other.0.get(other.place(range.first)).is_some_and(|run| run.first <= range.last);
+        self.0.iter().any(meets)
+    }
+
+    /// Whether all that `other` has is here.
+    pub fn has_all(&self, other: &Self) -> bool {
+        let has = |range: &SlotRange| {
+            self.0.get(self.place(range.first)).is_some_and(|run| run.first <= range.first && range.last <= run.last)
+        };
+        other.0.iter().all(has)
     }
 
     /// The runs of those slots that are in `range`, in order.
-    pub fn ranges_in(&self, range: &SlotRange) -> Vec<SlotRange> {
-        let (mut ranges, mut next, end) = (Vec::new(), range.first.0, range.last.0 + 1);
-        loop {
-            let first = self.next(next, true);
-            if first >= end {
-                return ranges;
-            }
-            next = self.next(first, false).min(end);
-            ranges.push(SlotRange { first: Slot(first), last: Slot(next - 1) });
-        }
+    pub fn ranges_in(&self, range: &SlotRange) -> impl Iterator<Item = SlotRange> + use<'_> {
+        let range = range.clone();
+        self.0[self.place(range.first)..].iter().map_while(move |run| run.intersection(&range))
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.iter().map(|word| word.count_ones() as usize).sum()
+        self.0.iter().map(SlotRange::count).sum()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Each, in order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.0.iter().zip(0..).flat_map(|(word, index): (&u64, u16)| {
-            let mut left = *word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros() as u16)?;
-                left &= left - 1;
-                Some(Slot(index * 64 + bit))
-            })
-        })
+        self.0.iter().flat_map(SlotRange::iter)
     }
 
     /// The runs of neighbouring slots, in order.
-    pub fn ranges(&self) -> Vec<SlotRange> {
-        self.ranges_in(&SlotRange::ALL)
+    pub fn ranges(&self) -> &[SlotRange] {
+        &self.0
     }
 
-    /// The number of the next slot from `from` on that is there, or that is not; that after the last if there is none.
-    fn next(&self, from: u16, is_there: bool) -> u16 {
-        let flip = if is_there { 0 } else { u64::MAX };
-        let first = usize::from(from / 64);
-        let mut mask = u64::MAX << (from % 64);
-        for (word, index) in self.0[first.min(WORDS)..].iter().zip(first as u16..) {
-            let found = (word ^ flip) & mask;
-            if found != 0 {
-                return index * 64 + found.trailing_zeros() as u16;
-            }
-            mask = u64::MAX;
-        }
-        SLOTS
-    }
-}
-
-impl Default for SlotSet {
-    fn default() -> Self {
-        Self::new()
+    /// The place of the run in which `slot` is, or else of the next; that after the last if there is none.
+    fn place(&self, slot: Slot) -> usize {
+        self.0.partition_point(|run| run.last < slot)
     }
 }
 
@@ -260,29 +304,42 @@ impl Extend<Slot> for SlotSet {
     }
 }
 
+impl FromIterator<SlotRange> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = SlotRange>>(ranges: I) -> Self {
+        let mut ranges: Vec<SlotRange> = ranges.into_iter().collect();
+        ranges.sort_unstable_by_key(|range| range.first);
+        ranges.dedup_by(|next, kept| {
+            let touches = next.first.0 <= kept.last.0 + 1;
+            if touches {
+                kept.last = kept.last.max(next.last);
+            }
+            touches
+        });
+        Self(ranges)
+    }
+}
+
 impl TryFrom<Vec<(u16, u16)>> for SlotSet {
     type Error = InvalidSlot;
 
     fn try_from(runs: Vec<(u16, u16)>) -> Result<Self, InvalidSlot> {
-        let mut set = Self::new();
-        for (first, last) in runs {
-            let (first, last) = (Slot::try_from(first)?, Slot::try_from(last)?);
-            set.extend(SlotRange { first, last }.iter());
-        }
-        Ok(set)
+        let range = |(first, last)| Ok(SlotRange { first: Slot::try_from(first)?, last: Slot::try_from(last)? });
+        let ranges: Vec<SlotRange> = runs.into_iter().map(range).collect::<Result<_, _>>()?;
+        // One whose end lies before its beginning names nothing.
+        Ok(ranges.into_iter().filter(|range| range.first <= range.last).collect())
     }
 }
 
 impl From<SlotSet> for Vec<(u16, u16)> {
     fn from(set: SlotSet) -> Self {
-        set.ranges().into_iter().map(|range| (range.first.0, range.last.0)).collect()
+        set.0.iter().map(|range| (range.first.0, range.last.0)).collect()
     }
 }
 
 /// As Redis prints them: `0-5460 5462`.
 impl fmt::Display for SlotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, range) in self.ranges().into_iter().enumerate() {
+        for (index, range) in self.0.iter().enumerate() {
             let blank = if index > 0 { " " } else { "" };
             write!(f, "{blank}{}", range.first)?;
             if range.last > range.first {
@@ -333,7 +390,9 @@ fn tag_or_all(key: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop_assert_eq, proptest};
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::{Slot, SlotRange, SlotSet};
 
@@ -347,6 +406,54 @@ mod tests {
             prop_assert_eq!(set.is_empty(), numbers.is_empty());
             let runs: Vec<(u16, u16)> = set.clone().into();
             prop_assert_eq!(SlotSet::try_from(runs).unwrap(), set);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_what_one_bit_per_slot_would_be(
+            steps in proptest::collection::vec((0..7_u8, 0..40_u16, 1..6_u16, 0..40_u16, 1..12_u16), 0..60),
+        ) {
+            let range = |first: u16, count| SlotRange::new(first..first + count).unwrap();
+            let (mut set, mut plain) = (SlotSet::new(), BTreeSet::new());
+            for (what, first, count, other_first, other_count) in steps {
+                let (one, two) = (range(first, count), range(other_first, other_count));
+                let other: SlotSet = [two.clone(), one.clone()].into_iter().collect();
+                let others: BTreeSet<Slot> = one.iter().chain(two.iter()).collect();
+                match what {
+                    0 => prop_assert_eq!(set.insert(one.first), plain.insert(one.first)),
+                    1 => prop_assert_eq!(set.remove(one.first), plain.remove(&one.first)),
+                    2 => {
+                        set.insert_range(&one);
+                        plain.extend(one.iter());
+                    }
+                    3 => {
+                        set.add(&other);
+                        plain.extend(&others);
+                    }
+                    4 => {
+                        set.subtract(&other);
+                        plain.retain(|slot| !others.contains(slot));
+                    }
+                    5 => {
+                        let both = set.intersection(&other);
+                        let expected: Vec<Slot> = plain.intersection(&others).copied().collect();
+                        prop_assert_eq!(both.iter().collect::<Vec<_>>(), expected);
+                    }
+                    _ => {
+                        let inside: Vec<Slot> = set.ranges_in(&two).flat_map(|range| range.iter()).collect();
+                        let expected = plain.iter().copied().filter(|slot| two.contains(*slot));
+                        prop_assert_eq!(inside, expected.collect::<Vec<_>>());
+                    }
+                }
+                prop_assert_eq!(set.iter().collect::<Vec<_>>(), plain.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!((set.len(), set.is_empty()), (plain.len(), plain.is_empty()));
+                prop_assert_eq!(set.meets(&other), plain.intersection(&others).next().is_some());
+                prop_assert_eq!(set.has_all(&other), plain.is_superset(&others));
+                prop_assert!((0..60).filter_map(Slot::new).all(|slot| set.contains(slot) == plain.contains(&slot)));
+                let apart = |pair: &[SlotRange]| pair[0].last.number() + 1 < pair[1].first.number();
+                prop_assert!(set.ranges().windows(2).all(apart), "{:?}", set.ranges());
+            }
         }
     }
 

@@ -174,6 +174,8 @@ impl Steward {
         let holding = tenure.handle_map(&map, self.serving());
         self.carry_out_holding(&holding);
         self.parts.cluster.set_map(map);
+        let own = self.parts.cluster.custody(|custody, map| custody.own(map));
+        self.parts.server.store.narrow_owned(&own);
     }
 
     /// Call it under the lock of the tenure that it comes from.

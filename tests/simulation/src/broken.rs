@@ -41,7 +41,7 @@ pub enum Broken {
     FlushStaysHome,
     /// What is claimed in something that comes again counts as of now.
     ReplaysClaimMore,
-    /// A replica that has dropped slots is fed on as if it had not.
+    /// A replica that drops slots, or has yet to drop them, is fed on as if there were nothing to drop.
     FollowsOn,
     /// A region that was removed counts all the same.
     WaitsForTheRemoved,

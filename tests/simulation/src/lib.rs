@@ -1,5 +1,6 @@
 //! Whole regions in one thread and virtual time, from one seed.
 
+mod agenda;
 mod broken;
 mod names;
 #[path = "../../../node/core/tests/store_support/parcel.rs"]

@@ -12,7 +12,7 @@ use seeds::Seeds;
 use simulation::{Broken, World, WorldOptions};
 
 /// Worlds of either weather in one run, unless the environment says otherwise.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 500;
 /// Worlds in which a broken rule must show.
 const SEEDS_TO_SHOW: u64 = 200;
 /// Seeds that a bug was found with.
@@ -30,7 +30,7 @@ fn regions_keep_what_is_promised_whatever_goes_wrong() {
 
 #[test]
 fn same_seed_makes_the_same_world_byte_for_byte() {
-    for (seed, is_stormy) in [(1, false), (2, true)] {
+    for (seed, is_stormy) in [(2, false), (2, true)] {
         let traces = [(); 2].map(|()| {
             let mut world = World::new(WorldOptions { is_traced: true, ..WorldOptions::new(seed, is_stormy) });
             let verdict = world.run();
@@ -99,7 +99,7 @@ shows! {
     a_flush_that_stays_home_would_show_as_a_difference: FlushStaysHome to "equality" false 1,
     a_flush_that_stays_home_would_show_at_rest: FlushStaysHome to "winner" false 1,
     a_flush_that_stays_home_would_show_against_what_is_claimed: FlushStaysHome to "seen" false 1,
-    a_replica_that_drops_slots_and_is_fed_on_would_show: FollowsOn to "seen" false 75,
+    a_replica_that_drops_slots_and_is_fed_on_would_show: FollowsOn to "seen" false 12,
     a_replay_that_claims_what_it_does_not_bring_would_show: ReplaysClaimMore to "seen" false 1,
 }
 

@@ -243,5 +243,5 @@ impl Branch {
 pub(super) fn count_as_seen(table: &mut SeenTable, served: &SlotSet, origin: Origin) {
     let mut unserved = SlotSet::all();
     unserved.subtract(served);
-    unserved.ranges().iter().for_each(|slots| table.advance(slots, origin, Time::MAX));
+    table.advance_all(unserved.ranges(), origin, Time::MAX);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use node_core::slot::{SLOTS, Slot, SlotSet};
+use node_core::slot::{Slot, SlotRange, SlotSet};
 
 /// A primary, and its slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,25 +14,22 @@ pub struct Owner {
 }
 
 /// The owners of a region's slots. A slot may have none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
     owners: Vec<Owner>,
-    /// By slot, the place of its owner.
-    by_slot: Box<[u16]>,
+    /// The runs of slots that have one, in order, and the place of whoever owns each.
+    runs: Vec<(SlotRange, usize)>,
 }
-
-/// The place of nobody.
-const NOBODY: u16 = u16::MAX;
 
 impl Owners {
     /// These and no others.
     pub fn new(owners: Vec<Owner>) -> Self {
-        let mut by_slot = vec![NOBODY; usize::from(SLOTS)].into_boxed_slice();
+        let mut runs = Vec::new();
         for (place, owner) in owners.iter().enumerate() {
-            let place = u16::try_from(place).unwrap_or(NOBODY);
-            owner.slots.iter().for_each(|slot| by_slot[usize::from(slot.number())] = place);
+            runs.extend(owner.slots.ranges().iter().map(|slots| (slots.clone(), place)));
         }
-        Self { owners, by_slot }
+        runs.sort_unstable_by_key(|(slots, _)| slots.first);
+        Self { owners, runs }
     }
 
     /// Each owner, at its place.
@@ -42,13 +39,7 @@ impl Owners {
 
     /// The place of who owns a slot.
     pub fn place_of(&self, slot: Slot) -> Option<usize> {
-        let place = self.by_slot[usize::from(slot.number())];
-        (place != NOBODY).then_some(usize::from(place))
-    }
-}
-
-impl Default for Owners {
-    fn default() -> Self {
-        Self::new(Vec::new())
+        let run = self.runs.partition_point(|(slots, _)| slots.last < slot);
+        self.runs.get(run).filter(|(slots, _)| slots.first <= slot).map(|(_, place)| *place)
     }
 }

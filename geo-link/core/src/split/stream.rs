@@ -291,7 +291,7 @@ impl Split {
             let slots = branch.owner().slots.clone();
             if let Some((clones, theirs)) = branch.join_round() {
                 is_clone |= clones;
-                slots.iter().for_each(|slot| seen.join(slot, &theirs.of(slot)));
+                slots.ranges().iter().for_each(|slots| seen.join_range(slots, theirs));
                 served.add(&slots);
             }
         }
@@ -376,7 +376,8 @@ impl Split {
                 }
                 FeedItem::Flush { slots, stamp } => {
                     for branch in &mut self.branches {
-                        for slots in branch.owner().slots.ranges_in(slots) {
+                        let theirs = branch.owner().slots.clone();
+                        for slots in theirs.ranges_in(slots) {
                             branch.push(&FeedItem::Flush { slots, stamp: *stamp });
                         }
                     }

@@ -151,9 +151,13 @@ impl Start {
 pub fn foreign(former: &ClusterMap, map: &ClusterMap, me: NodeId) -> SlotSet {
     let shard = |map: &ClusterMap| map.shard_of(me).map(|(id, _)| id);
     let (Some(was), is) = (shard(former), shard(map)) else { return SlotSet::new() };
-    let has_left = |slot| former.owner(slot) == Some(was) && map.owner(slot) != is;
-    let begins_to_arrive = |slot| is.is_some() && map.target(slot) == is && former.target(slot) != is;
-    Slot::all().filter(|slot| has_left(*slot) || begins_to_arrive(*slot)).collect()
+    let mut foreign = former.slots(was);
+    if let Some(is) = is {
+        foreign.subtract(&map.slots(is));
+        let begins_to_arrive = |(slot, to): &(Slot, ShardId)| *to == is && former.target(*slot) != Some(is);
+        foreign.extend(map.moves().filter(begins_to_arrive).map(|(slot, _)| slot));
+    }
+    foreign
 }
 
 /// The slots that move away from a shard, by the primaries that take them: to each, those that began to move first.

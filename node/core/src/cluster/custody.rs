@@ -164,18 +164,17 @@ impl Custody {
         self.given.is_empty() && self.taken.is_empty() && self.returning.is_empty()
     }
 
+    /// The sets of slots of which more is to be said than what the map says: in each all are alike, but for what others say of them.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &SlotSet> {
+        self.given.values().map(|given| &given.slots).chain(self.taken.values()).chain([&self.returning])
+    }
+
     /// The slots that are this node's by a map and by what it has given and taken: those that a flush concerns.
     pub fn own(&self, map: &ClusterMap) -> SlotSet {
-        let shard = self.shard(map);
-        if self.is_plain() {
-            return shard.map(|shard| map.slots(shard)).unwrap_or_default();
-        }
-        let is_own = |slot: &Slot| match self.keeping(*slot) {
-            Keeping::Given | Keeping::Gone => false,
-            Keeping::Taken => true,
-            Keeping::Plain | Keeping::Returning => shard.is_some() && map.owner(*slot) == shard,
-        };
-        Slot::all().filter(is_own).collect()
+        let mut own = self.shard(map).map(|shard| map.slots(shard)).unwrap_or_default();
+        self.taken.values().for_each(|taken| own.add(taken));
+        self.given.values().for_each(|given| own.subtract(&given.slots));
+        own
     }
 
     /// Whether something was taken that the map does not confirm yet.

@@ -5,7 +5,7 @@
 //! same order.
 //!
 //! Invariants, each kept by the shape of the types where that is possible:
-//! - A slot has one owner or, before the founding, none: it is an array of owners.
+//! - A slot has one owner or, before the founding, none: owners stand by slots.
 //! - A slot that moves has an owner, and another shard as its target.
 //! - A move has one beginning, and begins anew when either shard gets another primary: what was taken in before it began
 //!   counts for nothing, so a [`Prepare`](MapCommand::Prepare) that speaks of an earlier beginning is refused.
@@ -22,11 +22,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::{FoundShard, Founder, Joins, MapCommand, MapEvent, Refused},
     id::{Epoch, Id, NodeId, Run, ShardId},
+    owners::Owners,
     regions::{RegionChange, Regions},
 };
 use crate::{
     limits::{NODES_MAX, WEIGHT_MAX},
-    slot::{SLOTS, Slot, SlotSet},
+    slot::{Slot, SlotRange, SlotSet},
 };
 
 /// See the head of this file.
@@ -230,14 +231,18 @@ impl ClusterMap {
     }
 
     /// The shard that owns a slot.
-    #[inline]
     pub fn owner(&self, slot: Slot) -> Option<ShardId> {
-        self.owners.0[usize::from(slot.number())]
+        self.owners.of(slot)
+    }
+
+    /// The runs of neighbouring slots that have one owner, or none, in order.
+    pub fn owners(&self) -> impl Iterator<Item = (SlotRange, Option<ShardId>)> {
+        self.owners.runs()
     }
 
     /// The slots of a shard.
     pub fn slots(&self, shard: ShardId) -> SlotSet {
-        Slot::all().filter(|slot| self.owner(*slot) == Some(shard)).collect()
+        self.owners.slots(Some(shard))
     }
 
     /// Where a slot is moving to, if it does.
@@ -316,13 +321,14 @@ impl ClusterMap {
             for node in replicas {
                 new.new_node(node, shard).map_err(|_| Refused::Layout)?;
             }
-            for slot in slots.iter() {
-                if new.owners.0[usize::from(slot.number())].replace(shard).is_some() {
-                    return Err(Refused::Owner(slot));
-                }
+            let mut twice = slots.clone();
+            twice.subtract(&new.owners.slots(None));
+            if let Some(slot) = twice.iter().next() {
+                return Err(Refused::Owner(slot));
             }
+            new.owners.give(slots, shard);
         }
-        match Slot::all().find(|slot| new.owner(*slot).is_none()) {
+        match new.owners.slots(None).iter().next() {
             Some(slot) => Err(Refused::Owner(slot)),
             None => {
                 *self = new;
@@ -380,7 +386,7 @@ impl ClusterMap {
         let (id, shard) = self.shard_of(node).ok_or(Refused::UnknownNode(node))?;
         if shard.primary == node {
             let is_target = self.moves.values().any(|moving| moving.to == id);
-            let owns = Slot::all().any(|slot| self.owner(slot) == Some(id));
+            let owns = self.owners().any(|(_, owner)| owner == Some(id));
             if owns || is_target || self.replicas(id).next().is_some() {
                 return Err(Refused::InUse(node));
             }
@@ -430,7 +436,7 @@ impl ClusterMap {
         // Who is promoted has done so as a replica, or does not know of it.
         shard.is_restamped = false;
         for (slot, moving) in &mut self.moves {
-            if moving.to == id || self.owners.0[usize::from(slot.number())] == Some(id) {
+            if moving.to == id || self.owners.of(*slot) == Some(id) {
                 moving.since = since;
             }
             if moving.to == id {
@@ -476,10 +482,8 @@ impl ClusterMap {
         if !self.holds_data(to) {
             return Err(Refused::Outdated);
         }
-        for slot in slots.iter() {
-            self.owners.0[usize::from(slot.number())] = Some(to);
-            self.moves.remove(&slot);
-        }
+        self.owners.give(&slots, to);
+        slots.iter().for_each(|slot| _ = self.moves.remove(&slot));
         Ok(MapEvent::Moved(slots, to))
     }
 
@@ -563,45 +567,6 @@ const _: () = assert!(NODES_MAX < Incarnation::COUNT as usize);
 
 const fn check_weight(weight: u16) -> Result<(), Refused> {
     if weight == 0 || weight > WEIGHT_MAX { Err(Refused::Weight) } else { Ok(()) }
-}
-
-/// The owner of each slot. Sent as runs: `(how many, whose)`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(u16, Option<ShardId>)>", into = "Vec<(u16, Option<ShardId>)>")]
-struct Owners(Box<[Option<ShardId>]>);
-
-impl Default for Owners {
-    fn default() -> Self {
-        Self(vec![None; usize::from(SLOTS)].into())
-    }
-}
-
-impl std::fmt::Debug for Owners {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Vec::from(self.clone()).fmt(f)
-    }
-}
-
-impl From<Owners> for Vec<(u16, Option<ShardId>)> {
-    fn from(owners: Owners) -> Self {
-        owners.0.chunk_by(|a, b| a == b).map(|run| (run.len() as u16, run[0])).collect()
-    }
-}
-
-/// Owners of more or fewer slots than there are.
-#[derive(Debug, thiserror::Error)]
-#[error("the owners are not of {SLOTS} slots")]
-struct NotAllSlots;
-
-impl TryFrom<Vec<(u16, Option<ShardId>)>> for Owners {
-    type Error = NotAllSlots;
-
-    fn try_from(runs: Vec<(u16, Option<ShardId>)>) -> Result<Self, NotAllSlots> {
-        if runs.iter().map(|(count, _)| usize::from(*count)).sum::<usize>() != usize::from(SLOTS) {
-            return Err(NotAllSlots);
-        }
-        Ok(Self(runs.into_iter().flat_map(|(count, owner)| (0..count).map(move |_| owner)).collect()))
-    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ mod governor;
 mod id;
 mod lease;
 mod map;
+mod owners;
 pub mod placement;
 mod progress;
 mod regions;

@@ -42,7 +42,7 @@ use super::{
     id::{Epoch, NodeId, ShardId},
     map::{Addresses, ClusterMap, Moving, Role},
 };
-use crate::slot::{Slot, SlotSet};
+use crate::slot::{SLOTS, Slot, SlotRange, SlotSet};
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -140,24 +140,20 @@ impl Routing {
         let mine = map.shard_of(me).map(|(shard, _)| shard);
         let role = map.role(me);
         let custody = custody.filter(|custody| !custody.is_plain());
-        let (mut ways, mut indexes) = (Vec::new(), BTreeMap::new());
-        let mut moves = map.moving_slots().peekable();
-        // Neighbours are mostly of a kind. This is done while requests wait.
-        let mut last = None;
-        let slots = Slot::all().map(|slot| {
-            let moving = moves.next_if(|(next, _)| *next == slot).map(|(_, moving)| moving);
-            let kind = Kind::of(map, slot, moving, held.contains(slot), custody);
-            if let Some((_, way)) = last.filter(|(former, _)| *former == kind) {
-                return way;
-            }
+        let (mut ways, mut indexes, mut slots) = (Vec::new(), BTreeMap::new(), Vec::with_capacity(usize::from(SLOTS)));
+        // This is done while requests wait.
+        let starts = starts(map, held, custody);
+        let ends = starts.iter().skip(1).copied().chain([SLOTS]);
+        for (start, end) in starts.iter().zip(ends) {
+            let Some(slot) = Slot::new(*start) else { continue };
+            let kind = Kind::of(map, slot, map.moving(slot), held.contains(slot), custody);
             let way = *indexes.entry(kind).or_insert_with(|| {
                 ways.push(Way::new(map, kind, mine.zip(role)));
                 (ways.len() - 1) as u16
             });
-            last = Some((kind, way));
-            way
-        });
-        let slots = slots.collect();
+            slots.resize(usize::from(end), way);
+        }
+        let slots = slots.into_boxed_slice();
         let holds = ways.iter().any(|way| way.part == Part::Serves && way.held);
         let is_early = |way: &Way| way.part == Part::Follows && way.held || way.part == Part::Awaits { soon: true };
         let waits = holds || ways.iter().any(is_early);
@@ -206,6 +202,27 @@ impl Routing {
             _ => Route::Here,
         }
     }
+}
+
+/// Where the runs of neighbouring slots begin that are all of one kind; two that follow one another may be of the same.
+fn starts(map: &ClusterMap, held: &SlotSet, custody: Option<&Custody>) -> Vec<u16> {
+    // Neighbours mostly move alike.
+    let mut moves: Vec<(SlotRange, Moving)> = Vec::new();
+    for (slot, moving) in map.moving_slots() {
+        let is_next =
+            |(run, former): &&mut (SlotRange, Moving)| run.last.number() + 1 == slot.number() && *former == moving;
+        match moves.last_mut().filter(is_next) {
+            Some((run, _)) => run.last = slot,
+            None => moves.push((SlotRange { first: slot, last: slot }, moving)),
+        }
+    }
+    let sets = custody.into_iter().flat_map(Custody::sets).chain([held]);
+    let of_sets = sets.flat_map(|slots| slots.ranges().iter().cloned());
+    let runs = map.owners().map(|(run, _)| run).chain(moves.into_iter().map(|(run, _)| run)).chain(of_sets);
+    let mut starts: Vec<u16> = runs.flat_map(|run| [run.first.number(), run.last.number() + 1]).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    starts
 }
 
 /// All that matters to one node about a slot.

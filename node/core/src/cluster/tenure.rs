@@ -70,8 +70,8 @@ impl Tenure {
         let new = own.filter(|(_, shard)| has_waited || serving != Some(shard.incarnation));
         let slots = new.map(|(id, _)| map.slots(id));
         let hold = slots.clone().unwrap_or_default();
-        let former = std::mem::replace(&mut self.awaiting_lease, slots).unwrap_or_default();
-        let let_go = former.iter().filter(|slot| !hold.contains(*slot)).collect();
+        let mut let_go = std::mem::replace(&mut self.awaiting_lease, slots).unwrap_or_default();
+        let_go.subtract(&hold);
         Holding { hold, let_go }
     }
 

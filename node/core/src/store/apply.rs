@@ -18,7 +18,7 @@ use super::{
     settings::Sabotage,
     stripe::{Address, Stripe},
 };
-use crate::slot::{Slot, SlotRange};
+use crate::slot::{Slot, SlotRange, SlotSet};
 
 /// The keys that a source holds in a slot, collected while it sends the whole slot.
 pub(super) type Kept = HashSet<Box<[u8]>>;
@@ -114,21 +114,23 @@ impl Stripe {
         (table.floor, table.newest) = (Stamp::ZERO, Time::ZERO);
         self.seen.clear(slot);
         self.heard.clear(slot);
+        self.dropped.insert(slot);
         self.publish();
     }
 
-    /// Stamps as `origin` from now on, above `start`. All that the former origin stamped was stamped here; but of a slot that is not
-    /// `owned` any more it was dropped, and has to come with the slot if that comes back.
-    pub(super) fn begin_life(&mut self, origin: Origin, start: Time, owned: &[SlotRange]) {
+    /// Stamps as `origin` from now on, above `start`. All that the former origin stamped was stamped here; but in a slot that was
+    /// dropped meanwhile it is no more, and has to come with the slot if that comes back.
+    pub(super) fn begin_life(&mut self, origin: Origin, start: Time) {
         let former = self.hlc.origin();
         let reached = self.hlc.last();
         self.hlc.set_origin(origin);
         self.hlc.observe(start);
         if former != origin && former.incarnation() != Incarnation::UNBORN {
-            for slots in owned.iter().filter_map(|slots| self.slots.intersection(slots)) {
-                self.seen.advance(&slots, former, reached);
-            }
+            let mut kept: SlotSet = [self.slots.clone()].into_iter().collect();
+            kept.subtract(&self.dropped);
+            self.seen.advance_all(kept.ranges(), former, reached);
         }
+        self.dropped = SlotSet::new();
     }
 
     /// Stamps above `start` from now on.

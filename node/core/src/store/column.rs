@@ -38,40 +38,49 @@ impl Column {
         Runs { column: self, next: first, end, place: self.place(first) }
     }
 
-    /// Raises all times from `first` up to, but not including, `end` to `time`, where they are less.
-    pub(super) fn raise(&mut self, first: usize, end: usize, time: Time) {
+    /// Raises all times from `first` up to, but not including, `end` to `time`, where they are less. Returns whether any was.
+    pub(super) fn raise(&mut self, first: usize, end: usize, time: Time) -> bool {
         if first >= end {
-            return;
+            return false;
         }
         match self {
             Self::Slots(times) => {
+                let is_news = times[first..end].iter().any(|entry| *entry < time);
                 times[first..end].iter_mut().for_each(|entry| *entry = (*entry).max(time));
                 let all_agree = end - first == times.len() && times.iter().all(|entry| *entry == times[0]);
                 if all_agree {
                     *self = Self::Runs(vec![(times.len(), times[0])]);
                 }
+                is_news
             }
             Self::Runs(runs) => {
-                let window = runs.partition_point(|(run_end, _)| *run_end <= first)..;
-                let is_news = runs[window].iter().scan(first, |start, (run_end, old)| {
+                let place = runs.partition_point(|(run_end, _)| *run_end <= first);
+                if raise_whole(runs, place, first, end, time) {
+                    return true;
+                }
+                let is_news = runs[place..].iter().scan(first, |start, (run_end, old)| {
                     let begins = std::mem::replace(start, *run_end);
                     (begins < end).then_some(*old < time)
                 });
-                if is_news.into_iter().any(|is_less| is_less) {
+                let is_news = is_news.into_iter().any(|is_less| is_less);
+                if is_news {
                     self.change(first, end, |old| old.max(time));
                 }
+                is_news
             }
         }
     }
 
     /// Takes the greater of both times of each slot from `first` up to, but not including, `end`; the other's begin at `theirs`.
-    pub(super) fn join(&mut self, first: usize, end: usize, other: &Self, theirs: usize) {
-        let mut start = first;
+    /// Returns whether any was greater there.
+    pub(super) fn join(&mut self, first: usize, end: usize, other: &Self, theirs: usize) -> bool {
+        let (mut start, mut is_news) = (first, false);
         for (run_end, time) in other.runs(theirs, theirs + (end - first)) {
             let run_end = run_end - theirs + first;
-            self.raise(start, run_end, time);
+            is_news |= self.raise(start, run_end, time);
             start = run_end;
         }
+        is_news
     }
 
     /// Forgets what was seen in one slot.
@@ -157,6 +166,21 @@ impl Column {
     }
 }
 
+/// Raises a run that begins and ends just there and stays apart from its neighbours: what a watermark finds mostly. Returns whether that
+/// is so.
+fn raise_whole(runs: &mut [(usize, Time)], place: usize, first: usize, end: usize, time: Time) -> bool {
+    let before = place.checked_sub(1).map(|before| runs[before]);
+    let is_apart =
+        before.is_none_or(|(_, other)| other != time) && runs.get(place + 1).is_none_or(|(_, other)| *other != time);
+    let begins = before.map_or(0, |(end, _)| end);
+    let (run_end, old) = runs[place];
+    let is_whole = begins == first && run_end == end && old < time && is_apart;
+    if is_whole {
+        runs[place].1 = time;
+    }
+    is_whole
+}
+
 /// Has a run begin at `index`, unless that is the end. Returns its place.
 fn split_at(runs: &mut Vec<(usize, Time)>, index: usize) -> usize {
     let place = runs.partition_point(|(end, _)| *end <= index);
@@ -225,7 +249,8 @@ mod tests {
                 let (first, end) = (one.min(other), one.max(other));
                 match what {
                     0 => {
-                        column.raise(first, end, time(number));
+                        let is_news = plain[first..end].iter().any(|entry| *entry < time(number));
+                        prop_assert_eq!(column.raise(first, end, time(number)), is_news);
                         plain[first..end].iter_mut().for_each(|entry| *entry = (*entry).max(time(number)));
                     }
                     1 => {
@@ -269,7 +294,7 @@ mod tests {
     #[test]
     fn many_runs_are_one_time_per_slot_until_all_agree() {
         let mut column = Column::new(SLOTS);
-        (0..SLOTS).step_by(2).for_each(|index| column.raise(index, index + 1, time(index as u64 + 1)));
+        (0..SLOTS).step_by(2).for_each(|index| _ = column.raise(index, index + 1, time(index as u64 + 1)));
         assert!(SLOTS / 2 > RUNS_MAX && matches!(column, Column::Slots(_)));
         column.raise(0, SLOTS, time(1_000));
         assert!(matches!(&column, Column::Runs(runs) if *runs == [(SLOTS, time(1_000))]));

@@ -48,6 +48,7 @@ use super::{
     frontier::Matrix,
     log::{Item, LogPosition, Subject},
     record::Record,
+    same,
     seen::{Seen, SeenTable},
     settings::Sabotage,
     stripe::Stripe,
@@ -151,6 +152,8 @@ pub struct Feed {
     slots: Option<Arc<SlotSet>>,
     /// To another region: the slots that this node owned when it was last looked, if not all.
     owned: Option<Arc<SlotSet>>,
+    /// Who spoke for what, and which slots this node owned, when `covers` were made.
+    followed: Option<(u64, Option<Arc<SlotSet>>)>,
     /// The origin that the consumer writes under; of that it lacks nothing.
     consumer: Origin,
     /// Regions that the consumer cannot hear.
@@ -175,7 +178,6 @@ pub struct Feed {
 #[derive(Debug)]
 struct Cover {
     slots: Arc<SlotSet>,
-    ranges: Vec<SlotRange>,
     /// The consumer knows.
     is_told: bool,
 }
@@ -251,7 +253,7 @@ impl Context<'_> {
     fn wanted(&self, slots: SlotRange) -> Vec<SlotRange> {
         match self.slots {
             None => vec![slots],
-            Some(of) => of.ranges().iter().filter_map(|range| range.intersection(&slots)).collect(),
+            Some(of) => of.ranges_in(&slots).collect(),
         }
     }
 
@@ -261,8 +263,9 @@ impl Context<'_> {
 
     /// What was seen of those of whom this feed tells, in the slots that it tells of; [`Time::MAX`] where there are none here.
     fn minima(&self, seen: &SeenTable) -> Seen {
-        let least =
-            |(origin, cover): (&Origin, &Cover)| (*origin, seen.least(*origin, &cover.ranges).unwrap_or(Time::MAX));
+        let least = |(origin, cover): (&Origin, &Cover)| {
+            (*origin, seen.least(*origin, cover.slots.ranges()).unwrap_or(Time::MAX))
+        };
         let of_others = if self.scope == Scope::Everything { seen.minima() } else { Seen::new() };
         let of_others = of_others.iter().filter(|(origin, _)| !self.covers.contains_key(origin));
         self.covers.iter().map(least).chain(of_others).collect()
@@ -312,6 +315,7 @@ impl Feed {
     pub fn relay(&mut self, store: &Store, regions: BTreeSet<RegionId>) {
         self.relayed = regions;
         self.covers.clear();
+        self.followed = None;
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let stripe = store.lock(index);
             let minima = self.seen.minima_in(stripe.slots());
@@ -331,9 +335,7 @@ impl Feed {
     /// Whether this node has come to own slots that the feed is not about.
     pub fn lacks_slots(&self, store: &Store) -> bool {
         let (Some(slots), Some(owned)) = (&self.slots, store.owned()) else { return false };
-        let mut more = (*owned).clone();
-        more.subtract(slots);
-        !more.is_empty()
+        !slots.has_all(&owned)
     }
 
     /// Sends these slots whole and then what happens to them, whoever stamps it: for a consumer that they move to, which
@@ -346,7 +348,7 @@ impl Feed {
             let stripe = store.lock(index);
             // The scans will send all that the log names.
             let mut lane = Lane { slots: Some(slots.clone()), ..Lane::new(stripe.log.end()) };
-            stripe.slots().iter().for_each(|slot| lane.queue(slot));
+            lane.wanted(stripe.slots()).iter().flat_map(SlotRange::iter).for_each(|slot| lane.queue(slot));
             feed.lanes.push(lane);
         }
         feed.slots = Some(slots);
@@ -358,6 +360,7 @@ impl Feed {
             scope,
             slots: None,
             owned: None,
+            followed: None,
             consumer,
             relayed: BTreeSet::new(),
             seen,
@@ -384,7 +387,10 @@ impl Feed {
         for (index, lane) in feed.lanes.iter_mut().enumerate() {
             let stripe = store.lock(index);
             let slots = stripe.slots();
-            slots.iter().filter(|slot| feed.seen.at(*slot, own) <= birth).for_each(|slot| lane.queue(slot));
+            for wanted in lane.wanted(slots) {
+                let unseen = feed.seen.runs_in(&wanted, own).filter(|(_, seen)| *seen <= birth);
+                unseen.flat_map(|(slots, _)| slots.iter()).for_each(|slot| lane.queue(slot));
+            }
             let minima = feed.seen.minima_in(slots);
             for origin in stripe.heard.origins().filter(|origin| *origin != consumer) {
                 lane.queue_newer(&stripe.heard, &feed.seen, &minima, origin, |_| true);
@@ -411,10 +417,14 @@ impl Feed {
             let origins = stripe.seen().origins().chain(stripe.heard.origins());
             for origin in origins.filter(|origin| *origin != self.consumer) {
                 let ended = all_ended.entry(origin).or_insert_with(|| matrix.ended(origin));
+                if ended.is_empty() {
+                    continue;
+                }
                 let queued = self.ended.get(&origin);
-                lane.queue_newer(stripe.seen(), &self.seen, &minima, origin, |slot| ended.contains(slot));
-                lane.queue_newer(&stripe.heard, &self.seen, &minima, origin, |slot| {
-                    ended.contains(slot) && queued.is_none_or(|queued| !queued.contains(slot))
+                let among = lane.wanted_of(ended, stripe.slots());
+                lane.queue_newer_among(&among, stripe.seen(), &self.seen, &minima, origin, |_| true);
+                lane.queue_newer_among(&among, &stripe.heard, &self.seen, &minima, origin, |slot| {
+                    queued.is_none_or(|queued| !queued.contains(slot))
                 });
             }
         }
@@ -498,7 +508,7 @@ impl Feed {
             if origin == own || time > self.told.at(origin) {
                 self.told.advance(origin, time);
                 match self.covers.get(&origin) {
-                    Some(cover) => cover.ranges.iter().for_each(|slots| self.seen.advance(slots, origin, time)),
+                    Some(cover) => self.seen.advance_all(cover.slots.ranges(), origin, time),
                     None => self.seen.advance(&SlotRange::ALL, origin, time),
                 }
                 emit(&FeedItem::Watermark { origin, time });
@@ -510,39 +520,47 @@ impl Feed {
     /// bytes that it took to say so.
     fn follow_owned(&mut self, store: &Store, matrix: &Matrix, emit: &mut impl FnMut(&FeedItem<'_>) -> usize) -> usize {
         let (owned, own) = (store.owned(), store.origin());
-        if self.owned.is_some() && !same(&self.owned, &owned) {
-            let left =
-                self.slots.as_ref().zip(owned.as_ref()).map(|(slots, owned)| Arc::new(slots.intersection(owned)));
-            self.lanes.iter_mut().for_each(|lane| lane.keep_only(left.as_ref()));
-            (self.slots, self.owned) = (left, owned.clone());
+        let is_as_before =
+            |(changes, slots): &(u64, Option<Arc<SlotSet>>)| *changes == matrix.changes() && same(slots, &owned);
+        if !self.followed.as_ref().is_some_and(is_as_before) {
+            self.make_covers(matrix, own, owned.as_ref());
+            self.followed = Some((matrix.changes(), owned));
         }
-        // Of a slot that is not owned nothing is said to a replica either: there may arrive what this origin had stamped in an
-        // earlier stay.
-        let about = self.slots.clone().or(owned);
-        let told_of = matrix.live_origins().filter(|origin| match self.scope {
-            _ if *origin == own => about.is_some(),
-            Scope::Everything => true,
-            Scope::Region(_) => self.relayed.contains(&origin.region()),
-        });
         let mut bytes = 0;
-        for origin in told_of {
-            let slots = matrix.cover(origin, about.as_deref());
-            let before = self.covers.get(&origin);
-            if before.is_none_or(|cover| *cover.slots != slots) {
-                // All slots is what goes without saying.
-                let is_told = before.is_none() && slots == SlotSet::all();
-                let cover = Cover { ranges: slots.ranges(), slots: Arc::new(slots), is_told };
-                self.covers.insert(origin, cover);
-                self.told = self.told.iter().filter(|(told, _)| *told != origin).collect();
-                self.lanes.iter_mut().for_each(|lane| lane.minima.0 = u64::MAX);
-            }
-        }
         for (origin, cover) in self.covers.iter_mut().filter(|(_, cover)| !cover.is_told) {
             cover.is_told = true;
             let epoch = if *origin == own { store.claim().epoch } else { 0 };
             bytes += emit(&FeedItem::Speaks { origin: *origin, epoch, slots: cover.slots.clone() });
         }
         bytes
+    }
+
+    fn make_covers(&mut self, matrix: &Matrix, own: Origin, owned: Option<&Arc<SlotSet>>) {
+        if self.owned.is_some() && !same(&self.owned, &owned.cloned()) {
+            let left = self.slots.as_ref().zip(owned).map(|(slots, owned)| Arc::new(slots.intersection(owned)));
+            self.lanes.iter_mut().for_each(|lane| lane.keep_only(left.as_ref()));
+            (self.slots, self.owned) = (left, owned.cloned());
+        }
+        // Of a slot that is not owned nothing is said to a replica either: there may arrive what this origin had stamped in an
+        // earlier stay.
+        let about = self.slots.as_ref().or(owned).cloned();
+        let told_of = matrix.live_origins().filter(|origin| match self.scope {
+            _ if *origin == own => about.is_some(),
+            Scope::Everything => true,
+            Scope::Region(_) => self.relayed.contains(&origin.region()),
+        });
+        for origin in told_of {
+            let slots = matrix.cover(origin, about.as_deref());
+            let before = self.covers.get(&origin);
+            if before.is_none_or(|cover| *cover.slots != slots) {
+                // All slots is what goes without saying.
+                let is_told = before.is_none() && slots == SlotSet::all();
+                let cover = Cover { slots: Arc::new(slots), is_told };
+                self.covers.insert(origin, cover);
+                self.told = self.told.iter().filter(|(told, _)| *told != origin).collect();
+                self.lanes.iter_mut().for_each(|lane| lane.minima.0 = u64::MAX);
+            }
+        }
     }
 
     /// How many slots still wait for a scan.
@@ -604,6 +622,19 @@ impl Lane {
         }
     }
 
+    /// Those of a stripe's slots that the feed is about.
+    fn wanted(&self, stripe: &SlotRange) -> Vec<SlotRange> {
+        self.slots.as_ref().map_or_else(|| vec![stripe.clone()], |slots| slots.ranges_in(stripe).collect())
+    }
+
+    /// Those of `slots` that are a stripe's, and that the feed is about.
+    fn wanted_of(&self, slots: &SlotSet, stripe: &SlotRange) -> Vec<SlotRange> {
+        match &self.slots {
+            Some(about) => about.intersection(slots).ranges_in(stripe).collect(),
+            None => slots.ranges_in(stripe).collect(),
+        }
+    }
+
     /// Is about no other slots than these from here on.
     fn keep_only(&mut self, slots: Option<&Arc<SlotSet>>) {
         self.slots = slots.cloned();
@@ -622,25 +653,34 @@ impl Lane {
         origin: Origin,
         counts: impl Fn(Slot) -> bool,
     ) {
-        if here.maximum(origin) <= minima.at(origin) {
+        let wanted = self.wanted(here.slots());
+        self.queue_newer_among(&wanted, here, seen, minima, origin, counts);
+    }
+
+    /// As [`queue_newer`](Self::queue_newer), among these slots.
+    fn queue_newer_among(
+        &mut self,
+        among: &[SlotRange],
+        here: &SeenTable,
+        seen: &SeenTable,
+        minima: &Seen,
+        origin: Origin,
+        counts: impl Fn(Slot) -> bool,
+    ) {
+        if among.is_empty() || here.maximum(origin) <= minima.at(origin) {
             return;
         }
-        let about = self.slots.as_ref().map(|slots| slots.ranges_in(here.slots()));
-        for slots in about.unwrap_or_else(|| vec![here.slots().clone()]) {
-            here.beyond(seen, origin, &slots)
-                .into_iter()
-                .filter(|slot| counts(*slot))
-                .for_each(|slot| self.queue(slot));
+        for slots in among {
+            here.beyond(seen, origin, slots).into_iter().filter(|slot| counts(*slot)).for_each(|slot| self.queue(slot));
         }
     }
 
     /// Queues the slots of which the ring has lost something that the consumer lacks, of origins that it is to be sent.
     fn queue_lost(&mut self, stripe: &Stripe, is_sent: impl Fn(Origin) -> bool, seen: &SeenTable) {
         for (origin, lost) in stripe.log.lost().iter().filter(|(origin, _)| is_sent(*origin)) {
-            for slot in stripe.slots().iter() {
-                let since = seen.at(slot, origin);
-                if since < lost && stripe.has_newer(slot, since) {
-                    self.queue(slot);
+            for slots in self.wanted(stripe.slots()) {
+                for (slots, since) in seen.runs_in(&slots, origin).filter(|(_, since)| *since < lost) {
+                    slots.iter().filter(|slot| stripe.has_newer(*slot, since)).for_each(|slot| self.queue(slot));
                 }
             }
         }
@@ -821,13 +861,4 @@ fn tail_item(
 /// Whether the consumer has this already, or will get it by the scan that its slot waits for.
 fn is_known(slot: Slot, stamp: Stamp, seen: &SeenTable, queued: &BTreeSet<Slot>) -> bool {
     stamp.time <= seen.at(slot, stamp.origin) || queued.contains(&slot)
-}
-
-/// Whether two sets of slots are one and the same.
-fn same(one: &Option<Arc<SlotSet>>, other: &Option<Arc<SlotSet>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        _ => false,
-    }
 }

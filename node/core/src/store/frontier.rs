@@ -57,6 +57,8 @@ pub struct Matrix {
     births: BTreeMap<Origin, Time>,
     /// The last life of each region that was removed once: none up to it speaks any more.
     retired: BTreeMap<RegionId, Incarnation>,
+    /// Counts the changes of who speaks for what.
+    changes: u64,
 }
 
 /// An origin that speaks.
@@ -73,7 +75,8 @@ impl Matrix {
     /// Begins with the regions that exist: this one, whose current origin was born at `birth`, and its peers.
     pub fn new(own: Origin, birth: Time, peers: impl IntoIterator<Item = RegionId>) -> Self {
         let regions = peers.into_iter().map(|peer| (peer, BTreeMap::new())).collect();
-        let mut matrix = Self { own: own.region(), regions, births: BTreeMap::new(), retired: BTreeMap::new() };
+        let (births, retired) = (BTreeMap::new(), BTreeMap::new());
+        let mut matrix = Self { own: own.region(), regions, births, retired, changes: 0 };
         matrix.follow(own, birth);
         matrix
     }
@@ -92,9 +95,7 @@ impl Matrix {
         match region.get_mut(&origin) {
             Some(speaker) if claim.epoch < speaker.claim.epoch => return true,
             Some(speaker) => {
-                let mut more = (*claim.slots).clone();
-                more.subtract(&speaker.claim.slots);
-                if !more.is_empty() {
+                if !speaker.claim.slots.has_all(&claim.slots) {
                     // What it reported was not about these.
                     speaker.seen = Seen::new();
                 }
@@ -106,6 +107,7 @@ impl Matrix {
             }
         }
         settle(region);
+        self.changes += 1;
         let speaks = region.contains_key(&origin);
         if speaks {
             self.births.entry(origin).or_insert(birth);
@@ -120,6 +122,7 @@ impl Matrix {
         let claim = Claim::all();
         let speaker = Speaker { slots: claim.slots.clone(), claim, seen: Seen::new() };
         self.regions.insert(self.own, BTreeMap::from([(origin, speaker)]));
+        self.changes += 1;
     }
 
     /// Takes in what a speaker reports to have seen in all its slots, in the place of what it reported before. What a silent
@@ -133,6 +136,7 @@ impl Matrix {
 
     /// A region was added to, or removed from, those that count.
     pub fn set_member(&mut self, region: RegionId, member: bool) {
+        self.changes += 1;
         if member {
             self.regions.entry(region).or_default();
         } else if region != self.own {
@@ -142,6 +146,7 @@ impl Matrix {
 
     /// No life of a region up to this one speaks any more: it was removed in it.
     pub fn retire(&mut self, region: RegionId, last: Incarnation) {
+        self.changes += 1;
         self.retired.insert(region, last);
         if let Some(speakers) = self.regions.get_mut(&region) {
             speakers.retain(|origin, _| origin.incarnation().is_after(last));
@@ -166,6 +171,11 @@ impl Matrix {
 
     fn is_retired(&self, origin: Origin) -> bool {
         self.retired(origin.region()).is_some_and(|last| !origin.incarnation().is_after(last))
+    }
+
+    /// Counts the changes of who speaks for what: while it stands, so does all that follows from that, whatever is reported.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Those that speak for a region, and for which slots each does.
@@ -272,7 +282,7 @@ impl Matrix {
         for origin in origins {
             // Of who speaks for none of the slots that a row is about, the row says nothing.
             let spoken_for = self.spoken_for(origin);
-            let is_about = |slots: &SlotSet| spoken_for.is_none_or(|of| !of.intersection(slots).is_empty());
+            let is_about = |slots: &SlotSet| spoken_for.is_none_or(|of| of.meets(slots));
             let times = rows.iter().filter(|(_, slots)| is_about(slots)).map(|(seen, _)| seen.at(origin));
             let (Some(least), Some(most)) = (times.clone().min(), times.max()) else { continue };
             if self.is_live(origin) || is_comparable && least != most {

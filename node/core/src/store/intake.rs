@@ -4,7 +4,7 @@
 //! received whole, which decide what is dropped at the end of such a slot. If the sender dies in between, that state is
 //! thrown away: nothing was dropped yet, `seen` has not moved, and the next feed begins the slot again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use clock::{Now, Origin};
 
@@ -37,7 +37,7 @@ pub struct Intake {
     /// The slots that this is about; all, if none are named.
     slots: Option<SlotSet>,
     /// What is said of an origin is said of these; of all, if that was not said.
-    covers: BTreeMap<Origin, Vec<SlotRange>>,
+    covers: BTreeMap<Origin, Arc<SlotSet>>,
     tally: Tally,
 }
 
@@ -75,14 +75,13 @@ impl Intake {
                 store.lock(store.stripe_of(*slot)).finish_slot(*slot, whole, seen);
             }
             FeedItem::Speaks { origin, slots, .. } => {
-                let slots = self.slots.as_ref().map_or_else(|| slots.ranges(), |of| slots.intersection(of).ranges());
+                let slots = self.slots.as_ref().map_or_else(|| slots.clone(), |of| Arc::new(slots.intersection(of)));
                 self.covers.insert(*origin, slots);
             }
             FeedItem::Watermark { origin, time } => {
+                let about = self.covers.get(origin).map(|slots| &**slots).or(self.slots.as_ref());
                 let all = [SlotRange::ALL];
-                let of = self.slots.as_ref().map(SlotSet::ranges);
-                let about = self.covers.get(origin).or(of.as_ref());
-                for slots in about.map_or(&all[..], |about| about) {
+                for slots in about.map_or(&all[..], SlotSet::ranges) {
                     for index in store.stripes_of(slots) {
                         store.lock(index).advance_seen(slots, *origin, *time);
                     }

@@ -38,6 +38,7 @@ mod table;
 mod walk;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     ops::{Deref, DerefMut, RangeInclusive},
     sync::{
@@ -107,9 +108,30 @@ pub struct Store {
     origin: AtomicU16,
     /// Slots that are this node's own, if it is one of several, and since which epoch of the map.
     owned: Mutex<Owned>,
+    covers: Mutex<Arc<Covers>>,
     /// Where eviction goes on.
     evict_hand: AtomicUsize,
     wake: RwLock<Vec<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// In which slots it means something what is said of whom: as long as who speaks for what, and what the node owns, has not changed.
+#[derive(Debug, Default)]
+struct Covers {
+    changes: u64,
+    owned: Option<Arc<SlotSet>>,
+    /// Those who speak.
+    live: BTreeMap<Origin, SlotSet>,
+    /// All others.
+    silent: SlotSet,
+}
+
+/// Whether two sets of slots are one and the same.
+fn same(one: &Option<Arc<SlotSet>>, other: &Option<Arc<SlotSet>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 /// The slots that are a node's own; all, if none are named.
@@ -153,6 +175,7 @@ impl Store {
             matrix: Mutex::new(Arc::new(matrix)),
             origin: AtomicU16::new(options.origin.bits()),
             owned: Mutex::default(),
+            covers: Mutex::default(),
             evict_hand: AtomicUsize::new(0),
             wake: RwLock::default(),
         }
@@ -227,9 +250,8 @@ impl Store {
 
     fn set_origin(&self, origin: Origin, start: Time) {
         if self.origin() != origin {
-            let owned = self.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
             for index in 0..self.stripes() {
-                self.lock(index).begin_life(origin, start, &owned);
+                self.lock(index).begin_life(origin, start);
             }
             self.origin.store(origin.bits(), Relaxed);
         }
@@ -253,6 +275,16 @@ impl Store {
             drop(owned);
             self.wake_all();
         }
+    }
+
+    /// Says that no slots but these are this node's own any more, of those that were: at once when a map says so, before anything else is
+    /// done about it. A flush by who does not know yet would reach other regions, and not the new owner.
+    pub fn narrow_owned(&self, slots: &SlotSet) {
+        let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left) = owned.slots.as_ref().filter(|owned| !slots.has_all(owned)) else { return };
+        owned.slots = Some(Arc::new(left.intersection(slots)));
+        drop(owned);
+        self.wake_all();
     }
 
     /// Stamps above `start` from now on: so goes on who cannot know the last stamps of whoever served its slots meanwhile.
@@ -299,6 +331,19 @@ impl Store {
     /// Changes what is known of the regions' progress.
     pub fn update_matrix<T>(&self, change: impl FnOnce(&mut Matrix) -> T) -> T {
         change(Arc::make_mut(&mut self.matrix.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// In which slots it means something what is said of whom.
+    fn covers(&self) -> Arc<Covers> {
+        let (matrix, owned) = (self.matrix(), self.owned());
+        let mut last = self.covers.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_as_before = last.changes == matrix.changes() && same(&last.owned, &owned);
+        if !is_as_before {
+            let live = matrix.live_origins().map(|origin| (origin, matrix.cover(origin, owned.as_deref()))).collect();
+            let silent = owned.as_deref().cloned().unwrap_or_else(SlotSet::all);
+            *last = Arc::new(Covers { changes: matrix.changes(), owned, live, silent });
+        }
+        last.clone()
     }
 
     /// What this node has seen, slot by slot, its own origin's watermark among it: what it tells whoever feeds it.
@@ -362,9 +407,9 @@ impl Store {
     pub fn flush_held<'a>(&self, stripes: impl Iterator<Item = &'a mut Stripe>, now: Time) -> Stamp {
         let mut stripes: Vec<_> = stripes.collect();
         let stamp = stripes.iter_mut().map(|stripe| stripe.issue_flush(now)).max().expect("there is a stripe");
-        let ranges = self.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
+        let owned = self.owned().unwrap_or_else(|| Arc::new(SlotSet::all()));
         for stripe in stripes {
-            ranges.iter().for_each(|slots| stripe.flush(slots, stamp));
+            owned.ranges().iter().for_each(|slots| stripe.flush(slots, stamp));
         }
         stamp
     }

@@ -6,37 +6,34 @@
 //! they who count; and where nobody speaks, as after a start during a cut, they alone. The latest of them is enough: who follows sends what it
 //! has of those before it ahead of its own watermark.
 
-use std::collections::BTreeMap;
-
 use clock::{Now, Origin, RegionId, Time};
 
 use super::{Seen, Store};
-use crate::slot::{SlotRange, SlotSet};
+use crate::slot::SlotSet;
 
 impl Store {
     /// What this node has seen in every slot that it owns: of who speaks, in those slots that it speaks for
     /// ([`Time::MAX`] if that is none of them); of who is silent, in all. Its own origin's watermark is among it.
     pub fn seen_minima(&self, now: Now) -> Seen {
-        let (matrix, owned, own) = (self.matrix(), self.owned(), self.origin());
-        let mut covers: BTreeMap<Origin, Vec<SlotRange>> = BTreeMap::new();
-        for origin in matrix.live_origins() {
-            covers.insert(origin, matrix.cover(origin, owned.as_deref()).ranges());
-        }
-        let silent = owned.as_ref().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
+        let (covers, own) = (self.covers(), self.origin());
+        let mut minima: Vec<(Origin, Time)> = covers.live.keys().map(|origin| (*origin, Time::MAX)).collect();
         for index in 0..self.stripes() {
             for origin in self.lock(index).seen().origins() {
-                covers.entry(origin).or_insert_with(|| silent.clone());
+                if let Err(place) = minima.binary_search_by_key(&origin, |(known, _)| *known) {
+                    minima.insert(place, (origin, Time::MAX));
+                }
             }
         }
-        let mut minima: BTreeMap<Origin, Time> = covers.keys().map(|origin| (*origin, Time::MAX)).collect();
         for index in 0..self.stripes() {
             let mut stripe = self.lock(index);
-            for (origin, slots) in &covers {
-                let least =
-                    if *origin == own { Some(stripe.watermark(now.wall)) } else { stripe.seen().least(*origin, slots) };
-                if let (Some(least), Some(entry)) = (least, minima.get_mut(origin)) {
-                    *entry = (*entry).min(least);
-                }
+            for (origin, least) in &mut minima {
+                let slots = covers.live.get(origin).unwrap_or(&covers.silent);
+                let here = if *origin == own {
+                    Some(stripe.watermark(now.wall))
+                } else {
+                    stripe.seen().least(*origin, slots.ranges())
+                };
+                *least = here.map_or(*least, |here| here.min(*least));
             }
         }
         minima.into_iter().filter(|(_, time)| *time > Time::ZERO).collect()
@@ -68,7 +65,7 @@ impl Store {
             let stripe = self.lock(index);
             let seen = stripe.seen();
             let slots = slots.ranges_in(seen.slots());
-            slots.iter().filter_map(|slots| seen.least_of(region, speaker, slots, started)).min()
+            slots.filter_map(|slots| seen.least_of(region, speaker, &slots, started)).min()
         };
         (0..self.stripes()).filter_map(in_stripe).min().unwrap_or(Time::MAX)
     }

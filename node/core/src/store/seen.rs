@@ -41,8 +41,13 @@ impl Seen {
 
     /// Takes in all that `other` has seen.
     pub fn join(&mut self, other: &Self) {
+        let mut place = 0;
         for (origin, time) in other.iter() {
-            self.advance(origin, time);
+            place += self.0[place..].partition_point(|(known, _)| *known < origin);
+            match self.0.get_mut(place).filter(|(known, _)| *known == origin) {
+                Some((_, seen)) => *seen = (*seen).max(time),
+                None => self.0.insert(place, (origin, time)),
+            }
         }
     }
 
@@ -73,7 +78,11 @@ impl FromIterator<(Origin, Time)> for Seen {
     fn from_iter<I: IntoIterator<Item = (Origin, Time)>>(pairs: I) -> Self {
         let mut seen = Self::new();
         for (origin, time) in pairs {
-            seen.advance(origin, time);
+            // Mostly they come in order.
+            match seen.0.last() {
+                Some((last, _)) if *last >= origin => seen.advance(origin, time),
+                _ => seen.0.push((origin, time)),
+            }
         }
         seen
     }
@@ -83,6 +92,7 @@ impl FromIterator<(Origin, Time)> for Seen {
 #[derive(Clone, Debug)]
 pub struct SeenTable {
     slots: SlotRange,
+    /// In the order of origins.
     origins: Vec<(Origin, Column)>,
     /// Counts the changes.
     version: u64,
@@ -96,14 +106,12 @@ impl SeenTable {
 
     /// How far `origin` is seen in `slot`.
     pub fn at(&self, slot: Slot, origin: Origin) -> Time {
-        let column = self.origins.iter().find(|(known, _)| *known == origin);
-        column.map_or(Time::ZERO, |(_, times)| times.at(self.index(slot)))
+        self.times(origin).map_or(Time::ZERO, |times| times.at(self.index(slot)))
     }
 
     /// How far `origin` is seen, as runs of neighbouring slots that have seen equally much, from the first slot on.
     pub fn runs(&self, origin: Origin) -> impl Iterator<Item = (u16, Time)> {
-        let column = self.origins.iter().find(|(known, _)| *known == origin);
-        let runs = column.into_iter().flat_map(|(_, times)| times.runs(0, self.slots.count()));
+        let runs = self.times(origin).into_iter().flat_map(|times| times.runs(0, self.slots.count()));
         let mut start = 0;
         runs.map(move |(end, time)| {
             // No column is longer than there are slots.
@@ -114,15 +122,14 @@ impl SeenTable {
 
     /// The vector of one slot.
     pub fn of(&self, slot: Slot) -> Seen {
-        self.origins.iter().map(|(origin, times)| (*origin, times.at(self.index(slot)))).collect()
+        let index = self.index(slot);
+        Seen(self.origins.iter().map(|(origin, times)| (*origin, times.at(index))).collect())
     }
 
     /// Takes in what was seen in one slot.
     pub fn join(&mut self, slot: Slot, seen: &Seen) {
         let index = self.index(slot);
-        for (origin, time) in seen.iter() {
-            self.column(origin).raise(index, index + 1, time);
-        }
+        seen.iter().for_each(|(origin, time)| self.raise(origin, index, index + 1, time));
     }
 
     /// Counts the changes: while it stands, so do the minima.
@@ -151,16 +158,23 @@ impl SeenTable {
     /// Says that `origin` is seen up to `time` in one slot.
     pub(super) fn advance_slot(&mut self, slot: Slot, origin: Origin, time: Time) {
         let index = self.index(slot);
-        self.column(origin).raise(index, index + 1, time);
+        self.raise(origin, index, index + 1, time);
     }
 
     /// Takes in what was seen in those slots of another table that are in this one.
     pub fn join_table(&mut self, other: &Self) {
-        let Some(slots) = self.slots.intersection(&other.slots) else { return };
+        self.join_range(&other.slots, other);
+    }
+
+    /// Takes in what was seen in those of `slots` that are in another table and in this one.
+    pub fn join_range(&mut self, slots: &SlotRange, other: &Self) {
+        let slots = other.slots.intersection(slots).and_then(|slots| self.slots.intersection(&slots));
+        let Some(slots) = slots else { return };
         let theirs = other.index(slots.first);
         let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
         for (origin, times) in &other.origins {
-            self.column(*origin).join(first, end, times, theirs);
+            let is_news = self.column(*origin).join(first, end, times, theirs);
+            self.version += u64::from(is_news);
         }
     }
 
@@ -168,7 +182,12 @@ impl SeenTable {
     pub fn advance(&mut self, slots: &SlotRange, origin: Origin, time: Time) {
         let Some(slots) = self.slots.intersection(slots) else { return };
         let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
-        self.column(origin).raise(first, end, time);
+        self.raise(origin, first, end, time);
+    }
+
+    /// As [`advance`](Self::advance), in several runs of slots.
+    pub fn advance_all(&mut self, slots: &[SlotRange], origin: Origin, time: Time) {
+        slots.iter().for_each(|slots| self.advance(slots, origin, time));
     }
 
     /// What is seen in every slot: the least of each origin.
@@ -181,12 +200,12 @@ impl SeenTable {
         let Some(slots) = self.slots.intersection(slots) else { return Seen::new() };
         let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
         let least = |times: &Column| times.least(first, end).unwrap_or(Time::ZERO);
-        self.origins.iter().map(|(origin, times)| (*origin, least(times))).collect()
+        Seen(self.origins.iter().map(|(origin, times)| (*origin, least(times))).collect())
     }
 
     /// How far `origin` is seen in every one of those of `slots` that are in this table; `None` if none is.
     pub fn least(&self, origin: Origin, slots: &[SlotRange]) -> Option<Time> {
-        let column = self.origins.iter().find(|(known, _)| *known == origin).map(|(_, times)| times);
+        let column = self.times(origin);
         let mine = slots.iter().filter_map(|slots| self.slots.intersection(slots));
         let least = |slots: SlotRange| {
             let (first, end) = (self.index(slots.first), self.index(slots.last) + 1);
@@ -228,14 +247,13 @@ impl SeenTable {
 
     /// How far `origin` is seen in the slot that has seen most of it.
     pub fn maximum(&self, origin: Origin) -> Time {
-        let column = self.origins.iter().find(|(known, _)| *known == origin);
-        column.map_or(Time::ZERO, |(_, times)| times.greatest())
+        self.times(origin).map_or(Time::ZERO, Column::greatest)
     }
 
     /// The slots of a range in which more of `origin` is seen here than there.
     pub(super) fn beyond(&self, there: &Self, origin: Origin, slots: &SlotRange) -> Vec<Slot> {
         let Some(slots) = self.slots.intersection(slots) else { return Vec::new() };
-        let Some((_, here)) = self.origins.iter().find(|(known, _)| *known == origin) else { return Vec::new() };
+        let Some(here) = self.times(origin) else { return Vec::new() };
         let mut beyond = Vec::new();
         let mut start = self.index(slots.first);
         for (end, time) in here.runs(start, self.index(slots.last) + 1) {
@@ -249,9 +267,24 @@ impl SeenTable {
         beyond
     }
 
+    /// How far `origin` is seen in those of `slots` that are in this table, as runs of slots that have seen equally much.
+    pub(super) fn runs_in(&self, slots: &SlotRange, origin: Origin) -> impl Iterator<Item = (SlotRange, Time)> {
+        let column = self.times(origin);
+        let slots = self.slots.intersection(slots);
+        let unseen = slots.clone().filter(|_| column.is_none()).map(|slots| (slots, Time::ZERO));
+        let mut start = slots.as_ref().map_or(0, |slots| self.index(slots.first));
+        let end = slots.map_or(0, |slots| self.index(slots.last) + 1);
+        let runs = column.into_iter().flat_map(move |times| times.runs(start, end));
+        let run = move |(end, time)| {
+            let first = self.slots.at(std::mem::replace(&mut start, end))?;
+            Some((SlotRange { first, last: self.slots.at(end - 1)? }, time))
+        };
+        unseen.into_iter().chain(runs.filter_map(run))
+    }
+
     /// Appends those of `slots` in which less is seen of `origin` than up to `time`.
     fn less(&self, slots: &SlotRange, origin: Origin, time: Time, out: &mut Vec<Slot>) {
-        let column = self.origins.iter().find(|(known, _)| *known == origin).map(|(_, times)| times);
+        let column = self.times(origin);
         let (Some(column), true) = (column, self.slots.intersection(slots).as_ref() == Some(slots)) else {
             return out.extend(slots.iter().filter(|_| time > Time::ZERO));
         };
@@ -274,14 +307,27 @@ impl SeenTable {
         &self.slots
     }
 
+    fn raise(&mut self, origin: Origin, first: usize, end: usize, time: Time) {
+        let is_news = self.column(origin).raise(first, end, time);
+        self.version += u64::from(is_news);
+    }
+
+    fn times(&self, origin: Origin) -> Option<&Column> {
+        self.place(origin).ok().map(|place| &self.origins[place].1)
+    }
+
     fn column(&mut self, origin: Origin) -> &mut Column {
-        self.version += 1;
-        let found = self.origins.iter().position(|(known, _)| *known == origin);
-        let index = found.unwrap_or_else(|| {
-            self.origins.push((origin, Column::new(self.slots.count())));
-            self.origins.len() - 1
+        let place = self.place(origin).unwrap_or_else(|place| {
+            // Of an origin that was never heard of nothing was said before, not even that nothing is seen of it.
+            self.version += 1;
+            self.origins.insert(place, (origin, Column::new(self.slots.count())));
+            place
         });
-        &mut self.origins[index].1
+        &mut self.origins[place].1
+    }
+
+    fn place(&self, origin: Origin) -> Result<usize, usize> {
+        self.origins.binary_search_by_key(&origin, |(known, _)| *known)
     }
 
     fn index(&self, slot: Slot) -> usize {

@@ -30,7 +30,7 @@ use super::{
     settings::{Sabotage, Settings},
     table::SlotTable,
 };
-use crate::slot::{Slot, SlotRange};
+use crate::slot::{Slot, SlotRange, SlotSet};
 
 /// 32 bits of a key's hash.
 ///
@@ -135,6 +135,8 @@ pub struct Stripe {
     /// Per slot and origin, the latest that was installed here. What lies beyond `seen` arrived ahead of the watermark that
     /// would have covered it, which never comes if its origin speaks no more.
     pub(super) heard: SeenTable,
+    /// The slots that were dropped since the origin that stamps here began to.
+    pub(super) dropped: SlotSet,
     pub(super) graveyard: Graveyard,
     pub(super) pool: Pool,
     pub(super) census: Census,
@@ -167,6 +169,7 @@ impl Stripe {
             log: Log::new(log_records),
             seen: SeenTable::new(slots.clone()),
             heard: SeenTable::new(slots.clone()),
+            dropped: SlotSet::new(),
             graveyard: Graveyard::new(),
             pool: Pool::new(u64::from(slots.first.number()) + 1),
             census: Census::default(),

@@ -320,7 +320,7 @@ impl Region {
     /// Whether a replica would drop later, since it has not carried out the map in which slots began to arrive, what is passed on to it
     /// of them before. Nodes do not look yet: see `tests/FOUND.md`.
     fn is_unaware(&self, index: usize, from: usize, purpose: &Purpose) -> bool {
-        if self.load == Load::Registers {
+        if self.load == Load::Registers || self.broken == Some(Broken::FollowsOn) {
             return false;
         }
         let carried = |index: usize| self.processes[index].carried.epoch();

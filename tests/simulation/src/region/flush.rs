@@ -6,7 +6,7 @@
 use clock::{Now, Stamp};
 use node_core::{
     cluster::{Access, Route},
-    slot::{Slot, SlotRange},
+    slot::{Slot, SlotSet},
 };
 use scenario::history::{Action, ClientId, Key, Operation, Outcome as Told};
 
@@ -34,8 +34,8 @@ impl Process {
         }
         let mut stripe = store.lock(0);
         let stamp = stripe.issue_flush(now.wall);
-        let owned = store.owned().map_or_else(|| vec![SlotRange::ALL], |owned| owned.ranges());
-        owned.iter().for_each(|slots| stripe.flush(slots, stamp));
+        let owned = store.owned().map_or_else(SlotSet::all, |owned| (*owned).clone());
+        owned.ranges().iter().for_each(|slots| stripe.flush(slots, stamp));
         stamp
     }
 
@@ -52,8 +52,8 @@ impl Region {
         let own: Vec<_> = self.processes[index].own_keys().collect();
         note!(self, "{index} flushes {} keys at {stamp:?}", own.len());
         for (key, name) in &own {
-            let at = self.now;
-            self.written.push(Written { index, key: *key, name, stamp, value: None, is_flush: true, at });
+            let (at, address) = (self.now, self.processes[index].store.address(name));
+            self.written.push(Written { index, key: *key, name, address, stamp, value: None, is_flush: true, at });
             self.answered_by.push((index, Slot::of(name)));
         }
         self.flushed.insert(stamp, own.into_iter().map(|(key, _)| key).collect());

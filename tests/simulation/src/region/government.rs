@@ -16,6 +16,17 @@ const SUSPICION: Duration = Duration::from_millis(300);
 
 impl Region {
     pub(crate) fn handle_for(&mut self, index: usize, what: What) {
+        // As in the shell: after whatever the governor goes by, reports and maps and their times.
+        let governs = matches!(
+            what,
+            What::Tick
+                | What::Map(_)
+                | What::Handed(_)
+                | What::Leadership
+                | What::Outcome(..)
+                | What::Reported(..)
+                | What::Confirmed(..)
+        );
         match what {
             What::Tick => {
                 let process = &self.processes[index];
@@ -71,7 +82,9 @@ impl Region {
             What::Turn(turn) => self.turn(index, &turn),
             What::Wait { client, attempt, stamp, until } => self.wait(index, client, attempt, stamp, until),
         }
-        self.govern(index);
+        if governs {
+            self.govern(index);
+        }
     }
 
     fn take_map(&mut self, index: usize, map: usize) {
@@ -80,6 +93,7 @@ impl Region {
         process.governor.handle_map(&map);
         process.route(&map);
         self.has_changed |= process.follow_regions(&self.make.peers);
+        self.look_for_moves(index);
         self.soon(index, 2, What::CarryOut);
     }
 

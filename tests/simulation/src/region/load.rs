@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 use clock::{Origin, Stamp, Time};
 use node_core::{
     slot::{Slot, SlotRange, SlotSet},
-    store::{SeenTable, Store},
+    store::{Address, SeenTable, Store},
 };
 use rand::RngExt;
 use scenario::history::{self, Action, ClientId, Key, Kind, Operation, Place, ValueId};
@@ -32,7 +32,7 @@ pub(crate) enum Load {
 
 impl Load {
     /// The slots that a region has.
-    pub(super) fn slots(self) -> &'static [Slot] {
+    pub(super) fn slots(self) -> &'static SlotSet {
         match self {
             Self::Registers => &ALL_SLOTS,
             Self::Kinds { .. } => &KEY_SLOTS,
@@ -53,19 +53,16 @@ impl Load {
 }
 
 /// All slots.
-static ALL_SLOTS: LazyLock<Vec<Slot>> = LazyLock::new(|| Slot::all().collect());
+static ALL_SLOTS: LazyLock<SlotSet> = LazyLock::new(SlotSet::all);
 /// The slots of the keys that are used. All others belong to a shard that is down, all the time: a feed that looks for something in
 /// 16,384 empty slots is most of what a world would do otherwise.
-static KEY_SLOTS: LazyLock<Vec<Slot>> = LazyLock::new(|| {
-    let slots: BTreeSet<Slot> = keys().map(|(_, name)| Slot::of(name)).collect();
-    slots.into_iter().collect()
-});
+static KEY_SLOTS: LazyLock<SlotSet> = LazyLock::new(|| keys().map(|(_, name)| Slot::of(name)).collect());
 
 /// All others.
 static UNUSED: LazyLock<Vec<SlotRange>> = LazyLock::new(|| {
     let mut unused = SlotSet::all();
-    unused.subtract(&KEY_SLOTS.iter().copied().collect());
-    unused.ranges()
+    unused.subtract(&KEY_SLOTS);
+    unused.ranges().to_vec()
 });
 
 /// A client that has written something here and is to read it in another region.
@@ -84,6 +81,8 @@ pub(crate) struct Written {
     pub(crate) index: usize,
     pub(crate) key: Key,
     pub(crate) name: &'static [u8],
+    /// Where the key lives: in every store alike, since all of a world are seeded alike.
+    pub(crate) address: Address,
     pub(crate) stamp: Stamp,
     /// Its value; none of a delete, or of what had a value before.
     pub(crate) value: Option<u64>,
@@ -215,7 +214,8 @@ impl Region {
             Wrote::All(stamp) => return self.note_flush(index, stamp),
         };
         let key = key_of(name);
-        self.written.push(Written { index, key, name, stamp, value, is_flush: false, at: self.now });
+        let address = self.processes[index].store.address(name);
+        self.written.push(Written { index, key, name, address, stamp, value, is_flush: false, at: self.now });
         let is_plain = matches!(key.kind, Kind::Shared) && value.is_some() && !self.is_over;
         if let Some(value) = value.filter(|_| is_plain && self.random.random_ratio(1, FOLLOWED)) {
             let client = ClientId(first + client as u16);
@@ -223,16 +223,16 @@ impl Region {
         }
     }
 
-    /// The place of the primary of a key's slot, by the map.
-    pub(crate) fn owner_index(&self, name: &[u8]) -> Option<usize> {
+    /// The place of the primary of a slot, by the map.
+    pub(crate) fn owner_index(&self, slot: Slot) -> Option<usize> {
         let map = self.raft.map();
-        let primary = map.shard(map.owner(Slot::of(name))?)?.primary;
+        let primary = map.shard(map.owner(slot)?)?.primary;
         self.processes.iter().position(|process| process.node.id == primary)
     }
 
     /// The primary of a key's slot, by the map.
     pub(crate) fn owner(&self, name: &[u8]) -> Option<&Process> {
-        self.owner_index(name).map(|index| &self.processes[index])
+        self.owner_index(Slot::of(name)).map(|index| &self.processes[index])
     }
 
     /// Whether it may have evicted, or forgotten before all had seen it: what it lacks then is no loss.

@@ -35,13 +35,14 @@ mod weather;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use clock::{Offset, RegionId, Stamp, Time};
 use node_core::{
     cluster::{Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Run, Shard, ShardId},
-    slot::{Slot, SlotSet},
+    slot::{Slot, SlotRange, SlotSet},
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -61,7 +62,7 @@ use self::{
     register::History,
     weather::FAULT_MS,
 };
-use crate::Broken;
+use crate::{Broken, agenda::Agenda};
 
 /// How long clients of a region that is alone ask, from when all is well.
 const TIME: Duration = Duration::from_secs(3);
@@ -126,6 +127,8 @@ pub struct Region {
     pub(crate) is_removed: bool,
     /// What faults may cost, and whether that is over.
     pub(crate) injuries: Vec<Injury>,
+    /// Some process's log has had something new since somebody looked.
+    pub(crate) has_news: Arc<AtomicBool>,
     /// A process has begun, ended, or become something else.
     pub(crate) has_changed: bool,
     pub(crate) trace: Vec<String>,
@@ -144,8 +147,9 @@ pub struct Region {
     pub(crate) cut_off: Option<(usize, Duration)>,
     /// Since when a node does not answer.
     pub(crate) silent: BTreeMap<usize, Duration>,
-    events: BTreeMap<(Duration, u64), Event>,
-    made: u64,
+    agenda: Agenda<Event>,
+    /// The slots that an operator moved last.
+    moved_last: SlotSet,
     runs: u64,
     /// What has come for a process that is stopped, in its order.
     waiting: Vec<(usize, Event)>,
@@ -201,6 +205,7 @@ impl Region {
             errands: Vec::new(),
             is_removed: false,
             injuries: Vec::new(),
+            has_news: Arc::new(AtomicBool::new(false)),
             has_changed: true,
             trace: Vec::new(),
             is_traced: load == Load::Registers,
@@ -213,8 +218,8 @@ impl Region {
             last: BTreeMap::new(),
             cut_off: None,
             silent: BTreeMap::new(),
-            events: BTreeMap::new(),
-            made: 0,
+            agenda: Agenda::new(),
+            moved_last: SlotSet::new(),
             runs: nodes.len() as u64,
             waiting: Vec::new(),
             is_spared: false,
@@ -227,7 +232,7 @@ impl Region {
                 wall_rate: region.random.random_range(999_500..=1_000_500),
                 offset: Offset::from_nanos(region.random.random_range(-offset_max..offset_max)),
             };
-            region.processes.push(Process::new(node, clock, &region.make, region.now));
+            region.processes.push(Process::new(node, clock, &region.make, &region.has_news, region.now));
             region.begin(region.processes.len() - 1);
         }
         region.soon(0, 1, What::Leadership);
@@ -281,12 +286,12 @@ impl Region {
 
     /// When something happens next.
     pub(crate) fn next_at(&self) -> Option<Duration> {
-        self.events.first_key_value().map(|((at, _), _)| *at)
+        self.agenda.next_at()
     }
 
     /// Lets the next thing happen.
     pub(crate) fn step(&mut self) {
-        if let Some(((now, _), event)) = self.events.pop_first() {
+        if let Some((now, event)) = self.agenda.pop() {
             self.now = now;
             self.handle(event);
         }
@@ -399,7 +404,7 @@ impl Region {
     /// A process begins its loops.
     fn begin(&mut self, index: usize) {
         self.soon(index, 50, What::Tick);
-        self.soon(index, 50, What::LookAtMoves);
+        self.look_for_moves(index);
         let newest = self.raft.newest();
         self.soon(index, 20, What::Map(newest));
     }
@@ -442,8 +447,7 @@ impl Region {
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
-        self.made += 1;
-        self.events.insert((self.now + delay, self.made), event);
+        self.agenda.add(self.now + delay, event);
     }
 
     pub(crate) fn after_ms(&mut self, most: u64, event: Event) {
@@ -460,15 +464,20 @@ fn founder(index: u16, run: Run) -> Founder {
 }
 
 /// The nodes in the order of their shards, primaries first.
-fn founded(region: RegionId, nodes: &[Founder], (shards, replicas): (u16, u16), slots: &[Slot]) -> ClusterMap {
-    let served = nodes.chunks(usize::from(replicas) + 1).zip(0..).map(|(nodes, number): (_, u16)| FoundShard {
+fn founded(region: RegionId, nodes: &[Founder], (shards, replicas): (u16, u16), slots: &SlotSet) -> ClusterMap {
+    // Of each run of neighbouring slots every shard gets a part.
+    let part = |run: &SlotRange, number: usize| {
+        let bound = |number: usize| run.first.number() + (run.count() * number / usize::from(shards)) as u16;
+        SlotRange::new(bound(number)..bound(number + 1))
+    };
+    let served = nodes.chunks(usize::from(replicas) + 1).enumerate().map(|(number, nodes)| FoundShard {
         label: nodes[0].id.0,
         nodes: nodes.to_vec(),
-        slots: slots.iter().copied().skip(usize::from(number)).step_by(usize::from(shards)).collect(),
+        slots: slots.ranges().iter().filter_map(|run| part(run, number)).collect(),
         weight: 100,
     });
     let mut rest = SlotSet::all();
-    rest.subtract(&slots.iter().copied().collect());
+    rest.subtract(slots);
     let absent = founder(nodes.len() as u16, Run(0));
     let unserved = FoundShard { label: absent.id.0, nodes: vec![absent], slots: rest, weight: 100 };
     let shards = served.chain(Some(unserved).filter(|shard| !shard.slots.is_empty()));

@@ -96,9 +96,19 @@ impl Process {
 }
 
 impl Region {
+    /// Has a process look at its moves as long as there are any.
+    pub(crate) fn look_for_moves(&mut self, index: usize) {
+        let process = &mut self.processes[index];
+        let may_move = process.map.moves().len() > 0 || process.handing.is_some();
+        if may_move && !std::mem::replace(&mut process.looks_at_moves, true) {
+            self.soon(index, LOOK_EVERY_MS, What::LookAtMoves);
+        }
+    }
+
     /// Carries on what moves away from a process, and says to the map what is to be said.
     pub(crate) fn look_at_moves(&mut self, index: usize) {
-        self.soon(index, LOOK_EVERY_MS, What::LookAtMoves);
+        self.processes[index].looks_at_moves = false;
+        self.look_for_moves(index);
         self.settle(index);
         let process = &mut self.processes[index];
         match process.handing.take() {
@@ -295,12 +305,14 @@ impl Region {
 
     /// Slots are offered to a process.
     pub(crate) fn take_slots(&mut self, index: usize, by: Who, offer: &Offer) {
-        let process = &mut self.processes[index];
+        let (now, process) = (self.now, &mut self.processes[index]);
+        let was_unconfirmed = process.custody.is_unconfirmed();
         let prepared = process.map.prepared(offer.prepared);
         let answer = process.change_hands(|custody, map| custody.take(map, offer));
-        process.settling.again = self.now;
+        process.settling.again = now;
         if answer == Answer::Taken {
             process.store.stamp_above_slots(&prepared);
+            process.taken_at = process.taken_at.filter(|_| was_unconfirmed).or(Some(now));
             if self.random.random_ratio(1, 3) {
                 self.after_ms(SLOW_MS, Event::FailNow(index));
             }

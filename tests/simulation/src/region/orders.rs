@@ -9,7 +9,10 @@ use node_core::{
     cluster::{ClusterMap, MapCommand, NodeId, Run, ShardId},
     slot::{Slot, SlotSet},
 };
-use rand::{RngExt, seq::IndexedRandom};
+use rand::{
+    RngExt,
+    seq::{IndexedRandom, IteratorRandom},
+};
 
 use super::{Load, Region, What, clients::KEYS, process::Holder};
 
@@ -68,15 +71,21 @@ impl Region {
         };
         let owners: BTreeSet<_> = slots.iter().map(|slot| map.owner(slot)).collect();
         if owners.len() == 1 && slots.iter().all(|slot| map.target(slot).is_none()) {
+            self.moved_last = slots.clone();
             self.append(None, MapCommand::Move { slots, to });
         }
     }
 
-    /// Some of the slots of a shard.
+    /// Some of the slots of a shard: often those that were moved last, which come back then, or go on.
     fn slots_of_one_shard(&mut self, map: &ClusterMap) -> SlotSet {
+        if !self.moved_last.is_empty() && self.random.random_ratio(1, 2) {
+            return self.moved_last.clone();
+        }
         let used = self.load.slots();
-        let Some(owner) = used.choose(&mut self.random).map(|slot| map.owner(*slot)) else { return SlotSet::new() };
-        let alike: Vec<Slot> = used.iter().copied().filter(|slot| map.owner(*slot) == owner).collect();
+        let Some(owner) = used.iter().choose(&mut self.random).map(|slot| map.owner(slot)) else {
+            return SlotSet::new();
+        };
+        let alike: Vec<Slot> = used.iter().filter(|slot| map.owner(*slot) == owner).collect();
         let count = self.random.random_range(1..=SLOTS_MOVED);
         alike.sample(&mut self.random, count).copied().collect()
     }
@@ -96,7 +105,7 @@ impl Region {
         let (former, stage) = ((process.node.id, process.node.run), Stage::Quiet(process.turns_until.max(self.now)));
         process.hand_over = Some(HandOver { to: (to, heir.run), stage, former });
         // Also those that arrive meanwhile.
-        process.hold(Holder::HandOver, Slot::all().collect());
+        process.hold(Holder::HandOver, SlotSet::all());
         let to = self.index_of(to);
         note!(self, "{index} hands over to {to}");
         self.soon(index, LOOK_EVERY_MS, What::LookAtHandOver);

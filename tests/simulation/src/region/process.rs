@@ -82,6 +82,10 @@ pub(crate) struct Process {
     pub(crate) settling: Settling,
     /// The other regions, as far as it has heard.
     pub(crate) peers: Vec<Peer>,
+    /// Since when there is something that it has taken and that the map had not confirmed when it was last given something.
+    pub(crate) taken_at: Option<Duration>,
+    /// It is about to look at its moves.
+    pub(crate) looks_at_moves: bool,
     /// The life as a primary that it has begun, if it has.
     pub(crate) speaks: Option<Life>,
     /// The log has had something new since somebody looked.
@@ -138,13 +142,18 @@ pub(crate) struct Turn {
 
 impl Process {
     /// A process that has just started, with an empty memory.
-    pub(crate) fn new(node: Founder, clock: Clock, make: &Make, now: Duration) -> Self {
+    ///
+    /// `news` is set whenever the log of any process of its region has something new.
+    pub(crate) fn new(node: Founder, clock: Clock, make: &Make, news: &Arc<AtomicBool>, now: Duration) -> Self {
         let (map, lease) = (ClusterMap::new(), make.lease);
         let options = GovernorOptions { lease, fresh: lease * 3 / REPORTS, patience: PATIENCE };
         let (id, run) = (node.id, node.run);
         let (store, has_news) = (store(make), Arc::new(AtomicBool::new(false)));
-        let told = has_news.clone();
-        store.on_news(move || told.store(true, Relaxed));
+        let (told, news) = (has_news.clone(), news.clone());
+        store.on_news(move || {
+            told.store(true, Relaxed);
+            news.store(true, Relaxed);
+        });
         Self {
             node,
             started: clock.at(now),
@@ -173,6 +182,8 @@ impl Process {
             handing: None,
             settling: Settling::default(),
             peers: peers(&make.peers, &Regions::new()),
+            taken_at: None,
+            looks_at_moves: false,
             speaks: None,
             has_news,
             wrote: None,
@@ -189,13 +200,14 @@ impl Process {
         }
         let holding = self.tenure.handle_map(map, self.progress.serving());
         self.hold_for_lease(holding);
-        let is_over = |slot: &Slot| self.map.target(*slot).is_some() && map.target(*slot).is_none();
+        let over: Vec<Slot> =
+            self.map.moves().map(|(slot, _)| slot).filter(|slot| map.target(*slot).is_none()).collect();
         for (_, slots) in &mut self.holds {
-            let over: Vec<Slot> = slots.iter().filter(is_over).collect();
-            over.into_iter().for_each(|slot| _ = slots.remove(slot));
+            over.iter().for_each(|slot| _ = slots.remove(*slot));
         }
         self.custody.follow(&self.map, map);
         self.map = Rc::clone(map);
+        self.store.narrow_owned(&self.custody.own(map));
         self.reroute();
     }
 
@@ -246,7 +258,7 @@ impl Process {
     }
 
     fn reroute(&mut self) {
-        let held: SlotSet = self.holds.iter().flat_map(|(_, slots)| slots.iter()).collect();
+        let held: SlotSet = self.holds.iter().flat_map(|(_, slots)| slots.ranges().iter().cloned()).collect();
         self.routing = Rc::new(Routing::holding(&self.map, self.node.id, &held, Some(&self.custody)));
     }
 

@@ -125,7 +125,7 @@ impl Region {
         if !self.processes[index].is_up {
             self.runs += 1;
             let (node, clock) = (founder(index as u16, Run(self.runs)), self.processes[index].clock);
-            self.processes[index] = Process::new(node, clock, &self.make, self.now);
+            self.processes[index] = Process::new(node, clock, &self.make, &self.has_news, self.now);
             self.begin(index);
         }
         self.processes[index].is_stopped = false;
@@ -144,6 +144,9 @@ impl Region {
         }
         let followers = process.followers.values().filter(|follower| follower.is_online);
         let known = followers.map(|follower| process.clock.true_time(follower.as_of)).min();
+        // What it has taken and the map has not confirmed goes back, whoever has what was written there since.
+        let taken = process.taken_at.filter(|_| process.custody.is_unconfirmed());
+        let known = known.map(|known| taken.map_or(known, |taken| taken.min(known)));
         let injury = Injury { from: known.unwrap_or_default(), until: None, whole: known.is_none() };
         self.injuries.push(injury);
     }

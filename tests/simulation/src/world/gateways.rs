@@ -113,8 +113,8 @@ impl World {
     }
 
     pub(super) fn wake_splits_of(&mut self, gateway: usize) {
-        let of_gateway = |split: &Splitting| split.gateway == gateway;
-        let splits: Vec<EndId> = self.splits.iter().filter(|(_, split)| of_gateway(split)).map(|(id, _)| *id).collect();
+        let splits: Vec<EndId> =
+            self.splits.iter().filter(|(_, split)| split.gateway == gateway).map(|(id, _)| *id).collect();
         splits.into_iter().for_each(|id| self.wake_split_at(id, self.now));
     }
 
@@ -145,7 +145,8 @@ impl World {
         let (options, now) = (self.split_options(gateway.region), gateway.clock.at(self.now));
         let id = self.next_end();
         let (split, inbox, pipes) = (Split::new(options, now), Inbox::new(FRAME_BYTES_MAX), BTreeMap::new());
-        self.splits.insert(id, Splitting { gateway: to, connection, split, inbox, pipes, alarm: Alarm::default() });
+        let split = Splitting { gateway: to, connection, split, inbox, pipes, alarm: Alarm::default() };
+        self.splits.insert(id, Box::new(split));
         if let Some(wire) = self.wires.get_mut(&connection) {
             wire.split = Some(id);
         }
@@ -265,9 +266,9 @@ impl World {
     }
 
     fn transmit_split(&mut self, it: &mut Splitting, now: Now) {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.out);
         it.split.poll_transmit(now, &mut out);
-        if !out.is_empty() {
+        if let Some(out) = self.take_written(out) {
             self.send(it.connection, Way::Back, Frame::Data(out));
         }
     }
@@ -336,9 +337,9 @@ impl World {
             it.split.handle_branch_frame(now, branch, kind, payload)?;
         }
         it.split.work_branch(now, branch)?;
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.out);
         it.split.poll_branch_transmit(now, branch, &mut out);
-        if !out.is_empty() {
+        if let Some(out) = self.take_written(out) {
             self.after(LOCAL, Event::ToOwner(pipe.end, out));
         }
         Ok(())
@@ -374,7 +375,7 @@ impl World {
     }
 
     /// Last words, and the end of all branches.
-    fn finish_split(&mut self, id: EndId, mut it: Splitting) {
+    fn finish_split(&mut self, id: EndId, mut it: Box<Splitting>) {
         let gateway = &mut self.gateways[it.gateway];
         let now = gateway.clock.at(self.now);
         gateway.streams.retain(|_, (_, end)| *end != id);

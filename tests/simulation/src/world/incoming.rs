@@ -120,7 +120,7 @@ impl World {
             is_dead: false,
             alarm: Alarm::default(),
         };
-        self.incoming.insert(end, incoming);
+        self.incoming.insert(end, Box::new(incoming));
         self.after(LOCAL, Event::Connected { end, split, branch });
         self.rest_incoming(end);
     }
@@ -159,7 +159,8 @@ impl World {
         let waits = end.admitted.is_some_and(|admitted| admitted.wish == Wish::Later);
         let inbound = self.inbound[end.region][end.index].as_ref().filter(|_| waits);
         let wish = inbound.and_then(|inbound| inbound.refill.poll_timeout());
-        let at = end.receiver.poll_timeout(now).into_iter().chain(wish).min().unwrap_or(now.monotonic);
+        // Who has ended has nothing to do any more.
+        let Some(at) = end.receiver.poll_timeout(now).into_iter().chain(wish).min() else { return };
         let at = process.clock.true_time(at);
         self.wake_incoming_at(id, at);
     }
@@ -173,12 +174,12 @@ impl World {
             return;
         }
         let Some(inbound) = self.inbound[end.region][end.index].as_mut() else { return };
-        let (mut out, mut replaced, now) = (Vec::new(), Vec::new(), process.clock.at(self.now));
+        let (mut out, mut replaced, now) = (std::mem::take(&mut self.out), Vec::new(), process.clock.at(self.now));
         let before = (inbound.refill.is_complete(), inbound.refill.cloning());
         let worked = end.work(id, process, inbound, now, &mut out, &mut replaced);
         let has_refilled = before != (inbound.refill.is_complete(), inbound.refill.cloning());
         let (region, index) = (end.region, end.index);
-        if !out.is_empty() && !end.is_dead {
+        if let Some(out) = self.take_written(out).filter(|_| !end.is_dead) {
             self.after(LOCAL, Event::ToGateway(id, out));
         }
         self.incoming.insert(id, end);
@@ -250,10 +251,8 @@ impl World {
         let is_here = |end: &Incoming| (end.region, end.index) == (region, index);
         let ends: Vec<_> = self.incoming.iter().filter(|(_, end)| is_here(end)).map(|(id, _)| *id).collect();
         for id in ends {
-            if let Some(Incoming { split, branch, is_dead, .. }) = self.incoming.remove(&id)
-                && !is_dead
-            {
-                self.after(LOCAL, Event::BranchLost { end: id, split, branch });
+            if let Some(end) = self.incoming.remove(&id).filter(|end| !end.is_dead) {
+                self.after(LOCAL, Event::BranchLost { end: id, split: end.split, branch: end.branch });
             }
         }
     }

@@ -60,6 +60,7 @@ use self::{
 };
 use crate::{
     Broken,
+    agenda::Agenda,
     names::REGIONS_MAX,
     region::{CLIENTS, Load, Make, Region},
 };
@@ -82,6 +83,8 @@ const FLUSHED: u32 = 3;
 const JUMPS: u32 = 4;
 /// Between two looks at what must hold at any time.
 const LOOK: Duration = Duration::from_millis(50);
+/// Things that may happen between two looks: a world in which more do stands still.
+const STEPS_MAX: u32 = 1_000_000;
 
 /// How a world is made.
 #[derive(Clone, Copy, Debug)]
@@ -122,18 +125,20 @@ pub struct World {
     owners: Vec<Arc<Owners>>,
     /// What the ends of streams at each node of each region share, if it is a primary.
     inbound: Vec<Vec<Option<Inbound>>>,
-    outgoing: BTreeMap<EndId, Outgoing>,
-    splits: BTreeMap<EndId, Splitting>,
-    incoming: BTreeMap<EndId, Incoming>,
+    /// Boxed, as they are taken out for each turn and put back.
+    outgoing: BTreeMap<EndId, Box<Outgoing>>,
+    splits: BTreeMap<EndId, Box<Splitting>>,
+    incoming: BTreeMap<EndId, Box<Incoming>>,
     wires: BTreeMap<ConnectionId, Wire>,
-    events: BTreeMap<(Duration, u64), Event>,
-    events_made: u64,
+    agenda: Agenda<Event>,
     ends_made: EndId,
     invariants: Invariants,
     replays: Replays,
     /// What was found wrong, since it was looked for last.
     wrong: Option<String>,
     trace: Vec<String>,
+    /// What a turn writes into, kept from turn to turn: mostly it writes nothing, and what it sends is as long as it is.
+    out: Vec<u8>,
     /// Faults between regions.
     faults: u64,
     is_spared: bool,
@@ -246,13 +251,13 @@ impl World {
             splits: BTreeMap::new(),
             incoming: BTreeMap::new(),
             wires: BTreeMap::new(),
-            events: BTreeMap::new(),
-            events_made: 0,
+            agenda: Agenda::new(),
             ends_made: 0,
             invariants: Invariants::default(),
             replays: Replays::default(),
             wrong: None,
             trace: Vec::new(),
+            out: Vec::new(),
             faults: 0,
             is_spared: false,
             has_jumps,
@@ -330,7 +335,9 @@ impl World {
         let until = self.now + time;
         while self.now < until {
             let look = (self.now + LOOK).min(until);
-            while self.step(look) {}
+            if (0..STEPS_MAX).all(|_| self.step(look)) {
+                return Err(format!("time does not pass: {STEPS_MAX} things happened within {LOOK:?}"));
+            }
             self.now = look;
             self.look()?;
         }
@@ -339,7 +346,7 @@ impl World {
 
     /// Lets the next thing happen, if that is until then.
     fn step(&mut self, until: Duration) -> bool {
-        let own = self.events.first_key_value().map(|((at, _), _)| *at);
+        let own = self.agenda.next_at();
         let network = self.network.poll_timeout();
         let regions = self.regions.iter().enumerate().filter_map(|(index, region)| Some((region.next_at()?, index)));
         let region = regions.min();
@@ -350,7 +357,7 @@ impl World {
         }
         self.now = self.now.max(next);
         if own == next {
-            if let Some((_, event)) = self.events.pop_first() {
+            if let Some((_, event)) = self.agenda.pop() {
                 self.handle(event);
             }
         } else if carried == next {
@@ -384,8 +391,15 @@ impl World {
 
     /// Wakes the streams of the nodes of a region whose logs have something new.
     fn wake_for_news(&mut self, index: usize) {
+        let has_news = &self.regions[index].has_news;
+        if !has_news.load(Relaxed) {
+            return;
+        }
+        has_news.store(false, Relaxed);
         for node in 0..self.regions[index].processes.len() {
-            if self.regions[index].processes[node].has_news.swap(false, Relaxed) {
+            let has_news = &self.regions[index].processes[node].has_news;
+            if has_news.load(Relaxed) {
+                has_news.store(false, Relaxed);
                 self.tell_news(index, node);
             }
         }
@@ -443,6 +457,14 @@ impl World {
         self.check_invariants()
     }
 
+    /// Takes what a turn has written, and keeps the room for the next.
+    fn take_written(&mut self, mut out: Vec<u8>) -> Option<Vec<u8>> {
+        let written = (!out.is_empty()).then(|| out.as_slice().to_vec());
+        out.clear();
+        self.out = out;
+        written
+    }
+
     fn next_end(&mut self) -> EndId {
         self.ends_made += 1;
         self.ends_made
@@ -453,8 +475,7 @@ impl World {
     }
 
     fn at(&mut self, at: Duration, event: Event) {
-        self.events_made += 1;
-        self.events.insert((at.max(self.now), self.events_made), event);
+        self.agenda.add(at.max(self.now), event);
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {

@@ -87,7 +87,7 @@ impl World {
             orphans_queued: Duration::ZERO,
             alarm: Alarm::default(),
         };
-        self.outgoing.insert(id, outgoing);
+        self.outgoing.insert(id, Box::new(outgoing));
         self.wake_outgoing_at(id, self.now);
     }
 
@@ -198,7 +198,7 @@ impl World {
         let now = process.clock.at(self.now);
         let has_ended = if end.connection.is_some() {
             let inbound = self.inbound[end.region][end.index].as_mut();
-            let (mut out, mut superseded) = (Vec::new(), None);
+            let (mut out, mut superseded) = (std::mem::take(&mut self.out), None);
             let peer = self.regions[end.to].make.id;
             let has_room = end.connection.is_none_or(|connection| has_room(&self.wires, connection));
             let worked = inbound.map_or(Ok(()), |inbound| {
@@ -209,8 +209,7 @@ impl World {
                 self.regions[region].now = self.now;
                 self.regions[region].superseded(index, by);
             }
-            let connection = end.connection.filter(|_| !out.is_empty());
-            if let Some(connection) = connection {
+            if let (Some(out), Some(connection)) = (self.take_written(out), end.connection) {
                 self.send(connection, Way::There, Frame::Data(out));
             }
             worked.is_err()

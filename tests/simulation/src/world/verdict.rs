@@ -82,10 +82,10 @@ impl World {
         out.chain(incoming).chain(self.inbound.iter().map(of_region)).collect()
     }
 
-    /// Waits until all regions hold the same, or long enough for them to.
+    /// Waits until all regions hold the same and know that they do, or long enough for them to.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         let until = self.now + SETTLE;
-        while self.now < until && !self.are_equal() {
+        while self.now < until && !(self.are_equal() && self.check_frontier().is_ok()) {
             self.pass(Duration::from_millis(50))?;
         }
         Ok(())

@@ -233,7 +233,7 @@ impl World {
         let mut missed = SlotSet::all();
         missed.subtract(&reached);
         for slots in missed.ranges() {
-            origins.iter().chain([&store.origin()]).for_each(|origin| seen.advance(&slots, *origin, Time::MAX));
+            origins.iter().chain([&store.origin()]).for_each(|origin| seen.advance(slots, *origin, Time::MAX));
         }
         stream.round += 1;
         stream.welcome = Some(Welcome { round: stream.round, seen, owners });

@@ -12,7 +12,7 @@ use super::World;
 const BEHIND_MAX: Duration = Duration::from_secs(2);
 
 impl World {
-    pub(super) fn check_frontier(&self) -> Result<(), String> {
+    pub(in crate::world) fn check_frontier(&self) -> Result<(), String> {
         for place in self.members() {
             let primaries = self.regions[place].processes.iter().filter(|process| process.speaks.is_some());
             for process in primaries {

@@ -24,7 +24,7 @@ mod stamps;
 
 pub(super) use bounds::{BATCH_BYTES, WINDOW_BYTES};
 use clock::Stamp;
-use node_core::slot::Slot;
+use node_core::{slot::Slot, store::Address};
 
 use super::World;
 use crate::region::{Process, Written};
@@ -81,8 +81,12 @@ impl World {
 
 /// The greatest stamp that a node has, or knows as forgotten, at a key: what is at or under it is no news there.
 fn held(process: &Process, name: &[u8]) -> Option<Stamp> {
+    held_at(process, process.store.address(name), name)
+}
+
+/// As [`held`], where the key's address is known.
+fn held_at(process: &Process, at: Address, name: &[u8]) -> Option<Stamp> {
     let store = &process.store;
-    let at = store.address(name);
     let stripe = store.lock(store.stripe_of(at.slot));
     let (record, floor) = (stripe.record(at, name).map(|record| record.stamp), stripe.floor(at.slot));
     record.max(Some(floor))

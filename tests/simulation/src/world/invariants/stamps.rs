@@ -22,9 +22,9 @@ pub(in crate::world) struct Stamps {
 
 impl Stamps {
     pub(super) fn note(&mut self, region: &Region, place: usize, written: &Written) -> Result<(), String> {
-        let Written { index, key, stamp, name, at, is_flush, .. } = *written;
+        let Written { index, key, stamp, address, at, is_flush, .. } = *written;
         let store = &region.processes[index].store;
-        let stripe = store.stripe_of(store.address(name).slot);
+        let stripe = store.stripe_of(address.slot);
         let last = self.of_origins.insert((stamp.origin, stripe), stamp.time);
         // A flush has one stamp for all keys.
         let is_above = |last: Time| stamp.time > last || is_flush && stamp.time == last;
