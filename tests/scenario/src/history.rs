@@ -241,6 +241,13 @@ impl History {
         within.any(|loss| loss.whole || known >= loss.from)
     }
 
+    /// How far the clocks of any two nodes were apart at the most.
+    pub fn apart(&self) -> Duration {
+        let most = self.skews.iter().map(|skew| skew.most_ms).max().unwrap_or_default().max(0);
+        let least = self.skews.iter().map(|skew| skew.least_ms).min().unwrap_or_default().min(0);
+        Duration::from_millis(most.abs_diff(least))
+    }
+
     /// The clocks of a region.
     pub fn skew(&self, region: Place) -> Skew {
         self.skews.get(usize::from(region.0)).copied().unwrap_or_default()

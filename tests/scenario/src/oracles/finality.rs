@@ -4,8 +4,6 @@
 //! after an acknowledged delete in the same region must not return what is certainly older, from wherever it arrives; and no
 //! region returns a value after its time, as far as the clocks can be told apart.
 
-use std::time::Duration;
-
 use super::{
     Finding,
     sweep::{Bar, older_reads},
@@ -20,7 +18,7 @@ use crate::{
 pub fn judge<'a>(history: &'a History, order: &Order<'a>) -> Finding {
     let bar = |shown: &'a Operation| is_end(shown).then_some(Bar { known: shown.returned, write: shown, shown });
     let mut finding = older_reads(history, order, bar, "a read returned a value that its region had deleted");
-    let slack = limits::EXPIRY_SLACK + apart(history);
+    let slack = limits::EXPIRY_SLACK + history.apart();
     for read in &history.operations {
         let Some(written) = read.read_value().and_then(|value| order.write(value)) else { continue };
         let Action::Set(_, Some(ttl)) = written.action else { continue };
@@ -35,13 +33,6 @@ pub fn judge<'a>(history: &'a History, order: &Order<'a>) -> Finding {
 
 fn is_end(operation: &Operation) -> bool {
     operation.is_done() && matches!(operation.action, Action::Delete | Action::Flush)
-}
-
-/// How far the clocks of any two regions were apart at the most.
-fn apart(history: &History) -> Duration {
-    let most = history.skews.iter().map(|skew| skew.most_ms).max().unwrap_or_default().max(0);
-    let least = history.skews.iter().map(|skew| skew.least_ms).min().unwrap_or_default().min(0);
-    Duration::from_millis(most.abs_diff(least))
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! Checks promise 3: within a region a key never goes back to an older stamp, also across failover of what was replicated. It
 //! needs no clocks and no order of writes. Each value is written once, so it has one stamp: whoever has seen it, then something
 //! else, and then the same value again, has seen stamps go back. The same holds for nothing in place of something else, unless
-//! the region evicts, or was being refilled: then it had only mislaid the value.
+//! the region evicts, or was being refilled: then it had only mislaid the value. And when a value expires each node tells by its own
+//! clock: after a failover it may be there once more, for as long as those clocks are apart.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Finding;
 use crate::{
-    history::{Found, History, Key, Kind, Operation, Outcome, Place, ValueId},
+    history::{Action, Found, History, Key, Kind, Operation, Outcome, Place, ValueId},
     order::Order,
 };
 
@@ -21,11 +22,16 @@ pub fn judge(history: &History, _: &Order<'_>) -> Finding {
             groups.entry((operation.region, operation.key)).or_default().push(Sight { found, operation });
         }
     }
+    let expiring = history.operations.iter().filter_map(|operation| match operation.action {
+        Action::Set(value, Some(ttl)) => Some((value, (operation.called + ttl).saturating_sub(history.apart()))),
+        _ => None,
+    });
+    let expiries: BTreeMap<ValueId, Duration> = expiring.collect();
     let mut finding = Finding::default();
     for ((region, key), sights) in groups {
         if matches!(key.kind, Kind::Shared | Kind::Own(_)) {
             finding.judged += sights.len();
-            judge_one(history, region, sights, &mut finding);
+            judge_one(history, region, sights, &expiries, &mut finding);
         }
     }
     finding
@@ -47,7 +53,14 @@ fn sight(operation: &Operation) -> Option<Option<ValueId>> {
     }
 }
 
-fn judge_one(history: &History, region: Place, mut sights: Vec<Sight<'_>>, finding: &mut Finding) {
+/// `expiries` is when values that do expire may have for some node.
+fn judge_one(
+    history: &History,
+    region: Place,
+    mut sights: Vec<Sight<'_>>,
+    expiries: &BTreeMap<ValueId, Duration>,
+    finding: &mut Finding,
+) {
     sights.sort_by_key(|sight| sight.operation.called);
     // Of each value the sight that ended first, and the one that began last. What a dead primary alone had shown may come home
     // later: then it was first seen there.
@@ -72,8 +85,12 @@ fn judge_one(history: &History, region: Place, mut sights: Vec<Sight<'_>>, findi
     for (value, (first, last)) in ends {
         let start = sights.partition_point(|sight| sight.operation.called <= first.returned);
         let end = sights.partition_point(|sight| sight.operation.called < last.called);
+        let has_expired = |other: &Sight<'_>| {
+            other.found.is_none() && expiries.get(&value).is_some_and(|from| other.operation.returned >= *from)
+        };
         let is_between = |other: &&Sight<'_>| {
             other.found != Some(value)
+                && !has_expired(other)
                 && other.operation.returned < last.called
                 && !is_excused(history, region, other, misses_excused, last.called)
         };
@@ -97,7 +114,7 @@ fn is_excused(history: &History, region: Place, sight: &Sight<'_>, misses: bool,
 mod tests {
     use super::judge;
     use crate::{
-        history::Loss,
+        history::{Loss, Skew},
         oracles::testing::{HERE, Scribe, THERE, ms},
     };
 
@@ -111,6 +128,20 @@ mod tests {
         assert_eq!(scribe.complaints(judge), 0, "elsewhere it may still be on its way");
         scribe.read(HERE, 4..5, Some(1));
         assert_eq!(scribe.complaints(judge), 1);
+    }
+
+    #[test]
+    fn what_has_expired_by_one_clock_only_may_be_seen_once_more() {
+        let mut scribe = Scribe::default();
+        scribe.set_for(THERE, 0..1, 1, 100);
+        scribe.read(HERE, 20..21, Some(1));
+        scribe.read(HERE, 70..71, None);
+        scribe.read(HERE, 90..91, Some(1));
+        assert_eq!(scribe.complaints(judge), 1);
+        scribe.history.skews = vec![Skew { least_ms: -10, most_ms: 20 }, Skew::default()];
+        assert_eq!(scribe.complaints(judge), 0);
+        scribe.read(HERE, 60..61, None);
+        assert_eq!(scribe.complaints(judge), 1, "no clock was so far ahead");
     }
 
     #[test]
