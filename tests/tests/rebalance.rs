@@ -2,7 +2,7 @@
 //!
 //! A third primary is added, gets its share of the slots, gives it back and leaves, while writers count up and a reader
 //! looks for anything that goes back. Nobody dies, so all that is acknowledged is promised. In between and at the end Redis's own
-//! tool finds nothing wrong.
+//! tool finds nothing wrong. And slots that leave a shard and come back bring to its replicas all that they bring to its primary.
 
 use std::{env, io, process::Command};
 
@@ -57,6 +57,38 @@ fn primary_comes_and_goes_under_load_and_no_write_is_lost() {
         let held = held_by_primaries(region, &with_two)?;
         ensure!(held == WRITERS * KEYS_EACH, "the primaries have {held} keys of {}", WRITERS * KEYS_EACH);
         Ok(())
+    });
+}
+
+#[test]
+fn slots_that_come_back_come_to_the_replica_as_well() {
+    with_lab(CLUSTER, |lab| {
+        let lab: &Lab = lab;
+        let region = &lab.regions[0];
+        let name = &region.nodes[0].name;
+        let load = Load::start(&region.addresses(), "key", WRITERS, KEYS_EACH, Promise::Acknowledged);
+        load.until_promised(PROMISED)?;
+        // Nothing is written from here on: what a replica lacks, nothing mends.
+        let written = load.finish()?;
+
+        let founded = until_members(region, "there are two primaries", |members| members.len() == 4)?;
+        // Weights stay: nearly all slots to one shard, then half to each, then nearly all to the other.
+        for (weights, most) in [("0=1", SLOTS * 99 / 100), ("1=1", SLOTS / 2), ("0=100", SLOTS * 99 / 100)] {
+            note(&operate(lab, name, &["rebalance", "--weight", weights, "--yes"])?);
+            until_members(region, "all slots are where they are to be", |members| {
+                let shares = || members.iter().filter(|member| member.is_primary).map(slots);
+                shares().sum::<usize>() == SLOTS
+                    && shares().max().is_some_and(|share| share.abs_diff(most) <= SLOTS / 50)
+            })?;
+        }
+        written.check()?;
+        for replica in founded.iter().filter(|member| !member.is_primary) {
+            operate(lab, name, &["failover", &replica.id, "--yes"])?;
+            until_members(region, "the replica is the primary", |members| {
+                members.iter().any(|member| member.id == replica.id && member.is_primary)
+            })?;
+        }
+        written.check()
     });
 }
 

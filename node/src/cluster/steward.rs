@@ -379,10 +379,16 @@ impl Steward {
             server.until_turns_passed().await;
             self.tenure().end();
         }
+        let drops = &self.parts.shared.drops;
         if map.is_founded() {
             self.take_back().await;
+            let foreign = foreign(former, map, self.me());
+            // Feeds that are under way end here, and begin anew once this map is carried out.
+            let dropping = (!foreign.is_empty()).then(|| drops.begin());
             self.note_own();
-            self.drop_foreign(&foreign(former, map, self.me())).await;
+            self.drop_foreign(&foreign).await;
+            drops.note_carried(map.epoch());
+            drop(dropping);
         }
         replication.assignments.send_if_modified(|current| {
             let is_news = *current != assignment;

@@ -4,7 +4,8 @@
 //! [`Intake`](node_core::store::Intake), over the very state machines that links between regions use
 //! ([`geo_link_core::Sender`] and [`geo_link_core::Receiver`]). What a connection is for stands in its first frame:
 //!
-//! - [`Purpose::Follow`]: a primary feeds a replica everything, for as long as both are what they are.
+//! - [`Purpose::Follow`]: a primary feeds a replica everything, for as long as both are what they are, and begins anew whenever either
+//!   drops slots (`drops`).
 //! - [`Purpose::Return`]: who follows a new primary first sends it what it lacks of origins that speak no more. What a
 //!   former primary had acknowledged and its heir had not received comes home so. Of the slots in which something
 //!   returned, the replica then says that it has seen nothing: the primary may have refused a record as being under its
@@ -27,6 +28,7 @@
 //! A replica that starts from nothing keeps a core busy for seconds. Raft's heartbeats and the lease must not wait for it,
 //! so all this runs on a thread beside the cluster's.
 
+mod drops;
 mod followers;
 mod progress;
 mod sink;
@@ -52,6 +54,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
+    drops::Drops,
     followers::{Follower, Followers},
     progress::Progress,
     streams::{Entrance, Links},
@@ -92,6 +95,8 @@ pub(crate) struct Shared {
     pub(crate) movers: Followers,
     /// How far this node is in what it is to be.
     pub(crate) progress: Progress,
+    /// What is dropped while feeds flow.
+    pub(crate) drops: Drops,
     /// Slots that were given or taken.
     pub(crate) custody: Arc<Mutex<Custody>>,
     /// The log has news.
@@ -217,6 +222,7 @@ impl Replication {
             followers: Followers::default(),
             movers: Followers::default(),
             progress: Progress::default(),
+            drops: Drops::default(),
             custody,
             news,
             returned: Notify::new(),

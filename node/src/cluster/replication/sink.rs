@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 use clock::{Incarnation, Now, Origin};
 use geo_link::Pipe;
 use geo_link_core::{
-    Authority, Batch, Hello, LinkEnd, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Want,
+    Authority, Batch, Hello, Items, LinkEnd, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Want,
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Opening, Purpose, Shared};
+use super::{
+    Opening, Purpose, Shared,
+    drops::{Before, Turn},
+};
 use crate::{
     cluster::bus::BusStream,
     limits::{FAREWELL, FEED_SILENCE_MAX, FRAMES_PER_TURN, ITEMS_PER_TURN},
@@ -69,6 +72,8 @@ enum Lost {
     Full(#[from] HeapFull),
     #[error("the assignment is over")]
     Over,
+    #[error("slots are dropped here")]
+    Dropped,
 }
 
 impl From<Malformed> for Lost {
@@ -88,7 +93,7 @@ pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, 
     connection.receiver.poll_transmit(shared.now(), connection.pipe.out());
     connection.pipe.finish(FAREWELL).await;
     match lost {
-        Lost::Over | Lost::End(LinkEnd::Bye) => tracing::debug!(?purpose, "feed has ended"),
+        Lost::Over | Lost::Dropped | Lost::End(LinkEnd::Bye) => tracing::debug!(?purpose, "feed has ended"),
         lost => tracing::info!(error = %lost, ?purpose, "feed has ended"),
     }
 }
@@ -104,6 +109,10 @@ struct Connection<'a> {
     feed: Option<u64>,
     /// The sender waits to be told what is wanted of it.
     waits: bool,
+    /// The map by which the sender goes.
+    epoch: u64,
+    /// What had been dropped here when a primary was told what is wanted.
+    before: Option<Before>,
     items: usize,
 }
 
@@ -130,6 +139,8 @@ impl<'a> Connection<'a> {
             speaker: None,
             feed: None,
             waits: false,
+            epoch: 0,
+            before: None,
             items: 0,
         }
     }
@@ -148,6 +159,7 @@ impl<'a> Connection<'a> {
 
     /// Does all that can be done now.
     async fn work(&mut self) -> Result<(), Lost> {
+        self.turn()?;
         for _ in 0..FRAMES_PER_TURN {
             let now = self.shared.now();
             self.handle_events(now)?;
@@ -164,7 +176,7 @@ impl<'a> Connection<'a> {
         let now = self.shared.now();
         self.receiver.handle_timeout(now);
         self.handle_events(now)?;
-        if self.waits && self.shared.progress.lock().may_be_fed() {
+        if self.waits && self.may_be_fed() {
             self.welcome(now);
         }
         if self.pipe.has_room() {
@@ -176,11 +188,16 @@ impl<'a> Connection<'a> {
     /// Waits until there is something to do.
     async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
         let now = self.shared.now();
-        let returned = self.shared.returned.notified();
+        let (returned, dropped) = (self.shared.returned.notified(), self.shared.drops.changed());
+        tokio::pin!(returned, dropped);
+        // Ask to be woken first, then look.
+        returned.as_mut().enable();
+        dropped.as_mut().enable();
+        self.turn()?;
         let deadline = self.receiver.poll_timeout(now).unwrap_or(now.monotonic);
         let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
         let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
-        let may_go_on = self.waits && self.shared.progress.lock().may_be_fed();
+        let may_go_on = self.waits && self.may_be_fed();
         tokio::select! {
             biased;
             () = ending.cancelled() => return Err(Lost::Over),
@@ -191,6 +208,7 @@ impl<'a> Connection<'a> {
             }
             () = yield_now(), if may_go_on || wants_frames && has_frames => {}
             () = returned, if self.waits => {}
+            () = dropped => {}
             () = sleep_until(deadline) => {}
         }
         Ok(())
@@ -223,8 +241,9 @@ impl<'a> Connection<'a> {
             return self.receiver.refuse(Refusal::Superseded(hello.origin));
         }
         self.speaker = Some(hello.origin);
+        self.epoch = hello.claim.epoch;
         self.pipe.inbox.allow(FRAME_BYTES_MAX);
-        self.waits = self.expected.purpose == Purpose::Follow && !self.shared.progress.lock().may_be_fed();
+        self.waits = self.expected.purpose == Purpose::Follow && !self.may_be_fed();
         if self.waits {
             self.receiver.welcome(now, Want::Later);
         } else {
@@ -232,9 +251,28 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Whether a replica has returned what it had, and goes by a map that is as new as its primary's, with nothing left to drop.
+    fn may_be_fed(&self) -> bool {
+        let Shared { progress, drops, .. } = self.shared;
+        progress.lock().may_be_fed() && drops.before().is_some() && drops.carried() >= self.epoch
+    }
+
+    /// Has nothing dropped as long as it holds what this returns.
+    fn turn(&self) -> Result<Option<Turn<'_>>, Lost> {
+        self.before.map(|before| self.shared.drops.turn(before).ok_or(Lost::Dropped)).transpose()
+    }
+
     /// Says what is wanted.
     fn welcome(&mut self, now: Now) {
         self.waits = false;
+        if self.expected.purpose == Purpose::Follow {
+            self.before = self.shared.drops.before();
+            if self.before.is_none() {
+                // Something has begun to be dropped just now.
+                self.waits = true;
+                return self.receiver.welcome(now, Want::Later);
+            }
+        }
         self.expected.life.iter().for_each(|life| self.shared.clear_ahead(*life));
         let want = match &self.expected.purpose {
             Purpose::Move(cargo) => {
@@ -255,23 +293,32 @@ impl<'a> Connection<'a> {
 
     /// Applies a batch, in turns.
     async fn apply(&mut self, batch: Batch) -> Result<(), Lost> {
-        let mut now = self.shared.now();
-        for item in batch.items() {
-            let item = item.map_err(Malformed::from)?;
-            self.receiver.check(&item)?;
-            self.intake.take(&self.shared.store, &item, self.receiver.sender_saw(), now)?;
-            self.items += 1;
-            if self.items >= ITEMS_PER_TURN {
-                self.items = 0;
-                yield_now().await;
-                now = self.shared.now();
-            }
+        let mut items = batch.items();
+        while self.apply_some(&mut items)? {
+            yield_now().await;
         }
         let applied = self.receiver.applied(self.shared.now(), batch);
         if applied.has_watermark {
             self.has_all();
         }
         Ok(())
+    }
+
+    /// Applies what a turn has room for. Returns whether there may be more.
+    fn apply_some(&mut self, items: &mut Items<'_>) -> Result<bool, Lost> {
+        let (shared, now) = (self.shared, self.shared.now());
+        let _turn = self.before.map(|before| shared.drops.turn(before).ok_or(Lost::Dropped)).transpose()?;
+        for item in items {
+            let item = item.map_err(Malformed::from)?;
+            self.receiver.check(&item)?;
+            self.intake.take(&shared.store, &item, self.receiver.sender_saw(), now)?;
+            self.items += 1;
+            if self.items >= ITEMS_PER_TURN {
+                self.items = 0;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// All has come that there was when the feed began.

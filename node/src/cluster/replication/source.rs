@@ -14,7 +14,7 @@ use geo_link_core::{
 };
 use node_core::{
     slot::SlotSet,
-    store::{Feed, FeedItem, Polled, Scope},
+    store::{Claim, Feed, FeedItem, Polled, Scope},
 };
 use tokio::{
     task::yield_now,
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Opening, Purpose, Shared, Target};
+use super::{Opening, Purpose, Shared, Target, drops::Before};
 use crate::{
     cluster::bus::{BusStream, DialError},
     limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRAMES_PER_TURN, FRONTIER_INTERVAL, ORPHANS_INTERVAL},
@@ -41,6 +41,8 @@ enum Lost {
     Done,
     #[error("the assignment is over")]
     Over,
+    #[error("slots are dropped here")]
+    Dropped,
 }
 
 impl From<Malformed> for Lost {
@@ -69,12 +71,18 @@ pub(super) async fn serve(shared: &Shared, target: &Target, ending: &Cancellatio
             () = ending.cancelled() => return None,
             () = sleep(pause) => {}
         }
+        // What is being dropped here is not what the other end is to be told of.
+        let before = tokio::select! {
+            () = ending.cancelled() => return None,
+            before = until_dropped(shared) => before,
+        };
         sender.dial(shared.now());
+        sender.set_claim(Claim { epoch: shared.drops.carried(), ..shared.store.claim() });
         let lost = tokio::select! {
             () = ending.cancelled() => return None,
             connected = connect(shared, target) => match connected {
                 Err(lost) => lost,
-                Ok(stream) => Connection::new(shared, target, &mut sender, stream, &mut slots).serve(ending).await,
+                Ok(stream) => Connection::new(shared, target, &mut sender, stream, &mut slots, before).serve(ending).await,
             },
         };
         if let Some(known) = target.acknowledgements(shared) {
@@ -84,6 +92,7 @@ pub(super) async fn serve(shared: &Shared, target: &Target, ending: &Cancellatio
             Lost::Over => return None,
             Lost::Done => return Some(slots),
             // A node that restarts is away for a moment; that is no news each time it is tried.
+            Lost::Dropped => tracing::debug!(address = %target.address, "slots were dropped: the feed begins anew"),
             lost if is_repeated => tracing::debug!(error = %lost, address = %target.address, "still not connected"),
             lost => {
                 tracing::info!(error = %lost, address = %target.address, purpose = ?target.purpose, "not connected")
@@ -91,6 +100,18 @@ pub(super) async fn serve(shared: &Shared, target: &Target, ending: &Cancellatio
         }
         is_repeated = true;
         sender.handle_lost(shared.now(), rand::random());
+    }
+}
+
+async fn until_dropped(shared: &Shared) -> Before {
+    loop {
+        let changed = shared.drops.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if let Some(before) = shared.drops.before() {
+            return before;
+        }
+        changed.await;
     }
 }
 
@@ -138,6 +159,8 @@ struct Connection<'a> {
     orphans_queued: Duration,
     /// When the feed was asked last for what it has.
     fetched: Duration,
+    /// What had been dropped here when it was begun.
+    before: Before,
 }
 
 impl<'a> Connection<'a> {
@@ -147,6 +170,7 @@ impl<'a> Connection<'a> {
         sender: &'a mut Sender,
         stream: BusStream,
         slots: &'a mut SlotSet,
+        before: Before,
     ) -> Self {
         Self {
             shared,
@@ -160,6 +184,7 @@ impl<'a> Connection<'a> {
             rowed: None,
             orphans_queued: Duration::ZERO,
             fetched: Duration::ZERO,
+            before,
         }
     }
 
@@ -186,6 +211,9 @@ impl<'a> Connection<'a> {
     /// Does all that can be done now.
     fn work(&mut self) -> Result<(), Lost> {
         let now = self.shared.now();
+        if self.target.purpose == Purpose::Follow && self.shared.drops.turn(self.before).is_none() {
+            return Err(Lost::Dropped);
+        }
         for _ in 0..FRAMES_PER_TURN {
             let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
             self.sender.handle_frame(now, kind, payload)?;
@@ -217,7 +245,7 @@ impl<'a> Connection<'a> {
                 return Ok(());
             }
         }
-        let news = self.shared.news.notified();
+        let (news, dropped) = (self.shared.news.notified(), self.shared.drops.changed());
         tokio::pin!(news);
         let wants_news = self.sender.wants_news();
         if wants_news {
@@ -235,6 +263,7 @@ impl<'a> Connection<'a> {
             () = ending.cancelled() => return Err(Lost::Over),
             has_read = self.pipe.turn(true) => drop(has_read?),
             () = wants => {}
+            () = dropped => {}
             () = news, if wants_news => self.sender.handle_news(self.shared.now()),
             () = sleep_until(deadline) => {}
         }
