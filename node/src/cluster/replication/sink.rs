@@ -87,7 +87,7 @@ pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, 
     let purpose = expected.purpose.clone();
     let mut connection = Connection::new(shared, stream, expected);
     let lost = connection.serve(ending).await;
-    if matches!(lost, Lost::Over) {
+    if matches!(lost, Lost::Over | Lost::Dropped) {
         connection.receiver.say_bye();
     }
     connection.receiver.poll_transmit(shared.now(), connection.pipe.out());

@@ -91,8 +91,8 @@ pub(super) async fn serve(shared: &Shared, target: &Target, ending: &Cancellatio
         match lost {
             Lost::Over => return None,
             Lost::Done => return Some(slots),
-            // A node that restarts is away for a moment; that is no news each time it is tried.
             Lost::Dropped => tracing::debug!(address = %target.address, "slots were dropped: the feed begins anew"),
+            // A node that restarts is away for a moment; that is no news each time it is tried.
             lost if is_repeated => tracing::debug!(error = %lost, address = %target.address, "still not connected"),
             lost => {
                 tracing::info!(error = %lost, address = %target.address, purpose = ?target.purpose, "not connected")
@@ -200,7 +200,7 @@ impl<'a> Connection<'a> {
             }
             yield_now().await;
         };
-        if matches!(lost, Lost::Over | Lost::Done) {
+        if matches!(lost, Lost::Over | Lost::Dropped | Lost::Done) {
             self.sender.say_bye();
         }
         self.sender.poll_transmit(self.shared.now(), self.pipe.out());
