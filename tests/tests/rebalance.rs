@@ -23,10 +23,8 @@ const SLOTS: usize = 16_384;
 fn primary_comes_and_goes_under_load_and_no_write_is_lost() {
     with_lab(CLUSTER, |lab| {
         let lab: &Lab = lab;
-        let region = &lab.regions[0];
+        let (region, load) = loaded(lab)?;
         let name = &region.nodes[0].name;
-        let load = Load::start(&region.addresses(), "key", WRITERS, KEYS_EACH, Promise::Acknowledged);
-        load.until_promised(PROMISED)?;
 
         let (newcomer, bus) = lab.start_newcomer(0, "us-east-5")?;
         operate(lab, name, &["add-node", &bus.to_string(), "--yes"])?;
@@ -64,10 +62,8 @@ fn primary_comes_and_goes_under_load_and_no_write_is_lost() {
 fn slots_that_come_back_come_to_the_replica_as_well() {
     with_lab(CLUSTER, |lab| {
         let lab: &Lab = lab;
-        let region = &lab.regions[0];
+        let (region, load) = loaded(lab)?;
         let name = &region.nodes[0].name;
-        let load = Load::start(&region.addresses(), "key", WRITERS, KEYS_EACH, Promise::Acknowledged);
-        load.until_promised(PROMISED)?;
         // Nothing is written from here on: what a replica lacks, nothing mends.
         let written = load.finish()?;
 
@@ -90,6 +86,14 @@ fn slots_that_come_back_come_to_the_replica_as_well() {
         }
         written.check()
     });
+}
+
+/// A region, under a load that has begun.
+fn loaded(lab: &Lab) -> Result<(&Region, Load)> {
+    let region = &lab.regions[0];
+    let load = Load::start(&region.addresses(), "key", WRITERS, KEYS_EACH, Promise::Acknowledged);
+    load.until_promised(PROMISED)?;
+    Ok((region, load))
 }
 
 fn slots(member: &Member) -> usize {

@@ -174,8 +174,8 @@ impl Steward {
         let holding = tenure.handle_map(&map, self.serving());
         self.carry_out_holding(&holding);
         self.parts.cluster.set_map(map);
-        let own = self.parts.cluster.custody(|custody, map| custody.own(map));
-        self.parts.server.store.narrow_owned(&own);
+        let store = &self.parts.server.store;
+        self.parts.cluster.custody(|custody, map| store.narrow_owned(&custody.own(map)));
     }
 
     /// Call it under the lock of the tenure that it comes from.
@@ -397,10 +397,11 @@ impl Steward {
         });
     }
 
-    /// Tells the store which slots are this node's own.
+    /// Tells the store which slots are this node's own: under the lock of custody, or the store would not know any more of what is taken
+    /// meanwhile.
     pub(super) fn note_own(&self) {
-        let (own, epoch) = self.parts.cluster.custody(|custody, map| (custody.own(map), map.epoch().0));
-        self.parts.server.store.set_owned(own, epoch);
+        let store = &self.parts.server.store;
+        self.parts.cluster.custody(|custody, map| store.set_owned(custody.own(map), map.epoch().0));
     }
 
     /// Drops what is here of these slots.

@@ -459,7 +459,7 @@ impl Feed {
         let (mut idle, mut is_level) = (0, false);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
-            if self.owned.is_some() && !same(&self.owned, &store.owned()) {
+            if self.owned.is_some() && !same(self.owned.as_ref(), store.owned().as_ref()) {
                 // A slot that this node no longer owns is dropped from here on, and nothing may be said of it.
                 return Polled::More;
             }
@@ -520,8 +520,9 @@ impl Feed {
     /// bytes that it took to say so.
     fn follow_owned(&mut self, store: &Store, matrix: &Matrix, emit: &mut impl FnMut(&FeedItem<'_>) -> usize) -> usize {
         let (owned, own) = (store.owned(), store.origin());
-        let is_as_before =
-            |(changes, slots): &(u64, Option<Arc<SlotSet>>)| *changes == matrix.changes() && same(slots, &owned);
+        let is_as_before = |(changes, slots): &(u64, Option<Arc<SlotSet>>)| {
+            *changes == matrix.changes() && same(slots.as_ref(), owned.as_ref())
+        };
         if !self.followed.as_ref().is_some_and(is_as_before) {
             self.make_covers(matrix, own, owned.as_ref());
             self.followed = Some((matrix.changes(), owned));
@@ -536,7 +537,7 @@ impl Feed {
     }
 
     fn make_covers(&mut self, matrix: &Matrix, own: Origin, owned: Option<&Arc<SlotSet>>) {
-        if self.owned.is_some() && !same(&self.owned, &owned.cloned()) {
+        if self.owned.is_some() && !same(self.owned.as_ref(), owned) {
             let left = self.slots.as_ref().zip(owned).map(|(slots, owned)| Arc::new(slots.intersection(owned)));
             self.lanes.iter_mut().for_each(|lane| lane.keep_only(left.as_ref()));
             (self.slots, self.owned) = (left, owned.cloned());

@@ -108,6 +108,7 @@ pub struct Store {
     origin: AtomicU16,
     /// Slots that are this node's own, if it is one of several, and since which epoch of the map.
     owned: Mutex<Owned>,
+    /// As they were last worked out.
     covers: Mutex<Arc<Covers>>,
     /// Where eviction goes on.
     evict_hand: AtomicUsize,
@@ -126,12 +127,8 @@ struct Covers {
 }
 
 /// Whether two sets of slots are one and the same.
-fn same(one: &Option<Arc<SlotSet>>, other: &Option<Arc<SlotSet>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, None) => true,
-        _ => false,
-    }
+fn same(one: Option<&Arc<SlotSet>>, other: Option<&Arc<SlotSet>>) -> bool {
+    one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
 }
 
 /// The slots that are a node's own; all, if none are named.
@@ -337,7 +334,7 @@ impl Store {
     fn covers(&self) -> Arc<Covers> {
         let (matrix, owned) = (self.matrix(), self.owned());
         let mut last = self.covers.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_as_before = last.changes == matrix.changes() && same(&last.owned, &owned);
+        let is_as_before = last.changes == matrix.changes() && same(last.owned.as_ref(), owned.as_ref());
         if !is_as_before {
             let live = matrix.live_origins().map(|origin| (origin, matrix.cover(origin, owned.as_deref()))).collect();
             let silent = owned.as_deref().cloned().unwrap_or_else(SlotSet::all);

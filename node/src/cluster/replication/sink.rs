@@ -159,7 +159,7 @@ impl<'a> Connection<'a> {
 
     /// Does all that can be done now.
     async fn work(&mut self) -> Result<(), Lost> {
-        self.turn()?;
+        turn(self.shared, self.before)?;
         for _ in 0..FRAMES_PER_TURN {
             let now = self.shared.now();
             self.handle_events(now)?;
@@ -193,7 +193,7 @@ impl<'a> Connection<'a> {
         // Ask to be woken first, then look.
         returned.as_mut().enable();
         dropped.as_mut().enable();
-        self.turn()?;
+        turn(self.shared, self.before)?;
         let deadline = self.receiver.poll_timeout(now).unwrap_or(now.monotonic);
         let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
         let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
@@ -257,11 +257,6 @@ impl<'a> Connection<'a> {
         progress.lock().may_be_fed() && drops.before().is_some() && drops.carried() >= self.epoch
     }
 
-    /// Has nothing dropped as long as it holds what this returns.
-    fn turn(&self) -> Result<Option<Turn<'_>>, Lost> {
-        self.before.map(|before| self.shared.drops.turn(before).ok_or(Lost::Dropped)).transpose()
-    }
-
     /// Says what is wanted.
     fn welcome(&mut self, now: Now) {
         self.waits = false;
@@ -307,7 +302,7 @@ impl<'a> Connection<'a> {
     /// Applies what a turn has room for. Returns whether there may be more.
     fn apply_some(&mut self, items: &mut Items<'_>) -> Result<bool, Lost> {
         let (shared, now) = (self.shared, self.shared.now());
-        let _turn = self.before.map(|before| shared.drops.turn(before).ok_or(Lost::Dropped)).transpose()?;
+        let _turn = turn(shared, self.before)?;
         for item in items {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
@@ -331,6 +326,14 @@ impl<'a> Connection<'a> {
             _ => {}
         }
     }
+}
+
+/// Nothing is dropped as long as this is held. Of a feed that does not go by what was dropped, it is nothing.
+///
+/// # Errors
+/// If something was dropped since the feed was asked for.
+fn turn(shared: &Shared, before: Option<Before>) -> Result<Option<Turn<'_>>, Lost> {
+    before.map(|before| shared.drops.turn(before).ok_or(Lost::Dropped)).transpose()
 }
 
 impl Shared {
