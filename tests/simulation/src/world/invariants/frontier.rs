@@ -15,7 +15,8 @@ impl World {
     pub(in crate::world) fn check_frontier(&self) -> Result<(), String> {
         for place in self.members() {
             let primaries = self.regions[place].processes.iter().filter(|process| process.speaks.is_some());
-            for process in primaries {
+            // Who owns nothing has nothing to forget, and is told nothing: nobody else takes it for one who speaks.
+            for process in primaries.filter(|process| process.store.owned().is_none_or(|owned| !owned.is_empty())) {
                 let (now, frontier) = (process.clock.at(self.now).wall, process.store.settings().frontier());
                 if now.since(frontier) > BEHIND_MAX {
                     let id = self.regions[place].make.id;
