@@ -28,7 +28,7 @@ use clock::{
 use node_core::{
     cluster::{RegionChange, Regions},
     limits::RESTAMP_DRIFTS,
-    store::Ahead,
+    store::{Ahead, Restamping},
 };
 use tokio::sync::mpsc;
 
@@ -179,7 +179,7 @@ impl Housekeeping {
         self.marks.persisted(state.mark);
         server.mark.advance(self.marks.mark());
         let life = Origin::new(server.config.region.id, state.incarnation);
-        let ahead = server.store.restamp(life, present, present);
+        let ahead = server.store.restamp(Restamping { life, birth: present }, present);
         server.mark.begin_anew();
         self.keep_mark();
         Ok(ahead)

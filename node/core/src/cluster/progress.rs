@@ -13,7 +13,7 @@ pub struct Progress {
     serves: Option<Incarnation>,
     holds: Option<Incarnation>,
     has_returned: bool,
-    must_clear: bool,
+    is_outdated: bool,
 }
 
 impl Progress {
@@ -32,14 +32,14 @@ impl Progress {
         self.has_returned
     }
 
-    /// Whether this node must drop what lies in the future before it is fed.
-    pub const fn must_clear(&self) -> bool {
-        self.must_clear
+    /// Whether this node holds what its primary has stamped anew, and has not all of that yet.
+    pub const fn is_outdated(&self) -> bool {
+        self.is_outdated
     }
 
     /// The former assignment is over.
     pub const fn idle(&mut self) {
-        (self.serves, self.has_returned, self.must_clear) = (None, false, false);
+        (self.serves, self.has_returned, self.is_outdated) = (None, false, false);
     }
 
     /// The store stamps under this incarnation.
@@ -55,14 +55,9 @@ impl Progress {
         }
     }
 
-    /// Its primary begins by restamping: it has what this node could return, and this node what must not come home.
-    pub const fn is_to_clear(&mut self) {
-        (self.has_returned, self.must_clear) = (true, true);
-    }
-
-    /// What lay in the future was dropped.
-    pub const fn has_cleared(&mut self) {
-        self.must_clear = false;
+    /// Its primary began this life by restamping: it had what this node could return.
+    pub fn follows_restamped(&mut self, life: Incarnation) {
+        (self.has_returned, self.is_outdated) = (true, self.holds != Some(life));
     }
 
     /// What this node had and its primary lacked was returned.
@@ -72,7 +67,7 @@ impl Progress {
 
     /// A replica has all that its primary had when it connected.
     pub const fn is_full_copy(&mut self, of: Incarnation) {
-        self.holds = Some(of);
+        (self.holds, self.is_outdated) = (Some(of), false);
     }
 }
 
@@ -106,14 +101,17 @@ mod tests {
     }
 
     #[test]
-    fn replica_of_a_restamped_primary_returns_nothing_and_clears_once() {
+    fn replica_of_a_restamped_primary_returns_nothing_and_is_outdated_until_it_has_a_full_copy() {
         let mut replica = Progress::default();
         replica.is_full_copy(FORMER);
         replica.follows(Incarnation::UNBORN);
-        replica.is_to_clear();
-        assert_eq!((replica.holding(), replica.may_be_fed(), replica.must_clear()), (Some(FORMER), true, true));
-        replica.has_cleared();
-        assert!(!replica.must_clear());
+        replica.follows_restamped(NEXT);
+        assert_eq!((replica.holding(), replica.may_be_fed(), replica.is_outdated()), (Some(FORMER), true, true));
+        replica.is_full_copy(NEXT);
+        assert!(!replica.is_outdated());
+        replica.follows(Incarnation::UNBORN);
+        replica.follows_restamped(NEXT);
+        assert_eq!((replica.may_be_fed(), replica.is_outdated()), (true, false));
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Stripe {
     }
 
     /// Takes out the entries that meet a condition. Returns whether there were any.
-    fn drop_where(&mut self, slot: Slot, condition: impl Fn(Entry<'_>) -> bool) -> bool {
+    pub(super) fn drop_where(&mut self, slot: Slot, condition: impl Fn(Entry<'_>) -> bool) -> bool {
         let handles = self.table(slot).handles();
         let doomed: Vec<_> = handles.filter(|handle| condition(Entry::at(&self.heap, *handle))).collect();
         for handle in &doomed {

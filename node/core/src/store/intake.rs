@@ -14,6 +14,7 @@ use super::{
     feed::FeedItem,
     heap::HeapFull,
     record::{Outcome, Record},
+    restamp::Restamping,
     seen::Seen,
 };
 use crate::slot::{Slot, SlotRange, SlotSet};
@@ -38,6 +39,8 @@ pub struct Intake {
     slots: Option<SlotSet>,
     /// What is said of an origin is said of these; of all, if that was not said.
     covers: BTreeMap<Origin, Arc<SlotSet>>,
+    /// How the source began the life in which it sends, if by restamping.
+    restamping: Option<Restamping>,
     tally: Tally,
 }
 
@@ -45,6 +48,11 @@ impl Intake {
     /// Takes in what a feed [of these slots](super::Feed::of_slots) brings.
     pub fn of_slots(slots: SlotSet) -> Self {
         Self { slots: Some(slots), ..Self::default() }
+    }
+
+    /// Takes in what a primary sends that began its life so: what was replaced gives way to whatever comes.
+    pub fn of_restamped(restamping: Restamping) -> Self {
+        Self { restamping: Some(restamping), ..Self::default() }
     }
 
     /// Takes in one item. `sender_saw` is what the sender had seen when it sent it.
@@ -108,6 +116,9 @@ impl Intake {
             kept.insert(record.key.into());
         }
         let at = store.address_in(slot, record.key);
+        if let Some(restamping) = self.restamping {
+            store.lock(store.stripe_of(slot)).give_way(at, record, restamping);
+        }
         let outcome = if store.make_room(now.wall).is_ok() {
             store.lock(store.stripe_of(slot)).apply(at, record, sender_saw, now.wall)?
         } else {

@@ -61,7 +61,7 @@ pub use self::{
     intake::{Intake, Tally},
     log::LogPosition,
     record::{Expiry, Kind, Outcome, Record, State, Version, merge},
-    restamp::Ahead,
+    restamp::{Ahead, Restamping},
     rows::{Rows, RowsRead},
     seen::{Seen, SeenTable},
     settings::{EvictionPolicy, Sabotage, Settings},

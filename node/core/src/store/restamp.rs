@@ -32,8 +32,12 @@
 //! regions wrote last cannot be told from stamps. Expiries stay as well: they were given by the clock of their time.
 //!
 //! # Replicas
-//! A replica holds the same stamps, and cannot give new ones. It drops the slots in which there is any ([`Store::clear_ahead`]) and is fed
-//! these anew, at the moment at which its restamped primary is there to feed it.
+//! A replica holds the same records, and cannot give them new stamps. When its restamped primary is there to feed it, it brings down all else
+//! ([`Store::follow_restamped`]); each record of the future stays until what it has become arrives, to which it gives way
+//! ([`Intake::of_restamped`](super::Intake::of_restamped)), and what is left when all has arrived is dropped ([`Store::drop_replaced`]). So a replica has every key at any
+//! moment. Should its primary die meanwhile its heir is partly of the future still, which restamping cures again. Only slots with records of *another*
+//! region's future, of which there may be some where two regions were in it at once, are dropped whole at the beginning: such a record looks
+//! like any that arrives later.
 
 use clock::{Hlc, Incarnation, Origin, Stamp, Time};
 
@@ -42,12 +46,10 @@ use super::{
     entry::{self, Entry},
     heap::Handle,
     log::Item,
-    record::Kind,
+    record::{Kind, Record},
+    stripe::Address,
 };
-use crate::{
-    limits::RESTAMP_HORIZON,
-    slot::{Slot, SlotSet},
-};
+use crate::{limits::RESTAMP_HORIZON, slot::Slot};
 
 /// What a store holds of the future.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +80,28 @@ const fn horizon(present: Time) -> Time {
     present.after(RESTAMP_HORIZON)
 }
 
+/// A life that begins by restamping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restamping {
+    /// The life.
+    pub life: Origin,
+    /// Its birth: the present, by a clock that is right.
+    pub birth: Time,
+}
+
+impl Restamping {
+    /// From where on a time is of the future.
+    const fn horizon(self) -> Time {
+        horizon(self.birth)
+    }
+
+    /// Whether there is another stamp now for what bore this one, of a former life of this region.
+    fn has_replaced(self, stamp: Stamp) -> bool {
+        let is_former = stamp.origin.region() == self.life.region() && stamp.origin != self.life;
+        is_former && stamp.time > self.horizon()
+    }
+}
+
 impl Store {
     /// What there is of the future.
     pub fn ahead(&self, present: Time) -> Ahead {
@@ -86,18 +110,19 @@ impl Store {
         sum
     }
 
-    /// Goes on as `life`, born at `birth`, and brings down all that lies in the future; see the head of this file. Returns what that
+    /// Goes on in another life, and brings down all that lies in the future; see the head of this file. Returns what that
     /// was. All stripes are locked meanwhile.
     ///
     /// Call it only while no feed runs, in or out. `present` is the time by a clock that is right, and beyond it by as much as anybody's stamps may
     /// be.
     ///
     /// # Panics
-    /// If `birth` lies above `present`.
-    pub fn restamp(&self, life: Origin, birth: Time, present: Time) -> Ahead {
+    /// If the birth of that life lies above `present`.
+    pub fn restamp(&self, restamping: Restamping, present: Time) -> Ahead {
+        let Restamping { life, birth } = restamping;
         assert!(birth <= present, "a life stamps above its birth");
         let mut stripes: Vec<_> = (0..self.stripes()).map(|index| self.lock(index)).collect();
-        let horizon = horizon(present);
+        let horizon = restamping.horizon();
         let limit = stripes.iter().map(|stripe| stripe.latest_under(horizon)).fold(present, Time::max);
         self.take_up(life, birth);
         let mut sum = Ahead::default();
@@ -106,15 +131,20 @@ impl Store {
         sum
     }
 
-    /// Drops every slot in which anything lies in the future, and brings down what else does: for a replica, which is then fed these slots
-    /// anew. Returns the slots.
-    pub fn clear_ahead(&self, present: Time) -> SlotSet {
-        let mut slots = SlotSet::new();
+    /// Brings down all that lies in the future but for this region's records, as a replica of who was restamped so. Returns what there was.
+    pub fn follow_restamped(&self, restamping: Restamping) -> Ahead {
+        let mut sum = Ahead::default();
         for index in 0..self.stripes() {
-            slots.extend(self.lock(index).clear_ahead(present));
+            sum.add(self.lock(index).follow_restamped(restamping));
         }
-        self.lower_frontier(present);
-        slots
+        self.lower_frontier(restamping.birth);
+        sum
+    }
+
+    /// Drops what was replaced, since all that has replaced it has arrived, or was deleted and forgotten meanwhile. Returns how many records that
+    /// was.
+    pub fn drop_replaced(&self, restamping: Restamping) -> usize {
+        (0..self.stripes()).map(|index| self.lock(index).drop_replaced(restamping)).sum()
     }
 
     fn lower_frontier(&self, limit: Time) {
@@ -140,6 +170,7 @@ impl Stripe {
         let ahead = self.ahead(horizon);
         let (former, reached) = (self.hlc.origin(), self.hlc.last());
         self.bring_down(life, limit, horizon);
+        self.graveyard.forget_above(horizon);
         self.hlc.observe(limit);
         if former != life && former.incarnation() != Incarnation::UNBORN {
             // All that it stamped was stamped here.
@@ -187,13 +218,45 @@ impl Stripe {
         }
     }
 
-    fn clear_ahead(&mut self, present: Time) -> Vec<Slot> {
-        let horizon = horizon(present);
-        let slots = self.slots_ahead(horizon);
-        slots.iter().for_each(|slot| self.clear_slot(*slot));
-        self.bring_down(self.hlc.origin(), present.max(self.latest_under(horizon)), horizon);
+    fn follow_restamped(&mut self, restamping: Restamping) -> Ahead {
+        let Restamping { birth, .. } = restamping;
+        let horizon = restamping.horizon();
+        let (ahead, limit) = (self.ahead(horizon), birth.max(self.latest_under(horizon)));
+        self.bring_down(self.hlc.origin(), limit, horizon);
+        for slot in self.slots_ahead(horizon) {
+            if self.entries_ahead(slot, horizon).any(|(stamp, _)| !restamping.has_replaced(stamp)) {
+                self.clear_slot(slot);
+            }
+            let table = self.table_mut(slot);
+            // The primary's is above all that this one has refused, and is sent with the slot.
+            table.floor.time = if table.floor.time > horizon { birth } else { table.floor.time };
+        }
         self.publish();
-        slots
+        ahead
+    }
+
+    /// Takes a record out that `record` is to replace, whatever their stamps.
+    pub(super) fn give_way(&mut self, at: Address, record: &Record<'_>, restamping: Restamping) {
+        let handle = self.find(at, record.key);
+        let is_replaced = |handle: &Handle| restamping.has_replaced(Entry::at(&self.heap, *handle).stamp());
+        if let Some(handle) = handle.filter(is_replaced) {
+            self.remove(at.slot, at.hash, handle);
+        }
+    }
+
+    fn drop_replaced(&mut self, restamping: Restamping) -> usize {
+        let mut dropped = 0;
+        for slot in self.slots_ahead(restamping.horizon()) {
+            let before = self.table(slot).handles().count();
+            self.drop_where(slot, |entry| restamping.has_replaced(entry.stamp()));
+            dropped += before - self.table(slot).handles().count();
+            let newest = self.entries_ahead(slot, Time::ZERO).map(|(stamp, _)| stamp.time).max();
+            let table = self.table_mut(slot);
+            table.newest = newest.unwrap_or_default().max(table.floor.time);
+        }
+        self.graveyard.forget_above(restamping.horizon());
+        self.publish();
+        dropped
     }
 
     /// Brings down to `limit` what lies in the future, but for records and floors; stamps are `life`'s from here on.
@@ -202,7 +265,6 @@ impl Stripe {
         self.seen.lower(limit);
         self.heard.lower(limit);
         self.log.forget_above(horizon);
-        self.graveyard.forget_above(horizon);
     }
 
     /// The latest time under the horizon that was heard of here, or stamped.
@@ -235,7 +297,7 @@ mod tests {
     use clock::{Incarnation, Origin, RegionId, Stamp, Time};
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    use super::Ahead;
+    use super::{Ahead, Restamping};
     use crate::{
         slot::{Slot, SlotRange},
         store::{Feed, FeedItem, Kind, Outcome, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
@@ -300,7 +362,7 @@ mod tests {
             let ahead = store.ahead(NOW);
             prop_assert_eq!(ahead.records, before.iter().filter(|(_, held)| held.0.time > NOW).count());
 
-            prop_assert_eq!(store.restamp(origin(1, 1), NOW, NOW), ahead);
+            prop_assert_eq!(store.restamp(Restamping { life: origin(1, 1), birth: NOW }, NOW), ahead);
             let after: Vec<_> = all().collect();
             prop_assert_eq!(store.ahead(NOW), Ahead::default());
             prop_assert_eq!(before.len(), after.len());
@@ -325,7 +387,7 @@ mod tests {
         let store = store();
         apply(&store, b"{a}kept", stamp(9_000, origin(1, 0)), State::Value { bytes: b"v", expiry: None });
         store.lock(store.stripe_of(Slot::of(b"a"))).flush(&SlotRange::ALL, stamp(8_000, origin(1, 0)));
-        store.restamp(origin(1, 1), NOW, NOW);
+        store.restamp(Restamping { life: origin(1, 1), birth: NOW }, NOW);
         let old = stamp(NOW.ntp64(), origin(2, 0));
         assert_eq!(apply(&store, b"{a}flushed", old, State::Value { bytes: b"v", expiry: None }), Outcome::Refused);
         let floor = store.lock(store.stripe_of(Slot::of(b"a"))).floor(Slot::of(b"a"));
@@ -347,21 +409,25 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_drops_the_slots_of_the_future_and_has_seen_nothing_of_them() {
+    fn a_replica_keeps_its_own_future_and_drops_slots_with_anybody_elses() {
         let store = store();
-        for (key, time) in [(b"{a}x", 500), (b"{a}y", 3_000), (b"{b}x", 500)] {
-            apply(&store, key, stamp(time, origin(1, 0)), State::Value { bytes: b"v", expiry: None });
+        for (key, time, region) in [(b"{a}x", 500, 1), (b"{a}y", 3_000, 1), (b"{b}x", 500, 1), (b"{b}y", 3_000, 2)] {
+            apply(&store, key, stamp(time, origin(region, 0)), State::Value { bytes: b"v", expiry: None });
         }
         let follows = origin(1, 0);
         store.follow(follows, Time::ZERO);
         for index in 0..store.stripes() {
             store.lock(index).advance_seen(&SlotRange::ALL, follows, stamp(3_000, follows).time);
         }
-        let cleared: Vec<_> = store.clear_ahead(NOW).iter().collect();
-        assert_eq!(cleared, [Slot::of(b"a")]);
-        assert_eq!((held(&store, b"{a}x"), held(&store, b"{b}x").is_some()), (None, true));
+        let restamping = Restamping { life: origin(1, 1), birth: NOW };
+        assert_eq!(store.follow_restamped(restamping).slots, 2);
+        assert!(held(&store, b"{a}x").is_some() && held(&store, b"{a}y").is_some());
+        assert_eq!((held(&store, b"{b}x"), held(&store, b"{b}y")), (None, None));
         let seen = |key: &[u8]| store.lock(store.stripe_of(Slot::of(key))).seen().at(Slot::of(key), follows);
-        assert_eq!((seen(b"a"), seen(b"b")), (Time::ZERO, NOW));
+        assert_eq!((seen(b"a"), seen(b"b")), (NOW, Time::ZERO));
+
+        assert_eq!(store.drop_replaced(restamping), 1);
+        assert!(held(&store, b"{a}x").is_some() && held(&store, b"{a}y").is_none());
         assert!(store.ahead(NOW).is_none());
     }
 }

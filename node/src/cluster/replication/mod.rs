@@ -22,7 +22,8 @@
 //! connections begin. [`Progress`] says when that is done; until then no lease is of any use.
 //!
 //! A life may begin by restamping what lies in the future. Then the store does that in the place of beginning a life, once nobody writes
-//! and no connection brings anything; and a replica returns nothing, but drops what lies in the future as soon as that primary feeds it.
+//! and no connection brings anything; and a replica returns nothing: what it holds of the future gives way to what that primary feeds it, and the rest is dropped once it has a full
+//! copy.
 //!
 //! # A thread of its own
 //! A replica that starts from nothing keeps a core busy for seconds. Raft's heartbeats and the lease must not wait for it,
@@ -44,7 +45,7 @@ use clock::{Now, Origin, OsClock, Time};
 use node_core::{
     cluster::{Assignment, Cargo, Custody, Epoch, Held, Life, NodeId},
     slot::SlotSet,
-    store::{Ahead, Seen, Store},
+    store::{Ahead, Restamping, Seen, Store},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -149,19 +150,21 @@ impl Shared {
         if !life.is_restamped || self.store.origin() == life.origin {
             return self.store.begin_life(life.origin, life.birth, start);
         }
-        let Ahead { records, slots, .. } = self.store.restamp(life.origin, life.birth, start.max(life.birth));
+        let restamping = Restamping { life: life.origin, birth: life.birth };
+        let Ahead { records, slots, .. } = self.store.restamp(restamping, start.max(life.birth));
         self.mark.begin_anew();
         tracing::warn!(records, slots, origin = %life.origin, "what lay in the future was restamped");
     }
 
-    /// Drops what lies in the future, if that was not done in this life.
-    fn clear_ahead(&self, life: Life) {
-        if self.progress.lock().must_clear() {
-            let slots = self.store.clear_ahead(life.birth);
-            self.mark.begin_anew();
-            self.progress.lock().has_cleared();
-            tracing::warn!(slots = slots.len(), "what lay in the future was dropped, and will be fed anew");
+    /// Makes ready for what a restamped primary sends, unless this node has that already. Returns how that life began, if it is to be gone by.
+    fn follow_restamped(&self, life: Life) -> Option<Restamping> {
+        if !self.progress.lock().is_outdated() {
+            return None;
         }
+        let restamping = Restamping { life: life.origin, birth: life.birth };
+        let Ahead { records, slots, .. } = self.store.follow_restamped(restamping);
+        tracing::warn!(records, slots, "what lies in the future gives way to what it has become");
+        Some(restamping)
     }
 
     /// What a replica holds, for the leader to choose by.
@@ -317,7 +320,7 @@ impl Replication {
                 shared.progress.lock().follows(former.incarnation());
                 tracing::info!(%primary, origin = %life.origin, "this node follows a primary");
                 if life.is_restamped {
-                    return shared.progress.lock().is_to_clear();
+                    return shared.progress.lock().follows_restamped(life.origin.incarnation());
                 }
                 let (shared, ending) = (shared.clone(), self.ending.clone());
                 let target = Target { purpose: Purpose::Return, node: *primary, address: address.clone() };

@@ -14,7 +14,7 @@ use geo_link_core::{
 use node_core::{
     cluster::{Assignment, Life, NodeId},
     slot::SlotRange,
-    store::{HeapFull, Intake, SeenTable},
+    store::{HeapFull, Intake, Restamping, SeenTable},
 };
 use tokio::{
     task::yield_now,
@@ -113,6 +113,8 @@ struct Connection<'a> {
     epoch: u64,
     /// What had been dropped here when a primary was told what is wanted.
     before: Option<Before>,
+    /// How that primary's life began, if by what this node has not taken in yet.
+    restamping: Option<Restamping>,
     items: usize,
 }
 
@@ -141,6 +143,7 @@ impl<'a> Connection<'a> {
             waits: false,
             epoch: 0,
             before: None,
+            restamping: None,
             items: 0,
         }
     }
@@ -268,7 +271,10 @@ impl<'a> Connection<'a> {
                 return self.receiver.welcome(now, Want::Later);
             }
         }
-        self.expected.life.iter().for_each(|life| self.shared.clear_ahead(*life));
+        self.restamping = self.expected.life.and_then(|life| self.shared.follow_restamped(life));
+        if let Some(restamping) = self.restamping {
+            self.intake = Intake::of_restamped(restamping);
+        }
         let want = match &self.expected.purpose {
             Purpose::Move(cargo) => {
                 let begun = self.shared.custody().begins_to_arrive(self.expected.from, cargo.since, &cargo.slots);
@@ -317,9 +323,11 @@ impl<'a> Connection<'a> {
     }
 
     /// All has come that there was when the feed began.
-    fn has_all(&self) {
+    fn has_all(&mut self) {
         match (&self.expected.purpose, self.speaker, self.feed) {
-            (Purpose::Follow, Some(speaker), _) => self.shared.note_full_copy(speaker.incarnation()),
+            (Purpose::Follow, Some(speaker), _) => {
+                self.shared.note_full_copy(speaker.incarnation(), self.restamping.take());
+            }
             (Purpose::Move(cargo), _, Some(feed)) => {
                 self.shared.custody().has_arrived(self.expected.from, cargo.since, feed);
             }
@@ -344,7 +352,12 @@ impl Shared {
         seen
     }
 
-    fn note_full_copy(&self, of: Incarnation) {
+    fn note_full_copy(&self, of: Incarnation, restamping: Option<Restamping>) {
+        if let Some(restamping) = restamping {
+            let dropped = self.store.drop_replaced(restamping);
+            self.mark.begin_anew();
+            tracing::warn!(dropped, "nothing of the future is left here");
+        }
         if self.progress.holding() != Some(of) {
             tracing::info!("this replica has all that its primary has");
         }

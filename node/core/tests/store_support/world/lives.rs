@@ -1,7 +1,7 @@
 //! Regions that lose what they have, are cloned, fail over, or are restamped.
 
 use clock::{Origin, Stamp, Time};
-use node_core::store::{Feed, Intake, Matrix, Scope, Store};
+use node_core::store::{Feed, Intake, Matrix, Polled, Restamping, Scope, Store};
 use rand::RngExt;
 
 use super::{
@@ -71,7 +71,8 @@ impl World {
         self.ahead = None;
         let (limit, before) = (self.now(id).wall.after(2 * MAX_DRIFT), self.shown(id));
         let life = self.younger(id);
-        let ahead = self.regions[&id].store.restamp(life, limit, limit);
+        let restamping = Restamping { life, birth: limit };
+        let ahead = self.regions[&id].store.restamp(restamping, limit);
         self.note(format!("{id} is restamped as {life}, born at {limit:?}: {ahead:?}"));
         self.restamped += ahead.records;
         if self.shown(id) != before {
@@ -79,7 +80,7 @@ impl World {
         }
         self.break_links(id);
         self.regions.get_mut(&id).expect("regions stay").birth = limit;
-        self.copy_is_cleared(id, limit);
+        self.copy_follows_restamped(id, restamping);
         // What others wrote is within the drift, if not by this clock.
         let is_changed = |stamp: &Stamp| stamp.time > limit.after(HORIZON) && stamp.origin.region() == region(id);
         self.writes.retain(|(_, stamp)| !is_changed(stamp));
@@ -104,15 +105,38 @@ impl World {
         self.winners = self.written.iter().map(|((key, stamp), value)| (*key, (*stamp, value.clone()))).collect();
     }
 
-    /// A copy drops what lies ahead, and is fed by what its region has become.
-    pub(super) fn copy_is_cleared(&mut self, id: u8, limit: Time) {
+    /// What a copy holds of the future gives way to what its region has become. Sometimes that is cut off; then it goes on with what the copy has.
+    fn copy_follows_restamped(&mut self, id: u8, restamping: Restamping) {
         let Some(Copy { store, .. }) = self.regions.get_mut(&id).and_then(|region| region.copy.take()) else { return };
-        let (life, now) = (self.younger(id), self.now(id));
-        store.clear_ahead(limit);
-        store.begin_life(life, limit, limit);
-        let feed = Feed::resume(&self.regions[&id].store, Scope::Everything, life, store.seen_table(now));
-        let copy = Copy { feed, store, intake: Intake::default() };
-        self.regions.get_mut(&id).expect("regions stay").copy = Some(copy);
+        let (life, now, is_cut) = (self.younger(id), self.now(id), self.random.random_ratio(1, 3));
+        let source = &self.regions[&id].store;
+        store.follow(restamping.life, restamping.birth);
+        let shown = shown_by(&store);
+        store.follow_restamped(restamping);
+        let seen = store.seen_table(now);
+        let mut feed = Feed::resume(source, Scope::Everything, life, seen);
+        let (mut intake, mut left) = (Intake::of_restamped(restamping), self.random.random_range(0..30));
+        loop {
+            let (mut parcels, mut heard) = (Vec::new(), Vec::new());
+            let polled = feed.poll(source, now, 1, |item| {
+                parcels.push(Parcel::of(item));
+                1
+            });
+            parcels.iter().for_each(|parcel| take(&store, &mut intake, parcel, now, &mut heard));
+            let here = shown.iter().zip(shown_by(source)).map(|(before, source)| before.is_some() && source.is_some());
+            if here.zip(shown_by(&store)).any(|(was_here, after)| was_here && after.is_none()) {
+                self.wrong = Some(format!("a copy of region {id} shows {:?} after {shown:?}", shown_by(&store)));
+            }
+            if polled == Polled::Drained || is_cut && left == 0 {
+                break;
+            }
+            left -= usize::from(left > 0);
+        }
+        if !is_cut {
+            store.drop_replaced(restamping);
+        }
+        store.begin_life(life, restamping.birth, restamping.birth);
+        self.regions.get_mut(&id).expect("regions stay").copy = Some(Copy { feed, store, intake });
     }
 
     pub(super) fn younger(&mut self, id: u8) -> Origin {
@@ -122,9 +146,8 @@ impl World {
     }
 
     /// What a region's clients find.
-    pub(super) fn shown(&self, id: u8) -> Vec<Option<Value>> {
-        let store = &self.regions[&id].store;
-        KEYS.iter().map(|name| held(store, name).map(|(_, value, expiry)| (value, expiry))).collect()
+    fn shown(&self, id: u8) -> Vec<Option<Value>> {
+        shown_by(&self.regions[&id].store)
     }
 
     pub(super) fn copy_follows(&mut self, id: u8) {
@@ -168,4 +191,9 @@ impl World {
             }
         }
     }
+}
+
+/// What clients of this store find.
+fn shown_by(store: &Store) -> Vec<Option<Value>> {
+    KEYS.iter().map(|name| held(store, name).map(|(_, value, expiry)| (value, expiry))).collect()
 }
