@@ -27,7 +27,7 @@ fn main() {
     here.wait_complete();
     there.wait_complete();
     lone_writes(&here, &there);
-    for length in [32, 200, 1_000] {
+    for length in [32, 100, 200, 1_000] {
         flood(&here, &there, length);
     }
     background_cost(&here);

@@ -1,15 +1,16 @@
 //! The processor time that a command costs here, and in redis-server beside it.
 //!
-//! Throughput says little on a machine that also runs the client. So both servers get the same requests from
+//! Throughput says little on a machine that also runs the client. So all servers get the same requests from
 //! redis-benchmark, which runs on another core, and what is compared is the processor time that each server's process
 //! took for them, by its own account in /proc. One worker, pinned to a core; values of 100 bytes; a single key, as
-//! redis-benchmark has it unless told otherwise, and keys drawn from 100,000, where most of both is waiting for memory.
-//! The rounds of the two servers alternate, and the median of each counts.
+//! redis-benchmark has it unless told otherwise, and keys drawn from 100,000, where most of it is waiting for memory.
+//! The rounds of the servers alternate, and the median of each counts.
 //!
 //! ```text
 //! cargo bench -p meridian --bench against_redis [-- REQUESTS [ROUNDS]]
 //! ```
-//! Needs redis-server, redis-benchmark and taskset, and says so where they are missing. Asserts nothing.
+//! `VALKEY_SERVER=PATH` has a valkey-server run beside both. Needs redis-server, redis-benchmark and taskset, and says
+//! so where they are missing. Asserts nothing.
 
 use std::{
     env, fs, io,
@@ -116,22 +117,34 @@ fn compare() -> io::Result<()> {
         command.arg(env!("CARGO_BIN_EXE_meridian")).args(["node", "--workers", "1", "--admin", "off"]);
         command.args(["--listen", &listen]);
     })?;
-    println!("microseconds of processor time per command (user + kernel), median of {rounds} runs of {requests}");
-    println!("{:<6}{:>9}{:>9}{:>20}{:>20}{:>8}", "", "keys", "pipeline", redis.name, meridian.name, "ratio");
+    let mut servers = vec![redis, meridian];
+    if let Ok(path) = env::var("VALKEY_SERVER") {
+        servers.push(Server::start("valkey", |command, port| {
+            command.args([&path, "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        })?);
+    }
+    println!(
+        "microseconds of processor time per command (user + kernel), median of {rounds} runs of {requests}, and ratio"
+    );
+    print!("{:<6}{:>9}{:>10}", "", "keys", "pipeline");
+    println!("{}", servers.iter().map(|server| format!("{:>28}", server.name)).collect::<String>());
     for (pipeline, keys) in [1, 16].into_iter().flat_map(|pipeline| KEYS.map(|keys| (pipeline, keys))) {
-        // A longer run where a command costs less, so that both last long enough for the ticks of /proc.
+        // A longer run where a command costs less, so that all last long enough for the ticks of /proc.
         let requests = requests * if pipeline == 1 { 1 } else { 5 };
         for test in ["set", "get"] {
-            let mut runs = [Vec::new(), Vec::new()];
+            let mut runs = vec![Vec::new(); servers.len()];
             for _ in 0..rounds {
-                for (server, runs) in [&redis, &meridian].into_iter().zip(&mut runs) {
+                for (server, runs) in servers.iter().zip(&mut runs) {
                     runs.push(server.measure(test, keys, pipeline, requests)?);
                 }
             }
-            let [redis, meridian] = runs.map(median);
-            let ratio = (meridian.0 + meridian.1) / (redis.0 + redis.1);
-            let shown = |(user, kernel): (f64, f64)| format!("{:.2} ({user:.2}+{kernel:.2})", user + kernel);
-            println!("{test:<6}{keys:>9}{pipeline:>9}{:>20}{:>20}{ratio:>8.2}", shown(redis), shown(meridian));
+            let medians: Vec<_> = runs.into_iter().map(median).collect();
+            print!("{test:<6}{keys:>9}{pipeline:>10}");
+            for (user, kernel) in &medians {
+                let ratio = (user + kernel) / (medians[0].0 + medians[0].1);
+                print!("{:>28}", format!("{:.2} ({user:.2}+{kernel:.2}) {ratio:.2}", user + kernel));
+            }
+            println!();
         }
     }
     Ok(())

@@ -23,7 +23,7 @@ use anyhow::Result;
 use meridian_tests::Lab;
 use serde_json::json;
 
-use steady::{VALUE, Way, load, ways};
+use steady::{Way, load, plain, ways};
 
 /// Writes per second in all, unless said otherwise.
 const RATE: u32 = 20_000;
@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     thread::scope(|scope| {
         let share = rate / ways.len() as u32;
         let (ending, written) = (&ending, &written);
-        let loads: Vec<_> = ways.iter().map(|way| scope.spawn(move || load(way, share, ending, written))).collect();
+        let loads: Vec<_> =
+            ways.iter().map(|way| scope.spawn(move || load(way, share, plain, ending, written))).collect();
         println!("{} -> {}, {one_way} ms one way, {rate} writes/s; ms beyond", from.name, to.name);
         println!("{:<44} {:>9} {:>8} {:>8} {:>8}", "", "writes/s", "p50", "p99", "max");
         let phases = [
@@ -94,7 +95,7 @@ fn probe_one(way: &Way<'_>, phase: usize, count: u32) -> Result<Vec<Duration>> {
                 let due = began + Duration::from_secs(1) * index / PROBES;
                 thread::sleep(due.saturating_duration_since(Instant::now()));
                 let sent = Instant::now();
-                redis::cmd("SET").arg(key(index)).arg(VALUE).exec(&mut writer).map(|()| sent)
+                redis::cmd("SET").arg(key(index)).arg(plain(index)).exec(&mut writer).map(|()| sent)
             };
             (0..count).map(write).collect::<Result<Vec<_>, _>>()
         });

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use meridian_tests::{Lab, Region};
-use steady::{Way, load, ways};
+use steady::{Way, load, plain, ways};
 
 /// Writes per second in all, unless said otherwise.
 const RATE: u32 = 5_000;
@@ -44,7 +44,8 @@ fn main() -> Result<()> {
     thread::scope(|scope| {
         let share = rate / ways.len() as u32;
         let (ending, written) = (&ending, &written);
-        let loads: Vec<_> = ways.iter().map(|way| scope.spawn(move || load(way, share, ending, written))).collect();
+        let loads: Vec<_> =
+            ways.iter().map(|way| scope.spawn(move || load(way, share, plain, ending, written))).collect();
         let measured = measure(&lab, (from, to), &ways, seconds, written);
         ending.store(true, Relaxed);
         loads.into_iter().try_for_each(|load| load.join().expect("a load does not panic"))?;

@@ -36,6 +36,23 @@ pub fn read_json<T: DeserializeOwned>(url: &str) -> Result<T> {
     serde_json::from_str(&read_text(url)?).with_context(|| format!("GET {url}"))
 }
 
+/// The sum of all samples of a metric of the process whose admin port this is; zero if it has none.
+///
+/// # Errors
+/// If it does not answer, or not with metrics.
+pub(crate) fn metric(admin: &str, name: &str) -> Result<f64> {
+    let text = read_text(&format!("http://{admin}/metrics"))?;
+    let of_name = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+    };
+    let samples = text.lines().filter(of_name).map(|line| {
+        let value = line.rsplit(' ').next().unwrap_or_default();
+        value.parse::<f64>().with_context(|| format!("no sample: {line}"))
+    });
+    samples.sum()
+}
+
 /// `PUT` of JSON.
 ///
 /// # Errors

@@ -148,16 +148,7 @@ impl Node {
     /// # Errors
     /// If it does not answer, or not with metrics.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let text = http::read_text(&format!("http://{}/metrics", self.admin))?;
-        let of_name = |line: &&str| {
-            let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
-        };
-        let samples = text.lines().filter(of_name).map(|line| {
-            let value = line.rsplit(' ').next().unwrap_or_default();
-            value.parse::<f64>().with_context(|| format!("no sample: {line}"))
-        });
-        samples.sum()
+        http::metric(&self.admin, name)
     }
 
     /// Waits until both ends of all its links are up.

@@ -2,9 +2,10 @@
 
 use std::ops::{Deref, DerefMut};
 
+use anyhow::Result;
 use serde::Deserialize;
 
-use crate::{Client, Node};
+use crate::{Client, Node, http};
 
 /// A region: a node, or the nodes of a cluster.
 ///
@@ -31,6 +32,16 @@ pub struct Gateway {
     pub admin: String,
     /// Its process.
     pub pid: u32,
+}
+
+impl Gateway {
+    /// The sum of all samples of a metric of its process; zero if it has none.
+    ///
+    /// # Errors
+    /// If it does not answer, or not with metrics.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        http::metric(&self.admin, name)
+    }
 }
 
 impl Region {

@@ -13,9 +13,10 @@ use meridian_tests::{Node, Region, key_of, members};
 const PIPELINE: u32 = 20;
 /// Keys that are written to, per primary.
 const KEYS: u32 = 100_000;
-/// What is written.
-pub(crate) const VALUE: &str =
-    "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv";
+/// A value of 100 bytes.
+pub(crate) fn plain(_: u32) -> String {
+    "v".repeat(100)
+}
 
 /// A primary of the source, a hash tag of its slots, and who owns that in the target.
 pub(crate) struct Way<'l> {
@@ -41,8 +42,14 @@ pub(crate) fn ways<'l>(from: &'l Region, to: &'l Region) -> Result<Vec<Way<'l>>>
     primaries.map(way).collect()
 }
 
-/// Writes at an even pace until it is told to end.
-pub(crate) fn load(way: &Way<'_>, rate: u32, ending: &AtomicBool, written: &AtomicU64) -> Result<()> {
+/// Writes at an even pace until it is told to end; `value` says what, by the number of the key.
+pub(crate) fn load(
+    way: &Way<'_>,
+    rate: u32,
+    value: impl Fn(u32) -> String,
+    ending: &AtomicBool,
+    written: &AtomicU64,
+) -> Result<()> {
     let mut connection = way.source.connect()?;
     let (began, mut count) = (Instant::now(), 0_u32);
     while !ending.load(Relaxed) {
@@ -50,7 +57,8 @@ pub(crate) fn load(way: &Way<'_>, rate: u32, ending: &AtomicBool, written: &Atom
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let mut pipeline = redis::pipe();
         for index in count..count + PIPELINE {
-            pipeline.cmd("SET").arg(format!("{{{}}}:{}", way.tag, index % KEYS)).arg(VALUE).ignore();
+            let number = index % KEYS;
+            pipeline.cmd("SET").arg(format!("{{{}}}:{number:07}", way.tag)).arg(value(number)).ignore();
         }
         pipeline.exec(&mut connection)?;
         count += PIPELINE;
