@@ -141,7 +141,11 @@ impl Region {
         peers.iter().for_each(|peer| peer.metrics.begin());
         let (seen, own) = (self.store.seen_table(self.now()), self.store.origin().region());
         let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
-        let begin = if has_something { Refill::go_on } else { Refill::new };
+        let begin = match self.store.owned() {
+            Some(owned) if owned.is_empty() => Refill::of_nothing,
+            _ if has_something => Refill::go_on,
+            _ => Refill::new,
+        };
         *lock(&self.inbound) = Inbound { admission: Admission::new(), refill: begin(peers.len(), self.links.refill) };
     }
 

@@ -119,6 +119,11 @@ impl Refill {
         Self { stage: Stage::Through, ..Self::new(peers, options) }
     }
 
+    /// Begins with a store that owns no slot, and so lacks nothing: what it comes to own is brought whole by its move.
+    pub fn of_nothing(peers: usize, options: RefillOptions) -> Self {
+        Self { is_complete: true, ..Self::go_on(peers, options) }
+    }
+
     /// There are so many other regions now. What is complete stays so.
     pub fn set_peers(&mut self, peers: usize) {
         self.peers = peers;
@@ -423,6 +428,14 @@ mod tests {
         let mut refill = refill(2);
         refill.greeted(primary(1), false, &slots(0..100), None, NOW);
         assert_eq!(refill.greeted(link(3, 1), false, &all(), None, NOW), Wish::Clone);
+    }
+
+    #[test]
+    fn a_store_that_owns_nothing_is_complete_and_stays_so_when_it_comes_to_own_something() {
+        let mut refill = Refill::of_nothing(1, RefillOptions::default());
+        assert!(refill.is_complete());
+        assert_eq!(refill.greeted(link(2, 1), true, &all(), Some(&slots(0..9)), NOW), Wish::Resume);
+        assert!(refill.is_complete());
     }
 
     #[test]

@@ -428,6 +428,23 @@ fn a_flush_spares_slots_that_are_not_owned_also_where_it_is_replicated() {
     }
 }
 
+#[test]
+fn who_owns_no_slot_still_tells_its_replica_that_it_has_all() {
+    let primary = Store::new(&StoreOptions { origin: origin(1, 0), ..options(2, 100) });
+    primary.update_matrix(|matrix| matrix.announce(origin(1, 0), Time::ZERO, &Claim::all()));
+    primary.set_owned(SlotSet::new(), 1);
+    let follower = replica(2, 100);
+    let mut feed = Feed::clone_all(&primary, Scope::Everything, follower.origin());
+    let mut told = Vec::new();
+    feed.poll(&primary, at_ms(2), usize::MAX, |item| {
+        if let FeedItem::Watermark { origin, time } = item {
+            told.push((*origin, *time));
+        }
+        1
+    });
+    assert_eq!(told, [(origin(1, 0), at_ms(2).wall)]);
+}
+
 /// A write of another region is replaced by one that a dead primary of the consumer's region made and its heir never had. As long as
 /// nobody here knows of the heir it counts as the consumer's own; but the first counts as seen only if the second arrives.
 #[test]

@@ -15,28 +15,30 @@ use simulation::{World, WorldOptions};
 const TIME: Duration = Duration::from_secs(10);
 /// Regions, shards of each, replicas of each of those.
 const SHAPES: [(u8, u16, u16); 3] = [(3, 1, 0), (3, 1, 1), (3, 2, 1)];
+/// Clients in a hurry, 50 requests a second in each region and more, and such that take ten times as long between one request and the next.
+const PACES: [u32; 3] = [1, 10, 100];
 
 fn main() {
     let only = env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for shape in SHAPES {
-        for is_stormy in [false, true] {
-            let name = format!("{shape:?}, storm {is_stormy}");
-            if only.as_ref().is_some_and(|only| !name.contains(only)) {
-                continue;
+    let weathers = [false, true];
+    let all = SHAPES.into_iter().flat_map(|shape| weathers.map(|is_stormy| (shape, is_stormy)));
+    for ((shape, is_stormy), pace) in all.flat_map(|world| PACES.map(|pace| (world, pace))) {
+        let name = format!("{shape:?}, {}, pace {pace}", if is_stormy { "stormy" } else { "calm" });
+        if only.as_ref().is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        let options = WorldOptions { shape: Some(shape), pace: Some(pace), ..WorldOptions::new(1, is_stormy) };
+        let mut world = World::new(options);
+        let began = Clock::now();
+        match world.work(TIME * pace) {
+            Ok(operations) => {
+                let (virtual_time, real) = (world.now().as_secs_f64(), began.elapsed());
+                println!(
+                    "{name}: {virtual_time:.1} s with {operations} operations in {real:.2} s: {:.0} seconds per second",
+                    virtual_time / real
+                );
             }
-            let options = WorldOptions { time: TIME, shape: Some(shape), ..WorldOptions::new(1, is_stormy) };
-            let mut world = World::new(options);
-            let began = Clock::now();
-            match world.work(TIME) {
-                Ok(operations) => {
-                    let (virtual_time, real) = (world.now().as_secs_f64(), began.elapsed());
-                    println!(
-                        "{name}: {virtual_time:.1} s with {operations} operations in {real:.2} s: {:.0} seconds per second",
-                        virtual_time / real
-                    );
-                }
-                Err(wrong) => println!("{name}: {wrong}"),
-            }
+            Err(wrong) => println!("{name}: {wrong}"),
         }
     }
 }

@@ -261,14 +261,14 @@ impl Context<'_> {
         self.slots.is_none_or(|slots| slots.contains(slot))
     }
 
-    /// What was seen of those of whom this feed tells, in the slots that it tells of; [`Time::MAX`] where there are none here.
-    fn minima(&self, seen: &SeenTable) -> Seen {
+    /// What was seen of those others than `own` of whom this feed tells, in the slots that it tells of; [`Time::MAX`] where there are none here.
+    fn minima(&self, seen: &SeenTable, own: Origin) -> Seen {
         let least = |(origin, cover): (&Origin, &Cover)| {
             (*origin, seen.least(*origin, cover.slots.ranges()).unwrap_or(Time::MAX))
         };
         let of_others = if self.scope == Scope::Everything { seen.minima() } else { Seen::new() };
         let of_others = of_others.iter().filter(|(origin, _)| !self.covers.contains_key(origin));
-        self.covers.iter().map(least).chain(of_others).collect()
+        self.covers.iter().map(least).chain(of_others).filter(|(origin, _)| *origin != own).collect()
     }
 }
 
@@ -607,12 +607,14 @@ impl Lane {
 
     /// Notes what was sent of a stripe of which nothing is left to send, and returns its watermark: no less than `reached`.
     fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>, reached: Time) -> Time {
+        let own = stripe.hlc.origin();
         if context.tells_of_others() && self.minima.0 != stripe.seen().version() {
-            self.minima = (stripe.seen().version(), context.minima(stripe.seen()));
+            self.minima = (stripe.seen().version(), context.minima(stripe.seen(), own));
         }
         self.settled.clone_from(&self.minima.1);
         self.watermark = stripe.watermark(context.now.wall.max(reached));
-        self.settled.advance(stripe.hlc.origin(), self.watermark);
+        // Also of an owner of no slot: that is how whoever is fed knows that it has all.
+        self.settled.advance(own, self.watermark);
         self.watermark
     }
 

@@ -76,7 +76,9 @@ impl Seen {
 
 impl FromIterator<(Origin, Time)> for Seen {
     fn from_iter<I: IntoIterator<Item = (Origin, Time)>>(pairs: I) -> Self {
-        let mut seen = Self::new();
+        let pairs = pairs.into_iter();
+        let (least, most) = pairs.size_hint();
+        let mut seen = Self(Vec::with_capacity(most.unwrap_or(least)));
         for (origin, time) in pairs {
             // Mostly they come in order.
             match seen.0.last() {

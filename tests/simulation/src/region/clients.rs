@@ -294,7 +294,7 @@ impl Region {
             Load::Kinds { .. } => self.record(client, &under_way, outcome),
         }
         if self.clients[client].guest.is_none() {
-            self.after_ms(NEXT_MS, Event::Ask(client));
+            self.after_ms(NEXT_MS * self.make.pace, Event::Ask(client));
         }
     }
 }

@@ -136,7 +136,7 @@ impl Region {
             return (name_of(Key { kind: Kind::Shared, number: 0 }), Command::Flush);
         }
         let random = &mut self.random;
-        let ttl = Duration::from_millis(random.random_range(TTL_MS));
+        let ttl = Duration::from_millis(random.random_range(TTL_MS) * self.make.pace);
         let mut value = || {
             self.clients[client].values += 1;
             number_of(ValueId { client: ClientId(id), number: self.clients[client].values })

@@ -97,6 +97,8 @@ pub(crate) struct Make {
     pub(crate) may_miss: bool,
     /// Clients ask for FLUSHALL, now and then.
     pub(crate) flushes: bool,
+    /// How many times as long everybody takes between one thing and the next.
+    pub(crate) pace: u64,
 }
 
 /// See the head of this file.
@@ -177,6 +179,7 @@ impl Region {
             max_memory: None,
             may_miss: false,
             flushes: false,
+            pace: 1,
         };
         Self::new(make, random)
     }
@@ -278,9 +281,9 @@ impl Region {
     /// Clients begin to ask, an operator to give orders, and faults to happen.
     pub(crate) fn set_to_work(&mut self) {
         (0..CLIENTS).for_each(|client| self.after_ms(50, Event::Ask(client)));
-        self.after_ms(ORDER_MS, Event::Operate);
+        self.after_ms(ORDER_MS * self.make.pace, Event::Operate);
         if self.is_stormy {
-            self.after_ms(FAULT_MS, Event::Fault);
+            self.after_ms(FAULT_MS * self.make.pace, Event::Fault);
         }
     }
 
@@ -341,6 +344,11 @@ impl Region {
         self.raft.map().shards().filter(|(_, shard)| self.is_here(shard.primary))
     }
 
+    /// Whether a shard has any slots.
+    pub(crate) fn has_slots(&self, shard: ShardId) -> bool {
+        !self.raft.map().slots(shard).is_empty()
+    }
+
     /// Whether there is a node of this name.
     fn is_here(&self, id: NodeId) -> bool {
         self.processes.iter().any(|process| process.node.id == id)
@@ -349,9 +357,12 @@ impl Region {
     pub(crate) fn describe(&self) -> String {
         let process = |process: &Process| {
             format!(
-                "\n{:?} {:?} {:?}, lease left {:?}, followers {:?}",
+                "\n{:?} {:?} by map {:?}, carried out {:?}, owner of {:?}: {:?}, lease left {:?}, followers {:?}",
                 process.node.id,
                 process.node.run,
+                process.map.epoch(),
+                process.carried.epoch(),
+                process.store.owned().map(|owned| owned.len()),
                 process.progress,
                 process.lease_until.saturating_sub(process.clock.at(self.now).monotonic),
                 process.followers,
@@ -392,7 +403,7 @@ impl Region {
             Event::Operate => {
                 if !self.is_over {
                     self.operate();
-                    self.after_ms(ORDER_MS * 2, Event::Operate);
+                    self.after_ms(ORDER_MS * self.make.pace * 2, Event::Operate);
                 }
             }
             Event::Fault => self.fault(),

@@ -120,8 +120,8 @@ pub(crate) struct Clock {
 impl Clock {
     /// What it shows at a true time.
     pub(crate) fn at(self, now: Duration) -> Now {
-        let wall = Time::from_unix_ms(NOON_MS).after(now * self.wall_rate / 1_000_000).shifted(self.offset);
-        Now { wall, monotonic: self.began + now * self.rate / 1_000_000 }
+        let wall = Time::from_unix_ms(NOON_MS).after(at_rate(now, self.wall_rate)).shifted(self.offset);
+        Now { wall, monotonic: self.began + at_rate(now, self.rate) }
     }
 
     /// The true time at which its monotonic clock has reached a time.
@@ -130,6 +130,13 @@ impl Clock {
         let nanos = nanos.div_ceil(u128::from(self.rate));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(1))
     }
+}
+
+/// What passes by a clock of this rate, in millionths. Asked for with each event, so not left to the division of a [`Duration`].
+fn at_rate(time: Duration, rate: u32) -> Duration {
+    let nanos = u64::try_from(time.as_nanos()).expect("a world is young");
+    let (millions, rest) = (nanos / 1_000_000, nanos % 1_000_000);
+    Duration::from_nanos(millions * u64::from(rate) + rest * u64::from(rate) / 1_000_000)
 }
 
 /// A turn that is under way: it goes by what it found when it began.

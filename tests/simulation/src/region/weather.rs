@@ -45,7 +45,7 @@ impl Region {
         }
         let index = self.random.random_range(0..self.processes.len());
         self.fail(index);
-        self.after_ms(FAULT_MS, Event::Fault);
+        self.after_ms(FAULT_MS * self.make.pace, Event::Fault);
     }
 
     /// A node fails, if that may be now.

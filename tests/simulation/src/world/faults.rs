@@ -47,7 +47,7 @@ impl World {
         if self.is_spared {
             return;
         }
-        self.after(EVERY, Event::Fault);
+        self.after(EVERY * self.options.pace(), Event::Fault);
         let count = self.regions.len();
         let from = self.random.random_range(0..count);
         let to = (from + self.random.random_range(1..count)) % count;

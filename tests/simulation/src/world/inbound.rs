@@ -14,9 +14,6 @@ use node_core::{
 
 use super::EndId;
 
-/// How often a row is made anew, at most: half a heartbeat.
-const ROW_EVERY: Duration = Duration::from_millis(25);
-
 /// See the head of this file.
 pub(super) struct Inbound {
     /// Whose it is: it ends with that life.
@@ -32,15 +29,27 @@ pub(super) struct Inbound {
     pub(super) peers: Vec<Peer>,
     /// How far the clocks of other regions are certainly ahead.
     pub(super) ahead: BTreeMap<RegionId, Duration>,
+    /// How often a row is sent.
+    pub(super) heartbeat: Duration,
     row: Option<(Duration, Seen)>,
 }
 
 impl Inbound {
     /// The store has begun a life.
-    pub(super) fn new(run: Run, life: Life, store: &Store, peers: Vec<Peer>, now: Now) -> Self {
+    pub(super) fn new(
+        run: Run,
+        life: Life,
+        store: &Store,
+        peers: Vec<Peer>,
+        (heartbeat, now): (Duration, Now),
+    ) -> Self {
         let (seen, own) = (store.seen_table(now), life.origin.region());
         let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
-        let begin = if has_something { Refill::go_on } else { Refill::new };
+        let begin = match store.owned() {
+            Some(owned) if owned.is_empty() => Refill::of_nothing,
+            _ if has_something => Refill::go_on,
+            _ => Refill::new,
+        };
         Self {
             run,
             life,
@@ -50,6 +59,7 @@ impl Inbound {
             silent_since: peers.iter().map(|peer| (peer.id, now.monotonic)).collect(),
             peers,
             ahead: BTreeMap::new(),
+            heartbeat,
             row: None,
         }
     }
@@ -62,10 +72,10 @@ impl Inbound {
         std::mem::replace(&mut self.peers, peers)
     }
 
-    /// What the store has seen in all its slots, as of a moment ago.
+    /// What the store has seen in all its slots, as of half a heartbeat ago at most.
     pub(super) fn row(&mut self, store: &Store, now: Now) -> Seen {
         match &self.row {
-            Some((at, row)) if now.monotonic < *at + ROW_EVERY => row.clone(),
+            Some((at, row)) if now.monotonic < *at + self.heartbeat / 2 => row.clone(),
             _ => {
                 let row = store.seen_minima(now);
                 self.row = Some((now.monotonic, row.clone()));

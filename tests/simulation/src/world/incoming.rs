@@ -19,8 +19,6 @@ use crate::{
     region::{DRIFT_MAX, Process},
 };
 
-/// How often a row is sent.
-const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Of so many records one arrives twice.
 const REPLAYED: u64 = 16;
 /// Of so many records one is lost, in a world in which some are.
@@ -307,7 +305,7 @@ impl Incoming {
         self.receiver.handle_timeout(now);
         self.handle_events(id, process, inbound, now, replaced, out)?;
         self.poll_wish(process, inbound, now);
-        if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + HEARTBEAT) {
+        if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + inbound.heartbeat) {
             self.rowed = Some(now.monotonic);
             self.receiver.set_row(inbound.row(&process.store, now));
             self.receiver.set_deaf(inbound.deaf(now));

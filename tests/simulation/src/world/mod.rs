@@ -81,6 +81,12 @@ const MEMORY_BYTES: usize = 1_024;
 const FLUSHED: u32 = 3;
 /// Of so many stormy worlds there is one in which clocks jump ahead: of the order of writes little is certain then.
 const JUMPS: u32 = 4;
+/// Of so many worlds one is leisurely, and of so many of those one very much so: everything takes so many times as long there, from a client's next
+/// request to the next fault, but for what the system itself does, for which that is long.
+const LEISURELY: u64 = 8;
+const PACE: u32 = 10;
+/// How often links say that they are alive, in a world that is not leisurely; else less often.
+const HEARTBEAT: Duration = Duration::from_millis(50);
 /// Between two looks at what must hold at any time.
 const LOOK: Duration = Duration::from_millis(50);
 /// Things that may happen between two looks: a world in which more do stands still.
@@ -93,8 +99,10 @@ pub struct WorldOptions {
     pub seed: u64,
     /// Whether things go wrong.
     pub is_stormy: bool,
-    /// How long clients ask.
+    /// How long clients ask, if they are in a hurry; else as much longer as they take for all they do.
     pub time: Duration,
+    /// How many times as long everybody takes between one thing and the next; by the seed, if it is not said.
+    pub pace: Option<u32>,
     /// The rule that is broken on purpose, if one is.
     pub broken: Option<Broken>,
     /// How many regions, of how many shards, each with how many replicas; by the seed, if it is not said.
@@ -108,7 +116,22 @@ pub struct WorldOptions {
 impl WorldOptions {
     /// A short world of this seed.
     pub const fn new(seed: u64, is_stormy: bool) -> Self {
-        Self { seed, is_stormy, time: Duration::from_secs(3), broken: None, shape: None, is_traced: false, only: None }
+        let time = Duration::from_secs(3);
+        Self { seed, is_stormy, time, pace: None, broken: None, shape: None, is_traced: false, only: None }
+    }
+
+    fn pace(&self) -> u32 {
+        let drawn = match self.seed {
+            seed if seed.is_multiple_of(LEISURELY * LEISURELY) => PACE * PACE,
+            seed if seed.is_multiple_of(LEISURELY) => PACE,
+            _ => 1,
+        };
+        self.pace.unwrap_or(drawn)
+    }
+
+    /// How often links say that they are alive.
+    fn heartbeat(&self) -> Duration {
+        if self.pace() > 1 { HEARTBEAT * 5 } else { HEARTBEAT }
     }
 }
 
@@ -227,6 +250,7 @@ impl World {
             max_memory: (pressed == (place, 1)).then_some(MEMORY_BYTES),
             may_miss: pressed.0 < usize::from(count),
             flushes,
+            pace: u64::from(options.pace()),
         };
         let regions: Vec<Region> = ids
             .iter()
@@ -278,7 +302,7 @@ impl World {
     pub fn run(&mut self) -> Result<Verdict, String> {
         self.rest()?;
         self.set_to_work();
-        self.pass(self.options.time)?;
+        self.pass(self.options.time * self.options.pace())?;
         self.mend_all();
         self.rest()?;
         self.pass(Duration::from_millis(300))?;
@@ -298,7 +322,7 @@ impl World {
         self.after(replays::EVERY, Event::Replay);
         self.begin_plan();
         if self.options.is_stormy {
-            self.after(faults::EVERY, Event::Fault);
+            self.after(faults::EVERY * self.options.pace(), Event::Fault);
         }
     }
 
@@ -501,6 +525,7 @@ impl World {
     /// How streams are split in a region.
     fn split_options(&self, region: usize) -> SplitOptions {
         SplitOptions {
+            heartbeat: self.options.heartbeat(),
             timeout: TIMEOUT,
             window_bytes: self.window_bytes(),
             batch_bytes: BATCH_BYTES,

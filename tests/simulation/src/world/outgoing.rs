@@ -17,9 +17,6 @@ use sim_wan::model::{ConnectionId, Frame, Way};
 use super::{BATCH_BYTES, EndId, Event, NAMES, TIMEOUT, World, alarm::Alarm, inbound::Inbound, wires::Wire};
 use crate::region::Process;
 
-/// How often a row is sent.
-const HEARTBEAT: Duration = Duration::from_millis(50);
-
 /// See the head of this file.
 pub(super) struct Outgoing {
     pub(super) region: usize,
@@ -59,7 +56,8 @@ impl World {
         let now = process.clock.at(self.now);
         let (peers, ids) = (process.peers.clone(), process.peers.iter().map(|peer| peer.id));
         let places: Vec<usize> = ids.map(|id| usize::from(id.number()) - 1).collect();
-        self.inbound[region][index] = Some(Inbound::new(run, life, &process.store, peers, now));
+        self.inbound[region][index] =
+            Some(Inbound::new(run, life, &process.store, peers, (self.options.heartbeat(), now)));
         places.into_iter().for_each(|to| self.begin_stream_at(region, index, life, to));
     }
 
@@ -68,6 +66,7 @@ impl World {
         let now = self.regions[region].processes[index].clock.at(self.now);
         let id = self.next_end();
         let sender = Sender::new(SenderOptions {
+            heartbeat: self.options.heartbeat(),
             timeout: TIMEOUT,
             window_bytes: self.window_bytes(),
             batch_bytes: BATCH_BYTES,
@@ -325,7 +324,7 @@ impl Outgoing {
         }
         loop {
             self.fetch(store, now);
-            if self.rowed.is_none_or(|at| now.monotonic >= at + HEARTBEAT) {
+            if self.rowed.is_none_or(|at| now.monotonic >= at + inbound.heartbeat) {
                 self.rowed = Some(now.monotonic);
                 self.sender.set_row(inbound.row(store, now));
             }
