@@ -23,7 +23,7 @@ use anyhow::Result;
 use meridian_tests::Lab;
 use serde_json::json;
 
-use steady::{Way, load, plain, ways};
+use steady::{Way, load, ways};
 
 /// Writes per second in all, unless said otherwise.
 const RATE: u32 = 20_000;
@@ -111,4 +111,9 @@ fn probe_one(way: &Way<'_>, phase: usize, count: u32) -> Result<Vec<Duration>> {
         let sent = writing.join().expect("a writer does not panic")?;
         Ok(sent.into_iter().zip(read).map(|(sent, read)| read - sent).collect())
     })
+}
+
+/// A value of 100 bytes.
+fn plain(_: u32) -> String {
+    "v".repeat(100)
 }

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use meridian_tests::{Lab, Region};
-use steady::{Way, load, plain, ways};
+use steady::{Way, load, ways};
 
 /// Writes per second in all, unless said otherwise.
 const RATE: u32 = 5_000;
@@ -117,4 +117,9 @@ fn resident(region: &Region) -> Result<Vec<(String, u64)>> {
 
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
+}
+
+/// A value of 100 bytes.
+fn plain(_: u32) -> String {
+    "v".repeat(100)
 }

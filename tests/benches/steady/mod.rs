@@ -13,11 +13,6 @@ use meridian_tests::{Node, Region, key_of, members};
 const PIPELINE: u32 = 20;
 /// Keys that are written to, per primary.
 const KEYS: u32 = 100_000;
-/// A value of 100 bytes.
-pub(crate) fn plain(_: u32) -> String {
-    "v".repeat(100)
-}
-
 /// A primary of the source, a hash tag of its slots, and who owns that in the target.
 pub(crate) struct Way<'l> {
     pub(crate) source: &'l Node,

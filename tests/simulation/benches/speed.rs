@@ -15,7 +15,7 @@ use simulation::{World, WorldOptions};
 const TIME: Duration = Duration::from_secs(10);
 /// Regions, shards of each, replicas of each of those.
 const SHAPES: [(u8, u16, u16); 3] = [(3, 1, 0), (3, 1, 1), (3, 2, 1)];
-/// Clients in a hurry, 50 requests a second in each region and more, and such that take ten times as long between one request and the next.
+/// Clients in a hurry, some hundred requests a second in each region, and such that take ten and a hundred times as long from one to the next.
 const PACES: [u32; 3] = [1, 10, 100];
 
 fn main() {

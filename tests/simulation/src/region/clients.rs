@@ -200,6 +200,9 @@ impl Region {
         let outcome = process.end_turn(turn, end);
         let mut request = turn.request;
         if let Some(wrote) = process.wrote.take() {
+            if self.make.is_single {
+                self.keep_mark(wrote.time());
+            }
             self.note_write(index, request.client, wrote);
         }
         match outcome {

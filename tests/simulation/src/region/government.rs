@@ -28,6 +28,9 @@ impl Region {
                 | What::Confirmed(..)
         );
         match what {
+            What::Tick if self.make.is_single => return self.keep_house_alone(),
+            // Nobody leads where nothing is to be agreed on.
+            What::Leadership if self.make.is_single => return,
             What::Tick => {
                 let process = &self.processes[index];
                 process.keep_house(process.clock.at(self.now));
@@ -90,6 +93,11 @@ impl Region {
     fn take_map(&mut self, index: usize, map: usize) {
         let map = Rc::clone(&self.raft.maps[map]);
         let process = &mut self.processes[index];
+        if self.make.is_single {
+            process.serve(&map);
+            self.has_changed |= process.follow_regions(&self.make.peers);
+            return;
+        }
         process.governor.handle_map(&map);
         process.route(&map);
         self.has_changed |= process.follow_regions(&self.make.peers);

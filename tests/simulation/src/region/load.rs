@@ -100,6 +100,15 @@ pub(crate) enum Wrote {
     All(Stamp),
 }
 
+impl Wrote {
+    /// When, by its stamp.
+    pub(super) const fn time(&self) -> Time {
+        match self {
+            Self::One { stamp, .. } | Self::All(stamp) => stamp.time,
+        }
+    }
+}
+
 /// How long values live that expire, and what expiries are changed to.
 const TTL_MS: std::ops::Range<u64> = 100..1_500;
 /// Of so many values that all regions share one is followed to another region.

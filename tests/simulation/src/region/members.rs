@@ -60,6 +60,9 @@ impl Region {
 
     /// A primary is told that another region knows this one in a younger life, or saw the end of its own.
     pub(crate) fn superseded(&mut self, index: usize, last: Incarnation) {
+        if self.make.is_single {
+            return self.outlive_alone(last);
+        }
         let process = &self.processes[index];
         let Some((shard, known)) = process.map.shard_of(process.node.id) else { return };
         if known.primary != process.node.id || known.incarnation.is_after(last) {

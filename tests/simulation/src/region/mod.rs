@@ -31,6 +31,7 @@ mod orders;
 mod process;
 mod raft;
 mod register;
+mod single;
 mod weather;
 
 use std::{
@@ -39,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use clock::{Offset, RegionId, Stamp, Time};
+use clock::{Offset, RegionId, Stamp, State, Time};
 use node_core::{
     cluster::{Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Run, Shard, ShardId},
     slot::{Slot, SlotRange, SlotSet},
@@ -97,6 +98,8 @@ pub(crate) struct Make {
     pub(crate) may_miss: bool,
     /// Clients ask for FLUSHALL, now and then.
     pub(crate) flushes: bool,
+    /// It has no map: one node, which begins its lives by itself.
+    pub(crate) is_single: bool,
     /// How many times as long everybody takes between one thing and the next.
     pub(crate) pace: u64,
 }
@@ -157,6 +160,8 @@ pub struct Region {
     waiting: Vec<(usize, Event)>,
     /// There are to be no more faults, for now.
     pub(crate) is_spared: bool,
+    /// What stands on the disk of a region without a map, once it has run.
+    disk: Option<State>,
 }
 
 impl Region {
@@ -179,6 +184,7 @@ impl Region {
             max_memory: None,
             may_miss: false,
             flushes: false,
+            is_single: false,
             pace: 1,
         };
         Self::new(make, random)
@@ -226,6 +232,7 @@ impl Region {
             runs: nodes.len() as u64,
             waiting: Vec::new(),
             is_spared: false,
+            disk: None,
             random,
         };
         for node in nodes {
@@ -322,6 +329,9 @@ impl Region {
     }
 
     pub(crate) fn is_well(&self) -> bool {
+        if self.make.is_single {
+            return self.is_well_alone();
+        }
         self.cut_off.is_none()
             && self.processes.iter().all(|process| process.is_up && !process.is_stopped)
             && self.shards().all(|(id, shard)| {
@@ -414,6 +424,9 @@ impl Region {
 
     /// A process begins its loops.
     fn begin(&mut self, index: usize) {
+        if self.make.is_single {
+            return self.begin_alone();
+        }
         self.soon(index, 50, What::Tick);
         self.look_for_moves(index);
         let newest = self.raft.newest();

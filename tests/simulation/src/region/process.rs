@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use clock::{Incarnation, Now, Offset, Origin, Stamp, Time};
+use clock::{HighWater, Incarnation, Now, Offset, Origin, Stamp, Time};
 use node_core::{
     cluster::{
         Access, Assignment, ClusterMap, Custody, Founder, Governor, GovernorOptions, Held, Holding, Keeping, Life,
@@ -90,6 +90,8 @@ pub(crate) struct Process {
     pub(crate) speaks: Option<Life>,
     /// The log has had something new since somebody looked.
     pub(crate) has_news: Arc<AtomicBool>,
+    /// The mark on the disk, of a region without a map.
+    pub(super) marks: Option<HighWater>,
     /// What the last turn has stamped.
     pub(super) wrote: Option<Wrote>,
     /// When slots are tried again that could not be handed over.
@@ -193,6 +195,7 @@ impl Process {
             looks_at_moves: false,
             speaks: None,
             has_news,
+            marks: None,
             wrote: None,
             handing_again: Duration::ZERO,
             reports: 0,
@@ -264,7 +267,7 @@ impl Process {
         self.reroute();
     }
 
-    fn reroute(&mut self) {
+    pub(super) fn reroute(&mut self) {
         let held: SlotSet = self.holds.iter().flat_map(|(_, slots)| slots.ranges().iter().cloned()).collect();
         self.routing = Rc::new(Routing::holding(&self.map, self.node.id, &held, Some(&self.custody)));
     }

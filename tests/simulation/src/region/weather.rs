@@ -59,6 +59,8 @@ impl Region {
         let time = if self.random.random_ratio(1, 3) { 0..100 } else { 1_500..3_000 };
         let time = Duration::from_millis(self.random.random_range(time));
         let ailment = match self.random.random_range(0..3) {
+            // With the one node all is gone; little would be left to judge.
+            0 if self.make.is_single && self.random.random_ratio(2, 3) => Ailment::Stops,
             0 => Ailment::Ends,
             1 => Ailment::Stops,
             _ => Ailment::IsCutOff,

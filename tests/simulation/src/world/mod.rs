@@ -235,11 +235,18 @@ impl World {
         let flushes = random.random_ratio(1, FLUSHED);
         let plan = if options.shape.is_some() { Plan::Stays } else { Plan::of(random.random_range(0..10)) };
         let late = ids.last().copied().filter(|_| plan == Plan::Joins);
+        // In every third world one region is a single node without a map.
+        let single = (options.shape.is_none() && options.seed.is_multiple_of(3))
+            .then(|| (options.seed / 3 % u64::from(count)) as usize);
         let make = |random: &mut Pcg64Mcg, (place, id): (usize, &RegionId)| Make {
             id: *id,
             peers: ids.iter().copied().filter(|other| other != id && Some(*other) != late).collect(),
-            shards: if options.shape.is_some() { shards } else { random.random_range(1..=shards) },
-            replicas,
+            shards: match options.shape {
+                Some(_) => shards,
+                None if single == Some(place) => 1,
+                None => random.random_range(1..=shards),
+            },
+            replicas: if single == Some(place) { 0 } else { replicas },
             lease: Duration::from_millis([1_000, 400][random.random_range(0..2)]),
             offset_max: [1_000, 100_000_000, 240_000_000][random.random_range(0..3)],
             load: Load::Kinds { place: Place(place as u8), first: (place * CLIENTS) as u16 },
@@ -250,6 +257,7 @@ impl World {
             max_memory: (pressed == (place, 1)).then_some(MEMORY_BYTES),
             may_miss: pressed.0 < usize::from(count),
             flushes,
+            is_single: single == Some(place),
             pace: u64::from(options.pace()),
         };
         let regions: Vec<Region> = ids
