@@ -19,7 +19,7 @@ use crate::{Broken, parcel::Parcel};
 
 /// After so long without an answer a connection counts as lost.
 const SILENCE: Duration = Duration::from_millis(400);
-/// Between two looks at a feed.
+/// Between two looks at a feed, at most, by who is in a hurry.
 const PUMP_EVERY_MS: u64 = 30;
 /// Between two looks for what was stamped by who speaks no more.
 const ORPHANS_EVERY: Duration = Duration::from_secs(1);
@@ -192,6 +192,11 @@ impl Region {
         }
     }
 
+    /// Between two looks at a feed, at most: who is at leisure looks less often.
+    const fn pump_every_ms(&self) -> u64 {
+        if self.make.pace > 1 { PUMP_EVERY_MS * 3 } else { PUMP_EVERY_MS }
+    }
+
     /// Opens a connection for a source.
     pub(crate) fn dial(&mut self, index: usize, connection: u64) {
         let who = (index, self.processes[index].node.run);
@@ -200,7 +205,7 @@ impl Region {
         let opening = Frame::Opening { from: who, origin: process.store.origin(), purpose: source.purpose.clone() };
         let to = self.index_of(source.target);
         self.transmit(who, (to, self.processes[to].node.run), connection, opening);
-        self.soon(index, PUMP_EVERY_MS, What::Pump(connection));
+        self.soon(index, self.pump_every_ms(), What::Pump(connection));
     }
 
     /// Sends what a feed has to send, or dials anew if the connection seems to be lost.
@@ -250,7 +255,7 @@ impl Region {
             // Whoever it was that answered: a process that came after it knows nothing of the connection.
             self.transmit(who, (to, self.processes[to].node.run), connection, frame);
         }
-        self.soon(index, PUMP_EVERY_MS, What::Pump(connection));
+        self.soon(index, self.pump_every_ms(), What::Pump(connection));
     }
 
     /// Something has come over a connection.

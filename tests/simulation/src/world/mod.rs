@@ -87,7 +87,7 @@ const LEISURELY: u64 = 8;
 const PACE: u32 = 10;
 /// How often links say that they are alive, in a world that is not leisurely; else less often.
 const HEARTBEAT: Duration = Duration::from_millis(50);
-/// Between two looks at what must hold at any time.
+/// Between two looks at what must hold at any time, as often.
 const LOOK: Duration = Duration::from_millis(50);
 /// Things that may happen between two looks: a world in which more do stands still.
 const STEPS_MAX: u32 = 1_000_000;
@@ -131,7 +131,12 @@ impl WorldOptions {
 
     /// How often links say that they are alive.
     fn heartbeat(&self) -> Duration {
-        if self.pace() > 1 { HEARTBEAT * 5 } else { HEARTBEAT }
+        self.leisurely(HEARTBEAT)
+    }
+
+    /// What is done so often, in a world that is not leisurely, is done so often in this one.
+    fn leisurely(&self, pause: Duration) -> Duration {
+        if self.pace() > 1 { pause * 5 } else { pause }
     }
 }
 
@@ -366,7 +371,7 @@ impl World {
     fn pass(&mut self, time: Duration) -> Result<(), String> {
         let until = self.now + time;
         while self.now < until {
-            let look = (self.now + LOOK).min(until);
+            let look = (self.now + self.options.leisurely(LOOK)).min(until);
             if (0..STEPS_MAX).all(|_| self.step(look)) {
                 return Err(format!("time does not pass: {STEPS_MAX} things happened within {LOOK:?}"));
             }
