@@ -5,15 +5,6 @@
 //! region join and backup are all this. Scan and tail overlap and interleave freely, because records are states:
 //! there is no fork, no snapshot barrier and no moment at which writers wait. What is sent twice is stale once.
 //!
-//! # The walk of one slot
-//! A slot needs a scan if the log no longer holds what the consumer lacks of it, if a record was forgotten before
-//! it was sent, if somebody who speaks no more had stamped what it lacks, or if the consumer asked for a clone.
-//! When the scan of a slot begins, the feed notes what this node has `seen` there; when it is through, the consumer
-//! has seen that too, and is told so ([`FeedItem::SlotEnd`]). If the consumer's least `seen` lies under the slot's
-//! floor, something that it may still hold was forgotten here; then it gets the slot *whole*, with the floor, and
-//! drops what is under that floor and was not sent. Should the floor rise past the consumer during a scan that is
-//! not whole, the scan begins again and is.
-//!
 //! # A clone that was cut off
 //! A consumer that starts from nothing wants every slot scanned, also for what others stamped who would send it
 //! themselves. Whoever sends it the rest after a cut skips a slot only if the consumer has seen something of the sender
@@ -35,24 +26,30 @@
 //! changed. A feed to another region is about the slots that its node owned when it began, and still owns: of one that has
 //! moved away nothing is said any more, before anything of it is dropped here. A slot that has moved in since is for a
 //! new feed, made when the consumer has said what it has seen there ([`Feed::lacks_slots`]).
+//!
+//! ```text
+//! lane       what walks one stripe: its log, and the scans of its slots
+//! context    who is told what
+//! ```
+
+mod context;
+mod lane;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
 
+use self::{context::Context, lane::Lane};
 use super::{
     Store,
     frontier::Matrix,
-    log::{Item, LogPosition, Subject},
+    log::LogPosition,
     record::Record,
     same,
     seen::{Seen, SeenTable},
-    settings::Sabotage,
-    stripe::Stripe,
-    walk::{Change, ScanPosition},
 };
 use crate::slot::{Slot, SlotRange, SlotSet};
 
@@ -180,110 +177,6 @@ struct Cover {
     slots: Arc<SlotSet>,
     /// The consumer knows.
     is_told: bool,
-}
-
-/// The part of a cursor that walks one stripe.
-#[derive(Debug)]
-struct Lane {
-    /// The slots that the feed is about; all, if none are named. No other is ever queued, whatever there is to send of it.
-    slots: Option<Arc<SlotSet>>,
-    position: LogPosition,
-    /// Slots that wait for a scan.
-    waiting: VecDeque<Slot>,
-    /// The same, to be asked whether one is among them.
-    queued: BTreeSet<Slot>,
-    scan: Option<Scan>,
-    /// All of this was sent: what this stripe stamped, and if everything is in scope, what it has seen of others.
-    settled: Seen,
-    /// Up to where that is of what this stripe stamped.
-    watermark: Time,
-    /// What this stripe has seen of others in the slots that are covered, as of that version of it.
-    minima: (u64, Seen),
-}
-
-/// What a turn of the feed goes by.
-struct Context<'a> {
-    matrix: &'a Matrix,
-    scope: Scope,
-    relayed: &'a BTreeSet<RegionId>,
-    slots: Option<&'a SlotSet>,
-    covers: &'a BTreeMap<Origin, Cover>,
-    own: RegionId,
-    consumer: Origin,
-    now: Now,
-}
-
-impl Context<'_> {
-    /// Whether the tail carries what `origin` stamped in a slot, or in all of a stripe: what is in scope, and what nobody
-    /// else will bring.
-    fn carries(&self, origin: Origin, slot: Option<Slot>) -> bool {
-        self.is_in_scope(origin) || self.is_orphan(origin, slot)
-    }
-
-    fn is_in_scope(&self, origin: Origin) -> bool {
-        self.scope.contains(origin) || self.relayed.contains(&origin.region())
-    }
-
-    /// Whether the feed says up to where others were seen, so that it must bring also what this node has dropped because they
-    /// had.
-    fn tells_of_others(&self) -> bool {
-        self.scope == Scope::Everything || !self.relayed.is_empty()
-    }
-
-    /// Whether `origin` has ended in a slot, or everywhere, and the consumer is not who it was.
-    fn is_orphan(&self, origin: Origin, slot: Option<Slot>) -> bool {
-        let has_ended = || match slot {
-            Some(slot) => self.matrix.has_ended(origin, slot),
-            None => {
-                let region = origin.region();
-                !self.matrix.is_live(origin)
-                    && (self.matrix.has_left(region) || self.matrix.speakers(region).next().is_some())
-            }
-        };
-        origin != self.consumer && has_ended()
-    }
-
-    /// Whether the consumer stamps as `origin` in this slot, so that it lacks nothing of it.
-    fn is_the_consumers(&self, origin: Origin, slot: Slot) -> bool {
-        let is_its_region = self.consumer.region() != self.own && origin.region() == self.consumer.region();
-        origin == self.consumer || is_its_region && !self.matrix.has_ended(origin, slot)
-    }
-
-    /// Those of `slots` that the feed is about.
-    fn wanted(&self, slots: SlotRange) -> Vec<SlotRange> {
-        match self.slots {
-            None => vec![slots],
-            Some(of) => of.ranges_in(&slots).collect(),
-        }
-    }
-
-    fn wants(&self, slot: Slot) -> bool {
-        self.slots.is_none_or(|slots| slots.contains(slot))
-    }
-
-    /// What was seen of those others than `own` of whom this feed tells, in the slots that it tells of; [`Time::MAX`] where there are none here.
-    fn minima(&self, seen: &SeenTable, own: Origin) -> Seen {
-        let least = |(origin, cover): (&Origin, &Cover)| {
-            (*origin, seen.least(*origin, cover.slots.ranges()).unwrap_or(Time::MAX))
-        };
-        let of_others = if self.scope == Scope::Everything { seen.minima() } else { Seen::new() };
-        let of_others = of_others.iter().filter(|(origin, _)| !self.covers.contains_key(origin));
-        self.covers.iter().map(least).chain(of_others).filter(|(origin, _)| *origin != own).collect()
-    }
-}
-
-/// A scan of one slot that is under way.
-#[derive(Debug)]
-struct Scan {
-    slot: Slot,
-    position: ScanPosition,
-    whole: bool,
-    /// What the consumer had seen of the slot before.
-    since: Seen,
-    /// The least of that over all origins that matter.
-    low: Time,
-    /// What this node had seen when the scan began.
-    seen: Seen,
 }
 
 impl Feed {
@@ -589,279 +482,4 @@ impl Feed {
     pub fn has_news(&self, store: &Store) -> bool {
         self.slots_waiting() > 0 || self.backlog(store) > 0
     }
-}
-
-impl Lane {
-    const fn new(position: LogPosition) -> Self {
-        Self {
-            slots: None,
-            position,
-            waiting: VecDeque::new(),
-            queued: BTreeSet::new(),
-            scan: None,
-            settled: Seen::new(),
-            watermark: Time::ZERO,
-            minima: (u64::MAX, Seen::new()),
-        }
-    }
-
-    /// Notes what was sent of a stripe of which nothing is left to send, and returns its watermark: no less than `reached`.
-    fn settle(&mut self, stripe: &mut Stripe, context: &Context<'_>, reached: Time) -> Time {
-        let own = stripe.hlc.origin();
-        if context.tells_of_others() && self.minima.0 != stripe.seen().version() {
-            self.minima = (stripe.seen().version(), context.minima(stripe.seen(), own));
-        }
-        self.settled.clone_from(&self.minima.1);
-        self.watermark = stripe.watermark(context.now.wall.max(reached));
-        // Also of an owner of no slot: that is how whoever is fed knows that it has all.
-        self.settled.advance(own, self.watermark);
-        self.watermark
-    }
-
-    fn queue(&mut self, slot: Slot) {
-        let is_wanted = self.slots.as_ref().is_none_or(|slots| slots.contains(slot));
-        if is_wanted && self.queued.insert(slot) {
-            self.waiting.push_back(slot);
-        }
-    }
-
-    /// Those of a stripe's slots that the feed is about.
-    fn wanted(&self, stripe: &SlotRange) -> Vec<SlotRange> {
-        self.slots.as_ref().map_or_else(|| vec![stripe.clone()], |slots| slots.ranges_in(stripe).collect())
-    }
-
-    /// Those of `slots` that are a stripe's, and that the feed is about.
-    fn wanted_of(&self, slots: &SlotSet, stripe: &SlotRange) -> Vec<SlotRange> {
-        match &self.slots {
-            Some(about) => about.intersection(slots).ranges_in(stripe).collect(),
-            None => slots.ranges_in(stripe).collect(),
-        }
-    }
-
-    /// Is about no other slots than these from here on.
-    fn keep_only(&mut self, slots: Option<&Arc<SlotSet>>) {
-        self.slots = slots.cloned();
-        let Some(slots) = slots else { return };
-        self.waiting.retain(|slot| slots.contains(*slot));
-        self.queued.retain(|slot| slots.contains(*slot));
-        self.scan = self.scan.take().filter(|scan| slots.contains(scan.slot));
-    }
-
-    /// Queues the slots, among those that count, in which `here` reaches beyond what the consumer has seen of `origin`.
-    fn queue_newer(
-        &mut self,
-        here: &SeenTable,
-        seen: &SeenTable,
-        minima: &Seen,
-        origin: Origin,
-        counts: impl Fn(Slot) -> bool,
-    ) {
-        let wanted = self.wanted(here.slots());
-        self.queue_newer_among(&wanted, here, seen, minima, origin, counts);
-    }
-
-    /// As [`queue_newer`](Self::queue_newer), among these slots.
-    fn queue_newer_among(
-        &mut self,
-        among: &[SlotRange],
-        here: &SeenTable,
-        seen: &SeenTable,
-        minima: &Seen,
-        origin: Origin,
-        counts: impl Fn(Slot) -> bool,
-    ) {
-        if among.is_empty() || here.maximum(origin) <= minima.at(origin) {
-            return;
-        }
-        for slots in among {
-            here.beyond(seen, origin, slots).into_iter().filter(|slot| counts(*slot)).for_each(|slot| self.queue(slot));
-        }
-    }
-
-    /// Queues the slots of which the ring has lost something that the consumer lacks, of origins that it is to be sent.
-    fn queue_lost(&mut self, stripe: &Stripe, is_sent: impl Fn(Origin) -> bool, seen: &SeenTable) {
-        for (origin, lost) in stripe.log.lost().iter().filter(|(origin, _)| is_sent(*origin)) {
-            for slots in self.wanted(stripe.slots()) {
-                for (slots, since) in seen.runs_in(&slots, origin).filter(|(_, since)| *since < lost) {
-                    slots.iter().filter(|slot| stripe.has_newer(*slot, since)).for_each(|slot| self.queue(slot));
-                }
-            }
-        }
-    }
-
-    /// Queues the slots that may have arrived here whole, and of which the consumer lacks what is under their floor: what was
-    /// dropped on arrival left nothing in the log but a mark, and the ring may have lost that.
-    fn queue_under_floor(&mut self, stripe: &Stripe, seen: &SeenTable) {
-        let minima = seen.minima_in(stripe.slots());
-        for origin in stripe.seen().origins() {
-            let is_under = |slot| seen.at(slot, origin) < stripe.floor(slot).time;
-            self.queue_newer(stripe.seen(), seen, &minima, origin, is_under);
-        }
-    }
-
-    /// Sends from the log. Returns whether there was anything to read.
-    fn tail(
-        &mut self,
-        stripe: &Stripe,
-        context: &Context<'_>,
-        seen: &SeenTable,
-        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
-    ) -> bool {
-        if self.position < stripe.log.start() {
-            self.position = stripe.log.start();
-            self.queue_lost(stripe, |origin| context.is_in_scope(origin), seen);
-            if context.tells_of_others() {
-                self.queue_under_floor(stripe, seen);
-            }
-            let minima = seen.minima_in(stripe.slots());
-            for (origin, _) in stripe.log.lost().iter() {
-                let is_orphan = |slot| context.is_orphan(origin, Some(slot));
-                self.queue_newer(&stripe.heard, seen, &minima, origin, is_orphan);
-            }
-        }
-        let (from, mut gone) = (self.position, Vec::new());
-        let queued = &self.queued;
-        self.position = stripe.read_log(from, |item| {
-            tail_item(stripe, item, context, seen, queued, emit).unwrap_or_else(|slot| {
-                gone.push(slot);
-                0
-            })
-        });
-        for slot in gone {
-            // A scan that is under way may have passed what is missing.
-            self.scan = self.scan.take().filter(|scan| scan.slot != slot);
-            self.queue(slot);
-        }
-        self.position != from
-    }
-
-    /// Sends from the slot being scanned, or the next that waits. Returns whether there was any.
-    fn scan(
-        &mut self,
-        stripe: &mut Stripe,
-        context: &Context<'_>,
-        seen: &mut SeenTable,
-        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
-    ) -> bool {
-        let Some(mut scan) = self.scan.take().or_else(|| {
-            let slot = self.waiting.pop_front()?;
-            // From here on the tail must bring what the scan has passed already.
-            self.queued.remove(&slot);
-            Some(Scan::begin(slot, stripe, context, seen, emit))
-        }) else {
-            return false;
-        };
-        let stopped = stripe.scan_slot(scan.slot, scan.position, |record| {
-            if stripe.is_wanted(record.stamp, scan.whole, &scan.since) {
-                emit(&FeedItem::Record { slot: scan.slot, record: *record })
-            } else {
-                0
-            }
-        });
-        if let Some(position) = stopped {
-            scan.position = position;
-            self.scan = Some(scan);
-            return true;
-        }
-        let floor = stripe.floor(scan.slot);
-        if !scan.whole && scan.must_be_whole(stripe) {
-            // The floor rose past the consumer while the slot was walked.
-            self.scan = Some(Scan::begin(scan.slot, stripe, context, seen, emit));
-            return true;
-        }
-        seen.join(scan.slot, &scan.seen);
-        emit(&FeedItem::SlotEnd { slot: scan.slot, floor: scan.whole.then_some(floor), seen: scan.seen });
-        true
-    }
-}
-
-impl Scan {
-    fn begin(
-        slot: Slot,
-        stripe: &mut Stripe,
-        context: &Context<'_>,
-        consumer: &SeenTable,
-        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
-    ) -> Self {
-        let mut since = context.matrix.with_births(&consumer.of(slot));
-        // What others of its region have stamped is sent if the consumer has not said that it has it: they may have ended without
-        // anybody here having heard, and of what they have replaced only that will ever arrive.
-        let mut sent_since = since.clone();
-        sent_since.advance(context.consumer, Time::MAX);
-        let known = stripe.seen().origins().chain(stripe.heard.origins()).chain([context.consumer]);
-        for origin in known.filter(|origin| context.is_the_consumers(*origin, slot)) {
-            since.advance(origin, Time::MAX);
-        }
-        // Of the consumer's own region nothing is claimed: it may have begun anew, and who hears of that only later must still find
-        // lacking what is.
-        let is_claimed = |origin| origin == context.consumer || !context.is_the_consumers(origin, slot);
-        let mut seen: Seen = stripe.seen().of(slot).iter().filter(|(origin, _)| is_claimed(*origin)).collect();
-        let own = stripe.hlc.origin();
-        if context.covers.get(&own).is_none_or(|cover| cover.slots.contains(slot)) {
-            // Of a slot that is not owned a replica may still hold what came before this origin gave it away.
-            seen.advance(own, stripe.watermark(context.now.wall));
-        }
-        // Of a silent origin counts what was heard ahead of its last watermark, too: it may be forgotten here by now.
-        let mut reached = stripe.heard.of(slot);
-        reached.join(&seen);
-        let origins = since.iter().chain(reached.iter()).map(|(origin, _)| origin);
-        let counts = |origin: &Origin| context.matrix.speaks(*origin, slot) || since.at(*origin) < reached.at(*origin);
-        let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
-        let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since: sent_since, low, seen };
-        scan.whole = scan.must_be_whole(stripe);
-        emit(&FeedItem::SlotBegin { slot, whole: scan.whole });
-        scan
-    }
-
-    /// Whether something that the consumer may hold was forgotten here.
-    fn must_be_whole(&self, stripe: &Stripe) -> bool {
-        self.low < stripe.floor(self.slot).time && !stripe.settings.is_sabotaged(Sabotage::NoReset)
-    }
-}
-
-/// Sends what an item of the log stands for now.
-///
-/// # Errors
-/// The slot, if the record was forgotten before it was sent.
-fn tail_item(
-    stripe: &Stripe,
-    item: &Item,
-    context: &Context<'_>,
-    seen: &SeenTable,
-    queued: &BTreeSet<Slot>,
-    emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
-) -> Result<usize, Slot> {
-    let stamp = item.stamp();
-    let is_of_no_use = |slot| !context.wants(slot) || is_known(slot, stamp, seen, queued);
-    if let Subject::Reset(slot) = item.subject() {
-        // Other regions hear of it from where it came, if they can.
-        let is_followed = context.tells_of_others() && context.wants(slot) && !queued.contains(&slot);
-        return if is_followed { Err(slot) } else { Ok(0) };
-    }
-    if !context.carries(stamp.origin, item.slot()) || item.slot().is_some_and(is_of_no_use) {
-        return Ok(0);
-    }
-    let mut bytes = 0;
-    let change = stripe.resolve(
-        item,
-        |stamp| context.carries(stamp.origin, item.slot()),
-        |slot, record| {
-            bytes += emit(&FeedItem::Record { slot, record: *record });
-        },
-    );
-    match change {
-        Change::Gone(slot) => return Err(slot),
-        Change::Flushed(slots) => {
-            for slots in context.wanted(slots) {
-                bytes += emit(&FeedItem::Flush { slots, stamp });
-            }
-        }
-        Change::Superseded | Change::Emitted => {}
-    }
-    Ok(bytes)
-}
-
-/// Whether the consumer has this already, or will get it by the scan that its slot waits for.
-fn is_known(slot: Slot, stamp: Stamp, seen: &SeenTable, queued: &BTreeSet<Slot>) -> bool {
-    stamp.time <= seen.at(slot, stamp.origin) || queued.contains(&slot)
 }
