@@ -202,7 +202,8 @@ impl Region {
 
     /// A peer says for which slots one of its origins speaks from now on.
     pub(crate) fn claim(&self, origin: Origin, claim: &Claim) {
-        self.store.update_matrix(|matrix| matrix.announce(origin, matrix.birth(origin), claim));
+        let mut inbound = lock(&self.inbound);
+        self.store.update_matrix(|matrix| inbound.admission.claimed(matrix, origin, claim));
     }
 
     /// Takes note of what a peer has seen.
@@ -219,7 +220,7 @@ impl Region {
     }
 
     /// Lets the sender of an incoming connection in, in the place of whichever connection was the stream of its origin
-    /// before; that one is told to end, and so are those of origins that speak no more. Returns what ends this one.
+    /// before; that one is told to end, and so are those of origins whose life is over. Returns what ends this one.
     pub(crate) fn admit(&self, peer: &PeerState, hello: &Hello) -> Result<(LinkId, CancellationToken), Refusal> {
         let known = (peer.peer.name.as_str(), peer.peer.id);
         let mut inbound = lock(&self.inbound);
@@ -232,7 +233,7 @@ impl Region {
         let former = streams.by_origin.insert(id.origin, stream);
         former.into_iter().for_each(|former| former.ending.cancel());
         streams.by_origin.retain(|origin, stream| {
-            let stays = *origin == id.origin || matrix.is_live(*origin);
+            let stays = *origin == id.origin || !inbound.admission.is_over(&matrix, *origin);
             if !stays {
                 stream.ending.cancel();
             }
@@ -320,7 +321,7 @@ impl Region {
         }
         let matrix = self.store.matrix();
         let another = matrix.speakers(id.region()).map(|(origin, _)| origin).find(|origin| *origin != id.origin);
-        let by_another_life = another.filter(|_| !matrix.is_live(id.origin));
+        let by_another_life = another.filter(|_| lock(&self.inbound).admission.is_over(&matrix, id.origin));
         by_another_life.map_or(Refusal::Replaced, Refusal::Superseded)
     }
 

@@ -9,7 +9,7 @@
 //! Of one process's connections the newest is its stream: an older one may be half open for as long as a network cares
 //! to keep it so. The streams of all who speak for a region are the link from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clock::{Origin, RegionId, Time};
 use node_core::store::{Claim, Matrix};
@@ -72,17 +72,19 @@ impl LinkId {
 #[derive(Clone, Debug, Default)]
 pub struct Admission {
     streams: BTreeMap<Origin, LinkId>,
+    /// Those that own nothing, by their own word: of them there is nothing that others could have taken.
+    idle: BTreeSet<Origin>,
 }
 
 impl Admission {
     /// None yet.
     pub const fn new() -> Self {
-        Self { streams: BTreeMap::new() }
+        Self { streams: BTreeMap::new(), idle: BTreeSet::new() }
     }
 
     /// Decides whether a sender is let in. `peer` is what its certificate and our configuration say it is. From here
     /// on it is the stream of its origin. The connection that was before is to be closed, and so are those of origins of its
-    /// region that speak no more.
+    /// region whose life is over ([`is_over`](Self::is_over)).
     ///
     /// # Errors
     /// The [`Refusal`] to send. Nothing changed.
@@ -99,8 +101,32 @@ impl Admission {
             return Err(Refusal::Replaced);
         }
         self.streams.insert(id.origin, id);
-        self.streams.retain(|origin, _| matrix.is_live(*origin) || *origin == id.origin);
+        self.note(id.origin, &hello.claim);
+        let over: Vec<_> = self.streams.keys().filter(|origin| self.is_over(matrix, **origin)).copied().collect();
+        for origin in over.into_iter().filter(|origin| *origin != id.origin) {
+            self.streams.remove(&origin);
+        }
+        self.idle.retain(|origin| self.streams.contains_key(origin));
         Ok(id)
+    }
+
+    /// The sender of a stream speaks for this from here on.
+    pub fn claimed(&mut self, matrix: &mut Matrix, origin: Origin, claim: &Claim) {
+        matrix.announce(origin, matrix.birth(origin), claim);
+        self.note(origin, claim);
+    }
+
+    fn note(&mut self, origin: Origin, claim: &Claim) {
+        if claim.slots.is_empty() {
+            self.idle.insert(origin);
+        } else {
+            self.idle.remove(&origin);
+        }
+    }
+
+    /// Whether others speak for all that the sender of a stream last spoke for.
+    pub fn is_over(&self, matrix: &Matrix, origin: Origin) -> bool {
+        !matrix.is_live(origin) && !self.idle.contains(&origin)
     }
 
     /// Whether this connection is still the stream of its origin.
@@ -111,6 +137,8 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use clock::{Incarnation, Origin, RegionId, Time};
     use node_core::store::{Claim, Matrix};
 
@@ -168,6 +196,20 @@ mod tests {
         }
         let twin = announce(&mut matrix, region(2), origin(2, 3), Time::from_ntp64(31), &Claim::all());
         assert_eq!(twin, Err(Refusal::Superseded(origin(2, 3))));
+    }
+
+    #[test]
+    fn who_owns_nothing_is_not_told_that_its_life_is_over_when_others_begin_theirs() {
+        let (mut matrix, mut admission) = (matrix(), Admission::new());
+        let peer = ("b", region(2));
+        let nothing = Claim { epoch: 4, slots: Arc::default() };
+        let mut of_all =
+            |admission: &mut Admission, life| admission.admit(&mut matrix, peer, &hello(life, 30, 1)).unwrap();
+        let (first, second) = (of_all(&mut admission, 3), of_all(&mut admission, 4));
+        assert!(admission.is_over(&matrix, first.origin) && !admission.is_current(first));
+        admission.claimed(&mut matrix, second.origin, &nothing);
+        admission.admit(&mut matrix, peer, &hello(5, 30, 1)).unwrap();
+        assert!(!admission.is_over(&matrix, second.origin) && admission.is_current(second));
     }
 
     #[test]

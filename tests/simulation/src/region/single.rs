@@ -4,10 +4,10 @@
 //! stands there; nobody leads, there is no lease, and nobody follows. Who is told that its life is over writes the younger one down and ends, to be started again.
 //! Which other regions there are lies on the disk as well: here that is the map, which is there for nothing else but to say where requests and streams go.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use clock::{HighWater, Incarnation, Origin, State, Time};
-use node_core::cluster::Life;
+use node_core::cluster::{ClusterMap, Life};
 use rand::RngExt;
 
 use super::{Process, Region, What, weather::Ailment};
@@ -32,7 +32,7 @@ impl Region {
         process.marks = Some(HighWater::resume(state.mark));
         process.progress.serves(state.incarnation);
         process.speaks = Some(Life { origin, birth: start, is_restamped: false });
-        process.lease_until = std::time::Duration::MAX;
+        process.lease_until = Duration::MAX;
         process.serve(&map);
         process.follow_regions(&self.make.peers);
         self.disk = Some(state);
@@ -68,7 +68,7 @@ impl Region {
         let Some(disk) = self.disk.as_mut().filter(|disk| !disk.incarnation.is_after(last)) else { return };
         disk.incarnation = last;
         note!(self, "it hears that its life is over: {last:?}");
-        let pause = std::time::Duration::from_millis(self.random.random_range(STARTED_AGAIN_MS));
+        let pause = Duration::from_millis(self.random.random_range(STARTED_AGAIN_MS));
         self.fail_with(0, Ailment::Ends, pause);
     }
 
@@ -78,9 +78,11 @@ impl Region {
 }
 
 impl Process {
-    /// Clients are routed by this map, whatever was before.
-    pub(super) fn serve(&mut self, map: &Rc<node_core::cluster::ClusterMap>) {
-        self.map = Rc::clone(map);
-        self.reroute();
+    /// Clients are routed by this map from here on, unless it is an old one.
+    pub(super) fn serve(&mut self, map: &Rc<ClusterMap>) {
+        if map.epoch() > self.map.epoch() {
+            self.map = Rc::clone(map);
+            self.reroute();
+        }
     }
 }

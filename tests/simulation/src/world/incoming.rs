@@ -362,7 +362,8 @@ impl Incoming {
                 replaced.extend(former.map(|(_, former)| (former, Refusal::Replaced)));
                 let matrix = store.matrix();
                 inbound.streams.retain(|origin, (_, end)| {
-                    let stays = *origin == link.origin || matrix.is_live(*origin) || origin.region() != link.region();
+                    let is_over = origin.region() == link.region() && inbound.admission.is_over(&matrix, *origin);
+                    let stays = *origin == link.origin || !is_over;
                     if !stays {
                         replaced.push((*end, Refusal::Superseded(link.origin)));
                     }
@@ -432,7 +433,7 @@ impl Incoming {
                 && *origin == id.origin
             {
                 let claim = Claim { epoch: *epoch, slots: slots.clone() };
-                store.update_matrix(|matrix| matrix.announce(*origin, matrix.birth(*origin), &claim));
+                store.update_matrix(|matrix| inbound.admission.claimed(matrix, *origin, &claim));
             }
         }
         if self.receiver.applied(now, batch).has_watermark {
