@@ -79,16 +79,16 @@ macro_rules! shows {
 }
 
 shows! {
-    to_serve_after_the_lease_would_show: ServesAfterLease true 11,
-    to_wait_for_nobody_to_catch_up_would_show: NobodyCatchesUp false 26,
-    to_read_held_slots_would_show: ReadsHeldSlots false 13,
+    to_serve_after_the_lease_would_show: ServesAfterLease true 43,
+    to_wait_for_nobody_to_catch_up_would_show: NobodyCatchesUp false 114,
+    to_read_held_slots_would_show: ReadsHeldSlots false 4,
     to_answer_as_a_replica_would_show: ReplicaAnswers false 1,
-    to_hold_nothing_while_slots_change_hands_would_show: NobodyHolds false 49,
-    to_serve_what_was_given_would_show: ServesWhatItGave false 4,
+    to_hold_nothing_while_slots_change_hands_would_show: NobodyHolds false 19,
+    to_serve_what_was_given_would_show: ServesWhatItGave false 5,
     to_serve_what_was_not_taken_would_show: TargetServesEarly false 2,
-    to_take_what_is_not_whole_would_show: TakesParts false 34,
-    to_take_doubt_for_a_no_would_show: DoubtIsNo false 48,
-    to_wait_for_no_replica_would_show: WaitsForNobody true 8,
+    to_take_what_is_not_whole_would_show: TakesParts false 11,
+    to_take_doubt_for_a_no_would_show: DoubtIsNo false 17,
+    to_wait_for_no_replica_would_show: WaitsForNobody true 10,
 }
 
 fn shows(broken: Broken, is_stormy: bool, likely: u64) {

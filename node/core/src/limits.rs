@@ -19,6 +19,10 @@ pub const SCAN_ENTRIES_PER_HOLD: usize = 1_024;
 /// clocks may differ, are far below it.
 pub const RESTAMP_HORIZON: Duration = Duration::from_secs(10);
 
+/// How many keys a replica of a restamped primary remembers of what looks as if it were of the future and is not: what came with slots from
+/// another shard since.
+pub const KEPT_MAX: usize = 100_000;
+
 /// How many times the greatest drift lies between a clock that is right and the stamps with which a region that comes back from the future goes
 /// on: whoever was just promoted somewhere stamps past its drift, by a clock that may be ahead of ours by as much.
 pub const RESTAMP_DRIFTS: u32 = 2;

@@ -16,8 +16,12 @@ use super::{
     record::{Outcome, Record},
     restamp::Restamping,
     seen::Seen,
+    stripe::Address,
 };
-use crate::slot::{Slot, SlotRange, SlotSet};
+use crate::{
+    limits::KEPT_MAX,
+    slot::{Slot, SlotRange, SlotSet},
+};
 
 /// How many records came to which end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,8 +43,9 @@ pub struct Intake {
     slots: Option<SlotSet>,
     /// What is said of an origin is said of these; of all, if that was not said.
     covers: BTreeMap<Origin, Arc<SlotSet>>,
-    /// How the source began the life in which it sends, if by restamping.
-    restamping: Option<Restamping>,
+    /// How the source began the life in which it sends, if by restamping, and the keys of what came since and looks like what that has
+    /// replaced.
+    restamping: Option<(Restamping, Kept)>,
     tally: Tally,
 }
 
@@ -52,7 +57,14 @@ impl Intake {
 
     /// Takes in what a primary sends that began its life so: what was replaced gives way to whatever comes.
     pub fn of_restamped(restamping: Restamping) -> Self {
-        Self { restamping: Some(restamping), ..Self::default() }
+        Self { restamping: Some((restamping, Kept::new())), ..Self::default() }
+    }
+
+    /// Drops what the source has replaced and did not send: it has sent all. Returns how many records that was; none if it was not
+    /// restamped, or this was done.
+    pub fn drop_replaced(&mut self, store: &Store) -> Option<usize> {
+        let (restamping, kept) = self.restamping.take()?;
+        Some(store.drop_replaced(restamping, &kept))
     }
 
     /// Takes in one item. `sender_saw` is what the sender had seen when it sent it.
@@ -104,6 +116,21 @@ impl Intake {
         self.tally
     }
 
+    /// Has what a restamped source has replaced give way to what it sends.
+    fn give_way(&mut self, store: &Store, at: Address, record: &Record<'_>) {
+        let Some((restamping, kept)) = &mut self.restamping else { return };
+        if !kept.contains(record.key) {
+            store.lock(store.stripe_of(at.slot)).give_way(at, record, *restamping);
+        }
+        if restamping.has_replaced(record.stamp) {
+            kept.insert(record.key.into());
+            if kept.len() > KEPT_MAX {
+                // Rather is something missing for a moment than that memory grows.
+                self.drop_replaced(store);
+            }
+        }
+    }
+
     fn take_record(
         &mut self,
         store: &Store,
@@ -116,9 +143,7 @@ impl Intake {
             kept.insert(record.key.into());
         }
         let at = store.address_in(slot, record.key);
-        if let Some(restamping) = self.restamping {
-            store.lock(store.stripe_of(slot)).give_way(at, record, restamping);
-        }
+        self.give_way(store, at, record);
         let outcome = if store.make_room(now.wall).is_ok() {
             store.lock(store.stripe_of(slot)).apply(at, record, sender_saw, now.wall)?
         } else {

@@ -34,8 +34,8 @@
 //! # Replicas
 //! A replica holds the same records, and cannot give them new stamps. When its restamped primary is there to feed it, it brings down all else
 //! ([`Store::follow_restamped`]); each record of the future stays until what it has become arrives, to which it gives way
-//! ([`Intake::of_restamped`](super::Intake::of_restamped)), and what is left when all has arrived is dropped ([`Store::drop_replaced`]). So a replica has every key at any
-//! moment. Should its primary die meanwhile its heir is partly of the future still, which restamping cures again. Only slots with records of *another*
+//! ([`Intake::of_restamped`](super::Intake::of_restamped)), and what is left when all has arrived is dropped
+//! ([`Intake::drop_replaced`](super::Intake::drop_replaced)). So a replica has every key at any moment. Should its primary die meanwhile its heir is partly of the future still, which restamping cures again. Only slots with records of *another*
 //! region's future, of which there may be some where two regions were in it at once, are dropped whole at the beginning: such a record looks
 //! like any that arrives later.
 
@@ -43,6 +43,7 @@ use clock::{Hlc, Incarnation, Origin, Stamp, Time};
 
 use super::{
     KeyHash, Store, Stripe,
+    apply::Kept,
     entry::{self, Entry},
     heap::Handle,
     log::Item,
@@ -95,8 +96,9 @@ impl Restamping {
         horizon(self.birth)
     }
 
-    /// Whether there is another stamp now for what bore this one, of a former life of this region.
-    fn has_replaced(self, stamp: Stamp) -> bool {
+    /// Whether there is another stamp now for what bears this one, if that was there before: of another life of this region. Another shard's
+    /// may go on and stamp so late by right; what it stamped comes with slots that move, and is told from the rest by having arrived since.
+    pub(super) fn has_replaced(self, stamp: Stamp) -> bool {
         let is_former = stamp.origin.region() == self.life.region() && stamp.origin != self.life;
         is_former && stamp.time > self.horizon()
     }
@@ -141,10 +143,10 @@ impl Store {
         sum
     }
 
-    /// Drops what was replaced, since all that has replaced it has arrived, or was deleted and forgotten meanwhile. Returns how many records that
-    /// was.
-    pub fn drop_replaced(&self, restamping: Restamping) -> usize {
-        (0..self.stripes()).map(|index| self.lock(index).drop_replaced(restamping)).sum()
+    /// Drops what was replaced, but for the keys that were `kept`: all that has replaced it has arrived, or was deleted and forgotten
+    /// meanwhile. Returns how many records that was.
+    pub(super) fn drop_replaced(&self, restamping: Restamping, kept: &Kept) -> usize {
+        (0..self.stripes()).map(|index| self.lock(index).drop_replaced(restamping, kept)).sum()
     }
 
     fn lower_frontier(&self, limit: Time) {
@@ -244,11 +246,11 @@ impl Stripe {
         }
     }
 
-    fn drop_replaced(&mut self, restamping: Restamping) -> usize {
+    fn drop_replaced(&mut self, restamping: Restamping, kept: &Kept) -> usize {
         let mut dropped = 0;
         for slot in self.slots_ahead(restamping.horizon()) {
             let before = self.table(slot).handles().count();
-            self.drop_where(slot, |entry| restamping.has_replaced(entry.stamp()));
+            self.drop_where(slot, |entry| restamping.has_replaced(entry.stamp()) && !kept.contains(entry.key()));
             dropped += before - self.table(slot).handles().count();
             let newest = self.entries_ahead(slot, Time::ZERO).map(|(stamp, _)| stamp.time).max();
             let table = self.table_mut(slot);
@@ -300,7 +302,7 @@ mod tests {
     use super::{Ahead, Restamping};
     use crate::{
         slot::{Slot, SlotRange},
-        store::{Feed, FeedItem, Kind, Outcome, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
+        store::{Feed, FeedItem, Intake, Kind, Outcome, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
     };
 
     /// The present.
@@ -426,8 +428,34 @@ mod tests {
         let seen = |key: &[u8]| store.lock(store.stripe_of(Slot::of(key))).seen().at(Slot::of(key), follows);
         assert_eq!((seen(b"a"), seen(b"b")), (NOW, Time::ZERO));
 
-        assert_eq!(store.drop_replaced(restamping), 1);
+        assert_eq!(Intake::of_restamped(restamping).drop_replaced(&store), Some(1));
         assert!(held(&store, b"{a}x").is_some() && held(&store, b"{a}y").is_none());
         assert!(store.ahead(NOW).is_none());
+    }
+
+    #[test]
+    fn what_arrives_stays_also_if_another_shard_has_stamped_it_long_after_the_restamping() {
+        let (store, other) = (store(), origin(1, 7));
+        for key in [b"{a}x", b"{a}y", b"{a}z"] {
+            apply(&store, key, stamp(3_000, origin(1, 0)), State::Value { bytes: b"future", expiry: None });
+        }
+        store.follow(origin(1, 1), NOW);
+        let restamping = Restamping { life: origin(1, 1), birth: NOW };
+        store.follow_restamped(restamping);
+        let mut intake = Intake::of_restamped(restamping);
+        let mut take = |key: &[u8], stamp, bytes: &[u8]| {
+            let record = Record { key, stamp, state: State::Value { bytes, expiry: None } };
+            let item = FeedItem::Record { slot: Slot::of(key), record };
+            let now = clock::Now { wall: NOW, monotonic: std::time::Duration::ZERO };
+            intake.take(&store, &item, &Seen::new(), now).unwrap();
+        };
+        take(b"{a}x", stamp(1_000, origin(1, 1)), b"anew");
+        take(b"{a}y", stamp(2_000, other), b"moved in");
+        take(b"{a}y", stamp(2_500, other), b"moved in, newer");
+        assert_eq!(intake.drop_replaced(&store), Some(1));
+        let value = |key| held(&store, key).map(|(.., bytes)| bytes);
+        let expected = [Some(b"anew".to_vec()), Some(b"moved in, newer".to_vec()), None];
+        assert_eq!([value(b"{a}x"), value(b"{a}y"), value(b"{a}z")], expected);
+        assert_eq!(intake.drop_replaced(&store), None);
     }
 }

@@ -14,7 +14,7 @@ use geo_link_core::{
 use node_core::{
     cluster::{Assignment, Life, NodeId},
     slot::SlotRange,
-    store::{HeapFull, Intake, Restamping, SeenTable},
+    store::{HeapFull, Intake, SeenTable},
 };
 use tokio::{
     task::yield_now,
@@ -113,8 +113,6 @@ struct Connection<'a> {
     epoch: u64,
     /// What had been dropped here when a primary was told what is wanted.
     before: Option<Before>,
-    /// How that primary's life began, if by what this node has not taken in yet.
-    restamping: Option<Restamping>,
     items: usize,
 }
 
@@ -143,7 +141,6 @@ impl<'a> Connection<'a> {
             waits: false,
             epoch: 0,
             before: None,
-            restamping: None,
             items: 0,
         }
     }
@@ -271,8 +268,7 @@ impl<'a> Connection<'a> {
                 return self.receiver.welcome(now, Want::Later);
             }
         }
-        self.restamping = self.expected.life.and_then(|life| self.shared.follow_restamped(life));
-        if let Some(restamping) = self.restamping {
+        if let Some(restamping) = self.expected.life.and_then(|life| self.shared.follow_restamped(life)) {
             self.intake = Intake::of_restamped(restamping);
         }
         let want = match &self.expected.purpose {
@@ -326,7 +322,8 @@ impl<'a> Connection<'a> {
     fn has_all(&mut self) {
         match (&self.expected.purpose, self.speaker, self.feed) {
             (Purpose::Follow, Some(speaker), _) => {
-                self.shared.note_full_copy(speaker.incarnation(), self.restamping.take());
+                let dropped = self.intake.drop_replaced(&self.shared.store);
+                self.shared.note_full_copy(speaker.incarnation(), dropped);
             }
             (Purpose::Move(cargo), _, Some(feed)) => {
                 self.shared.custody().has_arrived(self.expected.from, cargo.since, feed);
@@ -352,11 +349,11 @@ impl Shared {
         seen
     }
 
-    fn note_full_copy(&self, of: Incarnation, restamping: Option<Restamping>) {
-        if let Some(restamping) = restamping {
-            let dropped = self.store.drop_replaced(restamping);
+    /// It has all of that life, and dropped so much of what that has restamped.
+    fn note_full_copy(&self, of: Incarnation, dropped: Option<usize>) {
+        if self.progress.lock().is_outdated() {
             self.mark.begin_anew();
-            tracing::warn!(dropped, "nothing of the future is left here");
+            tracing::warn!(dropped = dropped.unwrap_or_default(), "nothing of the future is left here");
         }
         if self.progress.holding() != Some(of) {
             tracing::info!("this replica has all that its primary has");

@@ -304,7 +304,7 @@ impl Region {
 
     /// A replica that has dropped slots asks its primary anew: that takes it for somebody who has what it was sent of them.
     pub(crate) fn ask_anew(&mut self, index: usize, dropped: &SlotSet) {
-        if dropped.is_empty() || self.load == Load::Registers || self.broken == Some(Broken::FollowsOn) {
+        if dropped.is_empty() || self.broken == Some(Broken::FollowsOn) {
             return;
         }
         let process = &mut self.processes[index];
@@ -324,7 +324,7 @@ impl Region {
     /// Whether a replica would drop later, since it has not carried out the map in which slots began to arrive, what is passed on to it
     /// of them before. In nodes the epoch in the greeting says so, and a primary's feeds end as it carries such a map out.
     fn is_unaware(&self, index: usize, from: usize, purpose: &Purpose) -> bool {
-        if self.load == Load::Registers || self.broken == Some(Broken::FollowsOn) {
+        if self.broken == Some(Broken::FollowsOn) {
             return false;
         }
         let carried = |index: usize| self.processes[index].carried.epoch();

@@ -133,7 +133,7 @@ impl World {
             left -= usize::from(left > 0);
         }
         if !is_cut {
-            store.drop_replaced(restamping);
+            intake.drop_replaced(&store);
         }
         store.begin_life(life, restamping.birth, restamping.birth);
         self.regions.get_mut(&id).expect("regions stay").copy = Some(Copy { feed, store, intake });
