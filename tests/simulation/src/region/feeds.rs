@@ -14,7 +14,7 @@ use node_core::{
 };
 use rand::RngExt;
 
-use super::{Load, Region, What, raft::Who};
+use super::{Region, What, raft::Who};
 use crate::{Broken, parcel::Parcel};
 
 /// After so long without an answer a connection counts as lost.
