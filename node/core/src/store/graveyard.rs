@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use clock::{Stamp, Time};
+use clock::Stamp;
 
 use super::{
     entry::Entry,
@@ -47,9 +47,9 @@ impl Graveyard {
         self.queue.push_back(item);
     }
 
-    /// Lets go of what was stamped above `limit`.
-    pub(super) fn forget_above(&mut self, limit: Time) {
-        self.queue.retain(|item| item.stamp().time <= limit);
+    /// Lets go of what bears a stamp that is `gone`.
+    pub(super) fn let_go(&mut self, gone: impl Fn(Stamp) -> bool) {
+        self.queue.retain(|item| !gone(item.stamp()));
     }
 
     pub(super) fn queue_bytes(&self) -> usize {

@@ -132,13 +132,15 @@ impl Log {
         self.lost.advance(lost.origin, lost.time);
     }
 
-    /// Keeps only what was stamped up to `limit`: what was stamped above that is no more, and who has read any of it begins again.
-    pub(super) fn forget_above(&mut self, limit: Time) {
+    /// Keeps only what does not bear a stamp that is `gone`, of which nothing lies above `limit` any more; who has read any of it begins
+    /// again.
+    pub(super) fn forget(&mut self, limit: Time, gone: impl Fn(Stamp) -> bool) {
         let end = self.end();
         let (newer, older) = self.items.split_at(self.oldest);
-        let kept = older.iter().chain(newer).filter(|item| item.time <= limit).copied().collect();
+        let kept = older.iter().chain(newer).filter(|item| !gone(item.stamp())).copied().collect();
         (self.items, self.oldest, self.start) = (kept, 0, end.0);
-        self.lost = self.lost.iter().map(|(origin, time)| (origin, time.min(limit))).collect();
+        let lowered = |(origin, time)| if gone(Stamp { time, origin }) { time.min(limit) } else { time };
+        self.lost = self.lost.iter().map(|lost| (lost.0, lowered(lost))).collect();
     }
 
     /// The oldest position that can still be read.
@@ -205,7 +207,7 @@ mod tests {
             log.append(item(time));
         }
         let before = log.end();
-        log.forget_above(Time::from_ntp64(5));
+        log.forget(Time::from_ntp64(5), |stamp| stamp.time > Time::from_ntp64(5));
         assert_eq!((log.start(), log.item(log.start()), log.end().distance(before)), (before, Some(item(2)), 2));
         assert_eq!(log.lost().at(Stamp::ZERO.origin), Time::from_ntp64(5));
         (4..=5).for_each(|time| log.append(item(time)));

@@ -171,8 +171,7 @@ impl Stripe {
     fn restamp(&mut self, life: Origin, limit: Time, horizon: Time) -> Ahead {
         let ahead = self.ahead(horizon);
         let (former, reached) = (self.hlc.origin(), self.hlc.last());
-        self.bring_down(life, limit, horizon);
-        self.graveyard.forget_above(horizon);
+        self.bring_down(life, limit, |stamp| stamp.time > horizon);
         self.hlc.observe(limit);
         if former != life && former.incarnation() != Incarnation::UNBORN {
             // All that it stamped was stamped here.
@@ -224,7 +223,7 @@ impl Stripe {
         let Restamping { birth, .. } = restamping;
         let horizon = restamping.horizon();
         let (ahead, limit) = (self.ahead(horizon), birth.max(self.latest_under(horizon)));
-        self.bring_down(self.hlc.origin(), limit, horizon);
+        self.bring_down(self.hlc.origin(), limit, |stamp| restamping.has_replaced(stamp));
         for slot in self.slots_ahead(horizon) {
             if self.entries_ahead(slot, horizon).any(|(stamp, _)| !restamping.has_replaced(stamp)) {
                 self.clear_slot(slot);
@@ -256,17 +255,18 @@ impl Stripe {
             let table = self.table_mut(slot);
             table.newest = newest.unwrap_or_default().max(table.floor.time);
         }
-        self.graveyard.forget_above(restamping.horizon());
         self.publish();
         dropped
     }
 
-    /// Brings down to `limit` what lies in the future, but for records and floors; stamps are `life`'s from here on.
-    fn bring_down(&mut self, life: Origin, limit: Time, horizon: Time) {
+    /// Brings down to `limit` what lies in the future, but for records and floors, and forgets what bears a stamp that is `gone`; stamps are
+    /// `life`'s from here on.
+    fn bring_down(&mut self, life: Origin, limit: Time, gone: impl Fn(Stamp) -> bool) {
         self.hlc = Hlc::new(life, self.hlc.last().min(limit));
         self.seen.lower(limit);
         self.heard.lower(limit);
-        self.log.forget_above(horizon);
+        self.log.forget(limit, &gone);
+        self.graveyard.let_go(gone);
     }
 
     /// The latest time under the horizon that was heard of here, or stamped.
