@@ -15,7 +15,10 @@ use std::collections::BTreeMap;
 use clock::{Incarnation, Now, Origin, Stamp, Time};
 use node_core::{
     slot::{Slot, SlotRange, SlotSet},
-    store::{Claim, Feed, FeedItem, Intake, Polled, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
+    store::{
+        Claim, Eviction, EvictionPolicy, Feed, FeedItem, Intake, Outcome, Polled, Record, Scope, Seen, SeenTable,
+        State, Store, StoreOptions,
+    },
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -426,6 +429,30 @@ fn a_flush_spares_slots_that_are_not_owned_also_where_it_is_replicated() {
             assert_eq!(held(&follower, key).is_some(), stays);
         }
     }
+}
+
+/// The primary has evicted an old value and forgotten a later delete of another key of the slot, so that it refuses what was written in between.
+#[test]
+fn what_a_primary_refuses_its_replica_does_not_answer_with_something_older() {
+    let (primary, follower) = (Store::new(&StoreOptions { origin: origin(1, 0), ..options(1, 100) }), replica(1, 100));
+    let arrives = |ms| {
+        let (key, stamp) = (b"{a}1", Stamp { time: at_ms(ms).wall, origin: origin(3, 0) });
+        let record = Record { key, stamp, state: State::Value { bytes: b"v", expiry: None } };
+        primary.lock(0).apply(primary.address(key), &record, &Seen::new(), at_ms(ms).wall).expect("the heap has room")
+    };
+    let mut feed = Feed::clone_all(&primary, Scope::Everything, follower.origin());
+    let mut intake = Intake::default();
+    assert_eq!(arrives(1), Outcome::Applied);
+    delete(&primary, b"{a}2", at_ms(5));
+    pump(&mut feed, &primary, &follower, &mut intake, at_ms(6), usize::MAX);
+    assert!(held(&follower, b"{a}1").is_some());
+    primary.settings().set_tombstone_budget(0);
+    primary.settings().set_policy(EvictionPolicy::AllKeysRandom);
+    assert_eq!(primary.lock(0).evict_one(at_ms(7).wall), Eviction::Dropped);
+    while primary.lock(0).collect(100) {}
+    assert_eq!(arrives(3), Outcome::Refused);
+    pump(&mut feed, &primary, &follower, &mut intake, at_ms(8), usize::MAX);
+    assert_eq!(held(&follower, b"{a}1"), None);
 }
 
 #[test]

@@ -49,10 +49,22 @@ impl Stripe {
                 self.ledger.note(record.key, held.stamp, record.stamp, now);
             }
         }
-        if outcome == Outcome::Applied {
-            self.install(at, found, record, now)?;
+        match outcome {
+            Outcome::Applied => self.install(at, found, record, now)?,
+            Outcome::Refused => self.note_refused(at.slot),
+            Outcome::Stale => {}
         }
         Ok(outcome)
+    }
+
+    /// A record was refused under the floor, and counts as seen from here on. Who follows this node in everything may still hold what was dropped of
+    /// its key here for memory, and is older: it gets the slot whole, and drops that.
+    fn note_refused(&mut self, slot: Slot) {
+        let table = self.table_mut(slot);
+        if std::mem::take(&mut table.has_evicted) {
+            let floor = table.floor;
+            self.append(Item::reset(slot, floor));
+        }
     }
 
     /// Merges a record without its value: the room for it is not there, so it is dropped for memory on arrival.

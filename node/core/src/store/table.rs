@@ -41,11 +41,20 @@ pub(super) struct SlotTable {
     pub(super) newest: Time,
     /// No entry expires before this, in milliseconds since the Unix epoch.
     pub(super) due_ms: u64,
+    /// Values were dropped here for memory, which followers still hold.
+    pub(super) has_evicted: bool,
 }
 
 impl SlotTable {
     pub(super) const fn new() -> Self {
-        Self { table: HashTable::new(), layout: 0, floor: Stamp::ZERO, newest: Time::ZERO, due_ms: NEVER }
+        Self {
+            table: HashTable::new(),
+            layout: 0,
+            floor: Stamp::ZERO,
+            newest: Time::ZERO,
+            due_ms: NEVER,
+            has_evicted: false,
+        }
     }
 
     /// The entry of `key`.

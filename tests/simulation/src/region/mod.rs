@@ -413,7 +413,8 @@ impl Region {
             Event::Operate => {
                 if !self.is_over {
                     self.operate();
-                    self.after_ms(ORDER_MS * self.make.pace * 2, Event::Operate);
+                    let often = if self.is_spared { 8 } else { 2 };
+                    self.after_ms(ORDER_MS * self.make.pace * often, Event::Operate);
                 }
             }
             Event::Fault => self.fault(),

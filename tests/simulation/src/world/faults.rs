@@ -91,6 +91,7 @@ impl World {
                 let rate = Rate::from_mbit(f64::from(self.random.random_range(SLOW_KBIT)) / 1_000.0).ok();
                 self.change_line(from, to, LineChange { rate: Some(rate), ..LineChange::default() });
             }
+            Fault::GatewayEnds(gateway) | Fault::GatewayStops(gateway) if self.is_inside(gateway) => {}
             Fault::GatewayEnds(gateway) => self.end_gateway(gateway),
             Fault::GatewayStops(gateway) => self.gateways[gateway].is_stopped = self.gateways[gateway].is_up,
             Fault::Lost(index) => {
@@ -139,7 +140,7 @@ impl World {
                 (0..region.processes.len()).for_each(|index| region.set_clock(index));
             }
             Fault::GatewayEnds(gateway) => {
-                if !self.gateways[gateway].is_up {
+                if !self.gateways[gateway].is_up && !self.is_inside(gateway) {
                     self.begin_gateway(gateway);
                 }
             }

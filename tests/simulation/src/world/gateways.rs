@@ -135,6 +135,24 @@ impl World {
         (it.is_up, it.owners) = (true, owners);
     }
 
+    /// Whether a gateway is a part of the one node of its region.
+    pub(super) fn is_inside(&self, gateway: usize) -> bool {
+        self.regions[self.gateways[gateway].region].make.is_single
+    }
+
+    /// Gateways that are inside a node begin and end with it.
+    pub(super) fn follow_node(&mut self, region: usize) {
+        let inside: Vec<usize> = self.gateways_of(region).filter(|gateway| self.is_inside(*gateway)).collect();
+        for gateway in inside {
+            let (node, it) = (&self.regions[region].processes[0], &self.gateways[gateway]);
+            if it.is_up && !node.is_up {
+                self.end_gateway(gateway);
+            } else if node.is_up && !it.is_up {
+                self.begin_gateway(gateway);
+            }
+        }
+    }
+
     /// Somebody dials a gateway.
     pub(super) fn let_in(&mut self, connection: ConnectionId) {
         let Some(to) = self.wires.get(&connection).map(|wire| wire.to) else { return };

@@ -36,6 +36,7 @@ impl World {
     /// Streams begin and end with the lives of primaries; what hangs goes on when it can.
     pub(super) fn follow_lives(&mut self, region: usize) {
         self.follow_map(region);
+        self.follow_node(region);
         for index in 0..self.regions[region].processes.len() {
             let process = &self.regions[region].processes[index];
             let life = process.speaks.filter(|_| process.is_up).map(|life| (process.node.run, life));
