@@ -5,7 +5,7 @@
 //! and the slot's floor anyway, which is all that a register under last-writer-wins can notice; and a region whose
 //! clock runs ahead does not drag the others' watermarks, and so their idea of lag, with it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, mem};
 
 use clock::{Incarnation, Origin, Stamp, Time};
 
@@ -57,11 +57,12 @@ impl Stripe {
         Ok(outcome)
     }
 
-    /// A record was refused under the floor, and counts as seen from here on. Who follows this node in everything may still hold what was dropped of
-    /// its key here for memory, and is older: it gets the slot whole, and drops that.
+    /// A record was refused under the floor, and counts as seen from here on. Who is told so may hold something older of its key, since that
+    /// was evicted here, or refused as well under a floor that rose before all had seen what was forgotten: it gets the slot whole, and
+    /// drops that. While nothing is dropped for memory nobody can.
     fn note_refused(&mut self, slot: Slot) {
         let table = self.table_mut(slot);
-        if std::mem::take(&mut table.has_evicted) {
+        if mem::take(&mut table.is_thinned) {
             let floor = table.floor;
             self.append(Item::reset(slot, floor));
         }

@@ -179,7 +179,7 @@ impl Stripe {
             });
             if let Some(handle) = still_there {
                 self.counters.evicted += 1;
-                self.table_mut(candidate.slot).has_evicted = true;
+                self.table_mut(candidate.slot).is_thinned = true;
                 self.drop_value(Address { slot: candidate.slot, hash: candidate.hash }, handle);
                 return Eviction::Dropped;
             }

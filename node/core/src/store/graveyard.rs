@@ -114,6 +114,7 @@ impl Stripe {
         self.remove(slot, hash, handle);
         let early = stamp.time > self.settings.frontier();
         self.counters.forgotten_early += u64::from(early);
+        self.table_mut(slot).is_thinned |= early;
         if !(early && self.settings.is_sabotaged(Sabotage::FreeForget)) {
             self.raise_floor(slot, stamp);
         }

@@ -41,8 +41,9 @@ pub(super) struct SlotTable {
     pub(super) newest: Time,
     /// No entry expires before this, in milliseconds since the Unix epoch.
     pub(super) due_ms: u64,
-    /// Values were dropped here for memory, which followers still hold.
-    pub(super) has_evicted: bool,
+    /// Something was dropped here for memory that others may still hold, since who follows this node in everything was last told to get the slot
+    /// whole.
+    pub(super) is_thinned: bool,
 }
 
 impl SlotTable {
@@ -53,7 +54,7 @@ impl SlotTable {
             floor: Stamp::ZERO,
             newest: Time::ZERO,
             due_ms: NEVER,
-            has_evicted: false,
+            is_thinned: false,
         }
     }
 
