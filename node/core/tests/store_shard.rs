@@ -10,7 +10,7 @@
 
 mod store_support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use clock::{Incarnation, Now, Origin, Stamp, Time};
 use node_core::{
@@ -455,34 +455,46 @@ fn what_a_primary_refuses_its_replica_does_not_answer_with_something_older() {
     assert_eq!(held(&follower, b"{a}1"), None);
 }
 
-/// As above, without any eviction: the one who refuses relays, and has forgotten before all had seen it what makes it refuse.
+/// As above, without any eviction: the one who refuses relays, and its floor has risen before all had seen what was forgotten, here or where the slot
+/// came from.
 #[test]
 fn what_a_relay_refuses_whoever_it_relays_to_does_not_answer_with_something_older() {
-    let peers = vec![region(2), region(3)];
-    let relay = Store::new(&StoreOptions { origin: origin(1, 0), peers, ..options(1, 100) });
-    let consumer = Store::new(&StoreOptions { origin: origin(3, 0), ..options(1, 100) });
-    let speaker = origin(2, 0);
-    relay.update_matrix(|matrix| matrix.announce(speaker, Time::ZERO, &Claim::all()));
-    let arrives = |store: &Store, ms| {
-        let (key, stamp) = (b"{a}1", Stamp { time: at_ms(ms).wall, origin: speaker });
-        let record = Record { key, stamp, state: State::Value { bytes: b"v", expiry: None } };
-        let outcome = store.lock(0).apply(store.address(key), &record, &Seen::new(), at_ms(ms).wall);
-        store.lock(0).advance_seen(&SlotRange::ALL, speaker, at_ms(ms).wall);
-        outcome.expect("the heap has room")
-    };
-    delete(&relay, b"{a}2", at_ms(5));
-    assert_eq!(arrives(&consumer, 1), Outcome::Applied);
-    let seen = consumer.seen_table(at_ms(5));
-    let mut feed = Feed::resume(&relay, Scope::Region(region(1)), consumer.origin(), seen);
-    feed.relay(&relay, [region(2)].into());
-    let mut intake = Intake::default();
-    pump(&mut feed, &relay, &consumer, &mut intake, at_ms(6), usize::MAX);
-    relay.settings().set_tombstone_budget(0);
-    while relay.lock(0).collect(100) {}
-    assert_eq!((arrives(&relay, 1), arrives(&relay, 3)), (Outcome::Refused, Outcome::Refused));
-    pump(&mut feed, &relay, &consumer, &mut intake, at_ms(8), usize::MAX);
-    let claims = consumer.lock(0).seen().at(Slot::of(b"{a}1"), speaker) >= at_ms(3).wall;
-    assert!(claims && held(&consumer, b"{a}1").is_none(), "{claims} {:?}", held(&consumer, b"{a}1"));
+    for comes_whole in [false, true] {
+        let (slot, speaker) = (Slot::of(b"{a}1"), origin(2, 0));
+        let peers = vec![region(2), region(3)];
+        let relay = Store::new(&StoreOptions { origin: origin(1, 0), peers, ..options(1, 1) });
+        let consumer = Store::new(&StoreOptions { origin: origin(3, 0), ..options(1, 100) });
+        relay.update_matrix(|matrix| matrix.announce(speaker, Time::ZERO, &Claim::all()));
+        let arrives = |store: &Store, ms| {
+            let (key, stamp) = (b"{a}1", Stamp { time: at_ms(ms).wall, origin: speaker });
+            let record = Record { key, stamp, state: State::Value { bytes: b"v", expiry: None } };
+            let outcome = store.lock(0).apply(store.address(key), &record, &Seen::new(), at_ms(ms).wall);
+            store.lock(0).advance_seen(&SlotRange::ALL, speaker, at_ms(ms).wall);
+            outcome.expect("the heap has room")
+        };
+        assert_eq!(arrives(&consumer, 1), Outcome::Applied);
+        if comes_whole {
+            let floor = Stamp { time: at_ms(5).wall, origin: origin(2, 0) };
+            relay.lock(0).finish_slot(slot, Some((floor, &HashSet::new())), &Seen::new());
+        } else {
+            delete(&relay, b"{a}2", at_ms(5));
+            relay.settings().set_tombstone_budget(0);
+            while relay.lock(0).collect(100) {}
+        }
+        // The log remembers nothing of it.
+        write(&relay, b"x", b"v", None, at_ms(6));
+        consumer.lock(0).advance_seen(&SlotRange::ALL, relay.origin(), at_ms(6).wall);
+        let scope = Scope::Region(relay.origin().region());
+        let mut feed = Feed::resume(&relay, scope, consumer.origin(), consumer.seen_table(at_ms(6)));
+        feed.relay(&relay, [region(2)].into());
+        let mut intake = Intake::default();
+        pump(&mut feed, &relay, &consumer, &mut intake, at_ms(7), usize::MAX);
+        assert!(held(&consumer, b"{a}1").is_some());
+        assert_eq!((arrives(&relay, 1), arrives(&relay, 3)), (Outcome::Refused, Outcome::Refused));
+        pump(&mut feed, &relay, &consumer, &mut intake, at_ms(8), usize::MAX);
+        let claims = consumer.lock(0).seen().at(slot, speaker) >= at_ms(3).wall;
+        assert!(claims && held(&consumer, b"{a}1").is_none(), "{claims} {comes_whole}");
+    }
 }
 
 #[test]

@@ -169,6 +169,8 @@ impl Stripe {
                 self.raise_floor(slot, floor);
                 let table = self.table_mut(slot);
                 table.newest = table.newest.max(floor.time);
+                // The source may have forgotten before all had seen it.
+                table.is_thinned = true;
             }
             if has_risen || has_dropped {
                 // Who follows this node in everything must drop it as well.
