@@ -139,14 +139,8 @@ impl Region {
         self.is_end.store(true, Relaxed);
         let peers = self.peers.all();
         peers.iter().for_each(|peer| peer.metrics.begin());
-        let (seen, own) = (self.store.seen_table(self.now()), self.store.origin().region());
-        let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
-        let begin = match self.store.owned() {
-            Some(owned) if owned.is_empty() => Refill::of_nothing,
-            _ if has_something => Refill::go_on,
-            _ => Refill::new,
-        };
-        *lock(&self.inbound) = Inbound { admission: Admission::new(), refill: begin(peers.len(), self.links.refill) };
+        let refill = Refill::of_store(&self.store, self.now(), peers.len(), self.links.refill);
+        *lock(&self.inbound) = Inbound { admission: Admission::new(), refill };
     }
 
     /// From here on these are the other regions. One that is no more holds nothing back, and what goes on with it ends; one that

@@ -31,8 +31,8 @@ use std::{
     time::Duration,
 };
 
-use clock::{Origin, RegionId};
-use node_core::slot::SlotSet;
+use clock::{Now, Origin, RegionId, Time};
+use node_core::{slot::SlotSet, store::Store};
 
 use crate::admission::LinkId;
 
@@ -100,6 +100,17 @@ struct Stream {
 }
 
 impl Refill {
+    /// Begins with a store that has just begun a life: by what there is in it of other regions, and what it owns.
+    pub fn of_store(store: &Store, now: Now, peers: usize, options: RefillOptions) -> Self {
+        let (seen, own) = (store.seen_table(now), store.origin().region());
+        let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
+        match store.owned() {
+            Some(owned) if owned.is_empty() => Self::of_nothing(peers, options),
+            _ if has_something => Self::go_on(peers, options),
+            _ => Self::new(peers, options),
+        }
+    }
+
     /// Begins empty, with this many peers. Without any the store is complete at once.
     pub const fn new(peers: usize, options: RefillOptions) -> Self {
         let stage = if peers == 0 { Stage::Through } else { Stage::Empty };

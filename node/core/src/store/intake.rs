@@ -1,6 +1,6 @@
 //! The intake: the receiving end of a feed, mirror image of `feed`.
 //!
-//! It hands every item to the stripe that it concerns. Its only state are the keys of the slots that are being
+//! It hands every item to the stripe that it concerns. But for what a restamped primary's replica keeps in mind (see `restamp`), its only state are the keys of the slots that are being
 //! received whole, which decide what is dropped at the end of such a slot. If the sender dies in between, that state is
 //! thrown away: nothing was dropped yet, `seen` has not moved, and the next feed begins the slot again.
 

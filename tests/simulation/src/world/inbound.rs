@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use clock::{Now, Origin, RegionId, Time};
+use clock::{Now, Origin, RegionId};
 use geo_link_core::{Admission, LinkId, Refill, RefillOptions, Want, Wish, lag, limits::DEAF_AFTER};
 use node_core::{
     cluster::{Life, Peer, Run},
@@ -43,18 +43,11 @@ impl Inbound {
         peers: Vec<Peer>,
         (heartbeat, now): (Duration, Now),
     ) -> Self {
-        let (seen, own) = (store.seen_table(now), life.origin.region());
-        let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
-        let begin = match store.owned() {
-            Some(owned) if owned.is_empty() => Refill::of_nothing,
-            _ if has_something => Refill::go_on,
-            _ => Refill::new,
-        };
         Self {
             run,
             life,
             admission: Admission::new(),
-            refill: begin(peers.len(), RefillOptions::default()),
+            refill: Refill::of_store(store, now, peers.len(), RefillOptions::default()),
             streams: BTreeMap::new(),
             silent_since: peers.iter().map(|peer| (peer.id, now.monotonic)).collect(),
             peers,

@@ -2,7 +2,8 @@
 //!
 //! # The walk of one slot
 //! A slot needs a scan if the log no longer holds what the consumer lacks of it, if a record was forgotten before
-//! it was sent, if somebody who speaks no more had stamped what it lacks, or if the consumer asked for a clone.
+//! it was sent, if somebody who speaks no more had stamped what it lacks, if this node refused a record of which the consumer may
+//! hold something older, or if the consumer asked for a clone.
 //! When the scan of a slot begins, the feed notes what this node has `seen` there; when it is through, the consumer
 //! has seen that too, and is told so ([`FeedItem::SlotEnd`]). If the consumer's least `seen` lies under the slot's
 //! floor, something that it may still hold was forgotten here; then it gets the slot *whole*, with the floor, and
