@@ -62,13 +62,16 @@ pub fn until_gone(pid: u32) -> Result<()> {
 }
 
 /// Whether a process runs. One that ended, and that nobody waited for yet, does not.
+///
+/// Its first thread may have ended before the others, which hold its files, locks and sockets until they have ended too.
 pub fn is_running(pid: u32) -> bool {
     let exists = id(pid).is_ok_and(|pid| test_kill_process(pid).is_ok());
     // Orphans are waited for by whoever is process 1, which in a container is often nobody. The state stands behind
     // the name, which is in parentheses and can contain anything. Without /proc every process that exists counts.
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
-    exists && !state.starts_with(['Z', 'X'])
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    exists && !(state.starts_with(['Z', 'X']) && threads <= 1)
 }
 
 fn id(pid: u32) -> Result<Pid> {
