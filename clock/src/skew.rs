@@ -81,6 +81,9 @@ struct Sample {
     offset: Offset,
     rtt: Duration,
     at: Duration,
+    /// What orders exchanges by their [`error`](Self::error), which grows equally fast for all: what it would have been at
+    /// time zero, in millionths of a nanosecond.
+    rank: i128,
 }
 
 impl Sample {
@@ -95,7 +98,8 @@ impl Sample {
         }
         let out = received.offset_from(asked).nanos();
         let back = answered.offset_from(returned).nanos();
-        Ok(Self { offset: Offset::from_nanos(out.saturating_add(back) / 2), rtt, at })
+        let rank = rtt.as_nanos() as i128 * 500_000 - at.as_nanos() as i128 * i128::from(DRIFT_PPM);
+        Ok(Self { offset: Offset::from_nanos(out.saturating_add(back) / 2), rtt, at, rank })
     }
 
     /// How far the true offset may be from this one by the time `now`.
@@ -122,14 +126,14 @@ impl Skew {
     /// [`ExchangeError`] if the exchange says nothing; the estimate then stays as it was.
     pub fn record(&mut self, exchange: Exchange, at: Duration) -> Result<Estimate, ExchangeError> {
         let newest = Sample::new(exchange, at)?;
-        if self.best(at).is_some_and(|best| !best.agrees_with(&newest)) {
+        if self.best().is_some_and(|best| !best.agrees_with(&newest)) {
             self.samples.clear();
         }
         if self.samples.len() == EXCHANGES_KEPT {
             self.samples.pop_front();
         }
         self.samples.push_back(newest);
-        let best = self.best(at).unwrap_or(newest);
+        let best = self.best().unwrap_or(newest);
         let estimate = Estimate { offset: best.offset, error: best.error(at), rtt: best.rtt };
         self.estimate = Some(estimate);
         Ok(estimate)
@@ -141,8 +145,8 @@ impl Skew {
     }
 
     /// The most exact exchange; the newest of equals.
-    fn best(&self, now: Duration) -> Option<Sample> {
-        self.samples.iter().rev().min_by_key(|sample| sample.error(now)).copied()
+    fn best(&self) -> Option<Sample> {
+        self.samples.iter().rev().min_by_key(|sample| sample.rank).copied()
     }
 }
 

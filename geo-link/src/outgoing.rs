@@ -348,9 +348,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             self.orphans_queued = now.monotonic;
             feed.queue_orphans(&self.region.store);
         }
-        let room = self.sender.room();
-        let polled = feed.poll(&self.region.store, now, room, |item| self.sender.push(item));
-        self.sender.fed(now, polled);
+        self.sender.fill(feed, &self.region.store, now);
     }
 
     /// Puts out what is ready. Returns whether a batch was.

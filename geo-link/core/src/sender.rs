@@ -29,7 +29,8 @@
 //! The first write after a pause leaves at once; what follows within `batch_delay` goes together. So a lone write
 //! waits for nothing, and under load there is one batch per delay, or per `batch_bytes` if that fills sooner. When
 //! nobody writes, the feed's watermark alone is a batch each `heartbeat`: without it, silence and a cut would look
-//! the same.
+//! the same. What arrives from elsewhere is news of the log, too, and mostly nothing for the peer; for that alone no batch
+//! leaves before the next heartbeat.
 //!
 //! # Back-pressure
 //! When `window_bytes` are out and not acknowledged, the feed is not polled. That is all there is to it: the log names
@@ -41,7 +42,7 @@ use std::{
 };
 
 use clock::{Estimate, Exchange, Now, Origin, RegionId, Skew, Time};
-use node_core::store::{Claim, FeedItem, Polled, Seen};
+use node_core::store::{Claim, Feed, FeedItem, Polled, Seen, Store};
 
 use crate::{
     audit::Audit,
@@ -199,6 +200,8 @@ pub struct Sender {
     /// When the feed is to be polled, and when it was.
     due: Duration,
     fed: Option<Duration>,
+    /// When a batch is due that says no more than that there is nothing.
+    heartbeat_due: Duration,
     /// The log has something that was not fetched yet.
     has_news: bool,
     heard: Duration,
@@ -240,6 +243,7 @@ impl Sender {
             row: None,
             due: Duration::ZERO,
             fed: None,
+            heartbeat_due: Duration::ZERO,
             has_news: false,
             heard: Duration::ZERO,
             is_held: false,
@@ -360,15 +364,26 @@ impl Sender {
         self.body.push(item)
     }
 
-    /// The feed was polled, with this result: what was pushed is a batch.
+    /// Fills a batch from the feed, when [`poll_items`](Self::poll_items) says that one is due.
+    pub fn fill(&mut self, feed: &mut Feed, store: &Store, now: Now) {
+        let room = self.room();
+        let polled = if now.monotonic >= self.heartbeat_due {
+            feed.poll(store, now, room, |item| self.push(item))
+        } else {
+            feed.poll_news(store, now, room, |item| self.push(item))
+        };
+        self.fed(now, polled);
+    }
+
+    /// The feed was polled, with this result: what was pushed, if anything was, is a batch.
     pub fn fed(&mut self, now: Now, polled: Polled) {
-        self.is_sealed = true;
+        self.is_sealed = polled != Polled::Idle;
         self.has_news = polled == Polled::More;
         self.fed = Some(now.monotonic);
-        self.due = match polled {
-            Polled::More => now.monotonic,
-            Polled::Drained => now.monotonic + self.options.heartbeat,
-        };
+        if polled == Polled::Drained {
+            self.heartbeat_due = now.monotonic + self.options.heartbeat;
+        }
+        self.due = if polled == Polled::More { now.monotonic } else { self.heartbeat_due };
     }
 
     /// The connection stands.
@@ -413,6 +428,7 @@ impl Sender {
         if self.phase == Phase::Streaming {
             self.has_news = true;
             self.due = self.due.min(now.monotonic);
+            self.heartbeat_due = self.due;
         }
     }
 
@@ -530,7 +546,7 @@ impl Sender {
         }
         let phase = if matches!(want, Want::Later) { Phase::Waiting } else { Phase::Streaming };
         self.enter(phase, now.monotonic);
-        self.due = now.monotonic;
+        (self.due, self.heartbeat_due) = (now.monotonic, now.monotonic);
         self.fed = None;
         self.has_news = true;
         if phase == Phase::Streaming {

@@ -120,6 +120,24 @@ fn who_waits_for_what_was_written_waits_for_no_delay() {
 }
 
 #[test]
+fn news_that_is_nothing_for_the_peer_waits_for_the_heartbeat() {
+    let mut sender = streaming(START);
+    sender.fed(START, Polled::Drained);
+    sender.poll_transmit(START, &mut Vec::new());
+    let heartbeat = Duration::from_millis(50);
+    for elapsed in [10, 20, 30] {
+        let now = START.after(elapsed * MS);
+        sender.handle_news(now);
+        assert!(sender.poll_items(now));
+        sender.fed(now, Polled::Idle);
+        assert!(sent(&mut sender, now).is_none());
+        assert!(sender.wants_news());
+        assert_eq!(sender.poll_timeout(true), Some(START.monotonic + heartbeat));
+    }
+    assert!(sender.poll_items(START.after(heartbeat)));
+}
+
+#[test]
 fn silence_is_broken_by_a_heartbeat() {
     let mut sender = streaming(START);
     sender.fed(START, Polled::Drained);

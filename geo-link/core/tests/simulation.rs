@@ -262,9 +262,7 @@ impl World {
             }
             if link.sender.poll_items(now) {
                 feed.queue_orphans(&region.store);
-                let room = link.sender.room();
-                let polled = feed.poll(&region.store, now, room, |item| link.sender.push(item));
-                link.sender.fed(now, polled);
+                link.sender.fill(feed, &region.store, now);
             }
         }
         if self.random.random_ratio(1, 20) {

@@ -12,7 +12,7 @@ use node_core::{
     limits::SCAN_ENTRIES_PER_HOLD,
     slot::{Slot, SlotRange},
     store::{
-        Claim, EvictionPolicy, Expiry, Feed, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable, State,
+        Claim, EvictionPolicy, Expiry, Feed, FeedItem, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable, State,
         Store, StoreOptions,
     },
 };
@@ -410,6 +410,36 @@ fn a_feed_that_the_ring_outran_scans_only_slots_that_changed() {
     assert_eq!(feed.slots_scanned(), scanned + 1);
     assert!(!feed.has_news(&subject.store));
     assert_eq!(recount(&consumer.store), recount(&subject.store));
+}
+
+/// What a region has from another is in its log as well, and nothing that the other need be told.
+#[test]
+fn what_came_from_the_consumer_is_no_news_for_it() {
+    let subject = Subject::new(1, 4);
+    let consumer = Consumer::new(1);
+    let (there, back) = (subject.store.origin(), consumer.store.origin());
+    let mut feed = Feed::clone_all(&subject.store, Scope::Region(region(1)), back);
+    let mut returning = Feed::clone_all(&consumer.store, Scope::Region(back.region()), there);
+    let mut intake = Intake::default();
+    let poll = |returning: &mut Feed, bytes_max| {
+        let (mut records, mut watermarks) = (0, 0);
+        let polled = returning.poll_news(&consumer.store, subject.now, bytes_max, |item| {
+            records += usize::from(matches!(item, FeedItem::Record { .. }));
+            watermarks += usize::from(matches!(item, FeedItem::Watermark { .. }));
+            1
+        });
+        (polled, records, watermarks)
+    };
+    while poll(&mut returning, usize::MAX).0 == Polled::More {}
+    write(&subject.store, b"key", b"value", None, subject.now);
+    while consumer.poll(&subject, &mut feed, &mut intake, 100_000) == Polled::More {}
+    assert_eq!(returning.backlog(&consumer.store), 1);
+    assert_eq!(poll(&mut returning, usize::MAX), (Polled::Idle, 0, 0));
+    // What it writes itself is followed by a watermark, also when it was sent before all was read.
+    write(&consumer.store, b"own", b"value", None, subject.now);
+    assert_eq!(poll(&mut returning, 1), (Polled::More, 1, 0));
+    assert_eq!(poll(&mut returning, usize::MAX), (Polled::Drained, 0, 1));
+    assert_eq!(poll(&mut returning, usize::MAX), (Polled::Idle, 0, 0));
 }
 
 #[test]

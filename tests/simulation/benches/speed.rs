@@ -23,7 +23,7 @@ fn main() {
     let weathers = [false, true];
     let all = SHAPES.into_iter().flat_map(|shape| weathers.map(|is_stormy| (shape, is_stormy)));
     for ((shape, is_stormy), pace) in all.flat_map(|world| PACES.map(|pace| (world, pace))) {
-        let name = format!("{shape:?}, {}, pace {pace}", if is_stormy { "stormy" } else { "calm" });
+        let name = format!("{shape:?}, {}, pace {pace}:", if is_stormy { "stormy" } else { "calm" });
         if only.as_ref().is_some_and(|only| !name.contains(only)) {
             continue;
         }
@@ -34,11 +34,11 @@ fn main() {
             Ok(operations) => {
                 let (virtual_time, real) = (world.now().as_secs_f64(), began.elapsed());
                 println!(
-                    "{name}: {virtual_time:.1} s with {operations} operations in {real:.2} s: {:.0} seconds per second",
+                    "{name} {virtual_time:.1} s with {operations} operations in {real:.2} s: {:.0} seconds per second",
                     virtual_time / real
                 );
             }
-            Err(wrong) => println!("{name}: {wrong}"),
+            Err(wrong) => println!("{name} {wrong}"),
         }
     }
 }

@@ -359,9 +359,7 @@ impl Outgoing {
             self.orphans_queued = now.monotonic;
             feed.queue_orphans(store);
         }
-        let room = self.sender.room();
-        let polled = feed.poll(store, now, room, |item| self.sender.push(item));
-        self.sender.fed(now, polled);
+        self.sender.fill(feed, store, now);
     }
 }
 

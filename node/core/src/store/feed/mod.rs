@@ -139,6 +139,8 @@ pub enum Polled {
     More,
     /// The consumer has all that there is; the time up to which is in the watermark just emitted.
     Drained,
+    /// The consumer has all that there is, and had it before: nothing was emitted, and no watermark either.
+    Idle,
 }
 
 /// One consumer's cursor.
@@ -166,6 +168,8 @@ pub struct Feed {
     covers: BTreeMap<Origin, Cover>,
     /// The greatest of the stripes' watermarks so far.
     reached: Time,
+    /// Something was emitted since the last watermark.
+    owes_watermark: bool,
     /// The lane whose turn it is.
     turn: usize,
     slots_scanned: u64,
@@ -262,6 +266,7 @@ impl Feed {
             told: Seen::new(),
             covers: BTreeMap::new(),
             reached: Time::ZERO,
+            owes_watermark: false,
             turn: 0,
             slots_scanned: 0,
         }
@@ -326,7 +331,8 @@ impl Feed {
         }
     }
 
-    /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent.
+    /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent; then a
+    /// watermark.
     ///
     /// `emit` returns the bytes that it took. It is called under the lock of one stripe, which is held for a bounded number
     /// of records and bytes; what is taken may go beyond `bytes_max` by what fits one hold of each kind, tail and scan.
@@ -337,8 +343,49 @@ impl Feed {
         bytes_max: usize,
         mut emit: impl FnMut(&FeedItem<'_>) -> usize,
     ) -> Polled {
+        let polled = self.poll_news(store, now, bytes_max, &mut emit);
+        if polled != Polled::Idle {
+            return polled;
+        }
+        self.emit_watermarks(store.origin(), &mut emit);
+        Polled::Drained
+    }
+
+    /// As [`poll`](Self::poll), but if there is nothing to say but that there is nothing, does not say so: the log has much
+    /// that is nothing for this consumer, such as all that it has stamped itself.
+    pub fn poll_news(
+        &mut self,
+        store: &Store,
+        now: Now,
+        bytes_max: usize,
+        mut emit: impl FnMut(&FeedItem<'_>) -> usize,
+    ) -> Polled {
+        let mut owes_watermark = self.owes_watermark;
+        let is_drained = self.walk(store, now, bytes_max, &mut |item| {
+            owes_watermark = true;
+            emit(item)
+        });
+        self.owes_watermark = owes_watermark && !is_drained;
+        match (is_drained, owes_watermark) {
+            (false, _) => Polled::More,
+            (true, true) => {
+                self.emit_watermarks(store.origin(), &mut emit);
+                Polled::Drained
+            }
+            (true, false) => Polled::Idle,
+        }
+    }
+
+    /// Emits what comes next. Returns whether that is all there is for now.
+    fn walk(
+        &mut self,
+        store: &Store,
+        now: Now,
+        bytes_max: usize,
+        emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
+    ) -> bool {
         let matrix = store.matrix();
-        let mut bytes = self.follow_owned(store, &matrix, &mut emit);
+        let mut bytes = self.follow_owned(store, &matrix, emit);
         let context = Context {
             matrix: &matrix,
             scope: self.scope,
@@ -354,7 +401,7 @@ impl Feed {
             let stripe = &mut *store.lock(self.turn);
             if self.owned.is_some() && !same(self.owned.as_ref(), store.owned().as_ref()) {
                 // A slot that this node no longer owns is dropped from here on, and nothing may be said of it.
-                return Polled::More;
+                return false;
             }
             let lane = &mut self.lanes[self.turn];
             let mut emit = |item: &FeedItem<'_>| {
@@ -379,11 +426,10 @@ impl Feed {
                 (is_level, idle) = (true, if self.is_level() { idle } else { 0 });
             }
             if bytes > 0 && bytes >= bytes_max {
-                return Polled::More;
+                return false;
             }
         }
-        self.emit_watermarks(store.origin(), &mut emit);
-        Polled::Drained
+        true
     }
 
     /// Whether all stripes' watermarks are the same.
