@@ -329,7 +329,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             if let FeedItem::Speaks { origin, epoch, slots } = &item
                 && *origin == id.origin
             {
-                self.region.claim(*origin, &Claim { epoch: *epoch, slots: slots.clone() });
+                self.region.claimed(*id, &Claim { epoch: *epoch, slots: slots.clone() });
             }
             if matches!(item, FeedItem::SlotEnd { .. }) {
                 self.scanned.slots = (self.scanned.slots + 1).min(self.scanned.of);

@@ -195,9 +195,10 @@ impl Region {
     }
 
     /// A peer says for which slots one of its origins speaks from now on.
-    pub(crate) fn claim(&self, origin: Origin, claim: &Claim) {
+    pub(crate) fn claimed(&self, id: LinkId, claim: &Claim) {
         let mut inbound = lock(&self.inbound);
-        self.store.update_matrix(|matrix| inbound.admission.claimed(matrix, origin, claim));
+        self.store.update_matrix(|matrix| inbound.admission.claimed(matrix, id.origin, claim));
+        inbound.refill.claimed(id, &claim.slots);
     }
 
     /// Takes note of what a peer has seen.

@@ -137,7 +137,7 @@ pub(crate) fn run(args: &SoakArgs) -> Result<ExitCode> {
 fn build(simulation: &Simulation) -> Result<PathBuf> {
     let Simulation { package, test, .. } = simulation;
     let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--release", "--no-run", "--message-format=json", "-p", package, "--test", test]);
+    command.args(["test", "--profile=soak", "--no-run", "--message-format=json", "-p", package, "--test", test]);
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "cannot build {test}");
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();

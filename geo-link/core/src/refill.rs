@@ -23,7 +23,8 @@
 //! # Clusters
 //! Each primary refills by itself, for the slots that it owns. A link from a cluster is several streams, one from each who
 //! speaks there, and a clone of that region is one from each: it is through when those that have delivered a watermark
-//! speak for all slots that are wanted.
+//! speak for all slots that are wanted. Slots that move over there meanwhile are waited for from whoever has them then;
+//! those for which nobody speaks for a while, as after the loss of a shard, are no reason to wait where another region has all.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,6 +74,8 @@ pub struct Refill {
     options: RefillOptions,
     /// When the first peer greeted, in monotonic time.
     first_greeting: Option<Duration>,
+    /// When a region was chosen last, in monotonic time.
+    chosen: Duration,
     is_complete: bool,
 }
 
@@ -121,6 +124,7 @@ impl Refill {
             distances: BTreeMap::new(),
             options,
             first_greeting: None,
+            chosen: Duration::ZERO,
             is_complete: peers == 0,
         }
     }
@@ -185,10 +189,19 @@ impl Refill {
         wish
     }
 
+    /// A stream speaks for other slots from here on. Of those that are new to it, it has sent nothing before its next watermark.
+    pub fn claimed(&mut self, id: LinkId, slots: &Arc<SlotSet>) {
+        let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
+        stream.is_settled &= stream.slots.has_all(slots);
+        stream.slots.clone_from(slots);
+    }
+
     /// A stream is gone. One that was replaced before is not missed.
     pub fn lost(&mut self, id: LinkId) {
-        let Some(stream) = self.streams.get(&id.origin).filter(|stream| stream.id == id) else { return };
-        if self.stage == Stage::Cloning(id.region()) && !stream.is_settled {
+        if self.streams.get(&id.origin).is_none_or(|stream| stream.id != id) {
+            return;
+        }
+        if self.stage == Stage::Cloning(id.region()) {
             self.stage = Stage::Empty;
         }
         self.streams.remove(&id.origin);
@@ -204,7 +217,7 @@ impl Refill {
 
     /// Whether part of what a region sends may not be applied for now.
     fn is_held(&self, region: RegionId) -> bool {
-        self.streams.values().any(|stream| stream.id.region() == region && stream.is_held)
+        self.streams_of(region).any(|stream| stream.is_held)
     }
 
     /// A watermark came: the stream has sent all that was wanted of it.
@@ -237,40 +250,42 @@ impl Refill {
     }
 
     fn choose(&mut self, wanted: Option<&SlotSet>, now: Duration) {
-        if let Stage::Cloning(region) = self.stage
-            && self.is_held(region)
-            && self.streams.keys().any(|origin| !self.is_held(origin.region()))
-        {
-            self.stage = Stage::Empty;
-        }
-        if self.stage != Stage::Empty {
+        if self.stage == Stage::Through {
             return;
         }
         let regions: BTreeSet<RegionId> = self.streams.keys().map(|origin| origin.region()).collect();
-        let impatient = regions.len() >= self.peers || self.poll_timeout().is_some_and(|at| at <= now);
-        let is_complete = |region: RegionId| {
-            let mut streams = self.streams.values().filter(|stream| stream.id.region() == region);
-            streams.any(|stream| stream.is_complete)
-        };
+        let missing = |region| self.missing(region, wanted, |_| true);
+        let is_complete = |region| self.streams_of(region).any(|stream| stream.is_complete);
+        if let Stage::Cloning(region) = self.stage {
+            let is_lasting = now >= self.chosen + self.options.patience && missing(region) > 0;
+            let is_better = |other: &RegionId| {
+                let has_all = || is_complete(*other) && missing(*other) == 0;
+                !self.is_held(*other) && (self.is_held(region) || is_lasting && has_all())
+            };
+            if !regions.iter().any(is_better) {
+                return;
+            }
+        }
+        let has_waited = self.first_greeting.is_some_and(|first| now >= first + self.options.patience);
+        let impatient = has_waited || regions.len() >= self.peers;
         let distance = |region| self.distances.get(&region).copied().unwrap_or(Duration::MAX);
         // Of those that have as much to tell the nearest.
-        let least_missing = |regions: &mut dyn Iterator<Item = RegionId>| {
-            regions.min_by_key(|region| {
-                (self.is_held(*region), self.missing(*region, wanted, |_| true), distance(*region))
-            })
-        };
-        let complete = least_missing(&mut regions.iter().copied().filter(|region| is_complete(*region)));
-        let any = || least_missing(&mut regions.iter().copied()).filter(|_| impatient);
-        if let Some(region) = complete.filter(|region| !self.is_held(*region)).or_else(any) {
-            self.stage = Stage::Cloning(region);
-        }
+        let rank = |region: &RegionId| (self.is_held(*region), missing(*region), distance(*region));
+        let complete = regions.iter().filter(|region| is_complete(**region)).min_by_key(|region| rank(region));
+        let any = || regions.iter().min_by_key(|region| rank(region)).filter(|_| impatient);
+        let chosen = complete.filter(|region| !self.is_held(**region)).or_else(any);
+        (self.stage, self.chosen) = (chosen.map_or(Stage::Empty, |region| Stage::Cloning(*region)), now);
+    }
+
+    /// The streams of a region.
+    fn streams_of(&self, region: RegionId) -> impl Iterator<Item = &Stream> {
+        self.streams.values().filter(move |stream| stream.id.region() == region)
     }
 
     /// For how many of the `wanted` slots of a region no stream that `counts` speaks.
     fn missing(&self, region: RegionId, wanted: Option<&SlotSet>, counts: impl Fn(&Stream) -> bool) -> usize {
         let mut missing = wanted.cloned().unwrap_or_else(SlotSet::all);
-        let streams = self.streams.values().filter(|stream| stream.id.region() == region && counts(stream));
-        streams.for_each(|stream| missing.subtract(&stream.slots));
+        self.streams_of(region).filter(|stream| counts(stream)).for_each(|stream| missing.subtract(&stream.slots));
         missing.len()
     }
 
@@ -432,6 +447,49 @@ mod tests {
         assert_eq!(refill.greeted(primary(2), true, &slots(100..300), Some(&wanted), NOW), Wish::Clone);
         refill.watermark(primary(2), Some(&wanted));
         assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW), Some(Wish::Resume));
+    }
+
+    #[test]
+    fn a_slot_that_moves_during_the_clone_is_brought_by_whoever_has_it_then() {
+        let mut refill = refill(2);
+        let wanted = slots(0..200);
+        refill.greeted(primary(1), true, &slots(0..100), Some(&wanted), NOW);
+        refill.greeted(primary(2), true, &slots(100..200), Some(&wanted), NOW);
+        refill.greeted(link(3, 1), true, &all(), Some(&wanted), NOW);
+        refill.watermark(primary(2), Some(&wanted));
+        refill.claimed(primary(2), &slots(90..200));
+        refill.claimed(primary(1), &slots(0..90));
+        refill.watermark(primary(1), Some(&wanted));
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW), None, "nobody has sent what moved");
+        refill.watermark(primary(2), Some(&wanted));
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW), Some(Wish::Resume));
+        // What it gives up is no reason to wait for it again.
+        refill.claimed(primary(2), &slots(100..200));
+        refill.watermark(link(3, 1), Some(&wanted));
+        assert!(refill.is_complete());
+    }
+
+    #[test]
+    fn a_cluster_that_has_lost_a_shard_is_waited_for_no_longer_than_patience_lasts() {
+        let mut refill = refill(2);
+        let wanted = slots(0..200);
+        assert_eq!(refill.greeted(primary(1), true, &slots(0..100), Some(&wanted), NOW), Wish::Clone);
+        assert_eq!(refill.greeted(link(3, 1), true, &all(), Some(&wanted), NOW), Wish::Later);
+        refill.watermark(primary(1), Some(&wanted));
+        let patience = RefillOptions::default().patience;
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW + patience / 2), None);
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW + patience), Some(Wish::Clone));
+    }
+
+    #[test]
+    fn a_region_that_is_lost_during_its_clone_is_not_waited_for_whatever_part_was_through() {
+        let mut refill = refill(2);
+        let wanted = slots(0..200);
+        refill.greeted(primary(1), true, &slots(0..100), Some(&wanted), NOW);
+        refill.greeted(link(3, 1), true, &all(), Some(&wanted), NOW);
+        refill.watermark(primary(1), Some(&wanted));
+        refill.lost(primary(1));
+        assert_eq!(refill.poll_wish(link(3, 1), Some(&wanted), NOW), Some(Wish::Clone));
     }
 
     #[test]

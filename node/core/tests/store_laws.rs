@@ -12,8 +12,8 @@ use node_core::{
     limits::SCAN_ENTRIES_PER_HOLD,
     slot::{Slot, SlotRange},
     store::{
-        Claim, EvictionPolicy, Expiry, Feed, FeedItem, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable, State,
-        Store, StoreOptions,
+        Claim, EvictionPolicy, Expiry, Feed, FeedItem, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable,
+        State, Store, StoreOptions,
     },
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};

@@ -434,6 +434,7 @@ impl Incoming {
             {
                 let claim = Claim { epoch: *epoch, slots: slots.clone() };
                 store.update_matrix(|matrix| inbound.admission.claimed(matrix, *origin, &claim));
+                inbound.refill.claimed(id, slots);
             }
         }
         if self.receiver.applied(now, batch).has_watermark {
