@@ -1,6 +1,7 @@
 //! How fast worlds are: simulated seconds of loaded regions per second of one core, whoever else wants it.
 //!
-//! `cargo bench -p meridian-simulation`, or with `-- '(3, 1, 0)'` those alone whose line contains that. A night of sweeping is worth what this number is times what a night is.
+//! `cargo bench --profile soak -p meridian-simulation`, or with `-- '(3, 1, 0)'` those alone whose line contains that. A night of sweeping is worth what this number is
+//! times what a night is; it is built in the same way.
 
 #![expect(clippy::disallowed_methods, reason = "a bench is no part of the simulation: it reads the clock")]
 
