@@ -63,6 +63,8 @@ pub const RECONNECT: RangeInclusive<Duration> = Duration::from_millis(1)..=Durat
 pub const PEER_ADDRESSES: usize = 16;
 /// How far clocks may differ before a link holds.
 pub const MAX_DRIFT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// How much longer a write to the disk may be made to take, for tests.
+pub const DISK_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 
 /// Entries of the slow log.
 pub const SLOWLOG_MAX_LEN: RangeInclusive<u32> = 0..=1_000_000;

@@ -138,6 +138,9 @@ pub struct Node {
     /// Where state that must survive a restart is kept (clock, incarnation, the cluster's map). None keeps it nowhere; a
     /// node with peers, and one of a cluster, must have one.
     pub dir: Option<PathBuf>,
+    /// By how much longer each write takes that must be on the disk there, on purpose, for tests.
+    #[serde(with = "duration")]
+    pub disk_delay: Duration,
     /// Worker threads; none is one per core. See [`Node::worker_count`].
     pub workers: Option<u16>,
 }
@@ -161,7 +164,13 @@ impl Node {
 impl Default for Node {
     fn default() -> Self {
         let local = |port| Listen::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        Self { listen: local(Self::PORT), admin: local(Self::ADMIN_PORT), dir: None, workers: None }
+        Self {
+            listen: local(Self::PORT),
+            admin: local(Self::ADMIN_PORT),
+            dir: None,
+            disk_delay: Duration::ZERO,
+            workers: None,
+        }
     }
 }
 

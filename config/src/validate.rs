@@ -24,6 +24,7 @@ impl NodeConfig {
         check_auth(self, problems);
         check_tls(&self.tls, problems);
         within_durations("clock.max_drift", self.clock.max_drift, &limits::MAX_DRIFT, problems);
+        within_durations("node.disk_delay", self.node.disk_delay, &limits::DISK_DELAY, problems);
         check_cluster(self, problems);
         check_gateway(&self.gateway, problems);
         check_peers(self, problems);

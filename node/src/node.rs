@@ -139,7 +139,7 @@ impl Node {
     /// Whatever stands in the way: the state directory, an address in use, certificates, threads.
     pub fn start(config: NodeConfig, config_file: Option<String>) -> anyhow::Result<Self> {
         let clock = Arc::new(OsClock::with_offset(Offset::from_nanos(config.clock.offset.as_nanos())));
-        let dir = config.node.dir.as_deref().map(StateDir::open).transpose()?;
+        let dir = config.node.dir.as_deref().map(|dir| StateDir::open(dir, config.node.disk_delay)).transpose()?;
         // In a cluster the map says what was said of other regions.
         let said = match (&dir, config.cluster.listen) {
             (Some(dir), Listen::Off) => dir.regions()?,

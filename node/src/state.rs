@@ -16,6 +16,8 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use clock::{State, StateError, limits::STATE_BYTES_MAX};
@@ -79,16 +81,18 @@ pub(crate) enum StateDirError {
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// By how much longer a write takes.
+    delay: Duration,
     state: State,
     _lock: File,
 }
 
 impl StateDir {
-    /// Locks the directory, makes it if need be, and begins the next life in it.
+    /// Locks the directory, makes it if need be, and begins the next life in it. Each write to it takes longer by `delay`.
     ///
     /// # Errors
     /// [`StateDirError`]; then the file is as it was.
-    pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
+    pub(crate) fn open(path: &Path, delay: Duration) -> Result<Self, StateDirError> {
         let failed = |error| StateDirError::Io { path: path.to_owned(), error };
         fs::create_dir_all(path).map_err(failed)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join(LOCK)).map_err(failed)?;
@@ -97,7 +101,7 @@ impl StateDir {
             TryLockError::Error(error) => failed(error),
         })?;
         let state = read(&path.join(STATE))?.map_or(State::FIRST, State::next_life);
-        let mut dir = Self { path: path.to_owned(), state, _lock: lock };
+        let mut dir = Self { path: path.to_owned(), delay, state, _lock: lock };
         dir.write(state)?;
         Ok(dir)
     }
@@ -176,6 +180,7 @@ impl StateDir {
         let failed = |error| StateDirError::Io { path: new.clone(), error };
         let mut file = File::create(&new).map_err(failed)?;
         file.write_all(content).map_err(failed)?;
+        thread::sleep(self.delay);
         file.sync_data().map_err(failed)?;
         fs::rename(&new, self.path.join(name)).map_err(failed)?;
         // The rename itself is safe only when the directory is.
@@ -220,53 +225,57 @@ mod tests {
 
     use super::{StateDir, StateDirError};
 
+    fn open(folder: &tempfile::TempDir) -> Result<StateDir, StateDirError> {
+        StateDir::open(folder.path(), std::time::Duration::ZERO)
+    }
+
     #[test]
     fn every_start_is_a_new_life_above_the_old_mark() {
         let folder = tempfile::tempdir().unwrap();
         let mark = Time::from_unix_ms(1_800_000_000_000);
-        let mut dir = StateDir::open(folder.path()).unwrap();
+        let mut dir = open(&folder).unwrap();
         assert_eq!(dir.state(), State::FIRST);
         dir.write(State { mark, ..dir.state() }).unwrap();
         drop(dir);
-        let dir = StateDir::open(folder.path()).unwrap();
+        let dir = open(&folder).unwrap();
         assert_eq!(dir.state(), State { mark, incarnation: State::FIRST.incarnation.next() });
     }
 
     #[test]
     fn every_start_has_a_greater_number_than_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
-        let starts = (0..3).map(|_| StateDir::open(folder.path()).unwrap().next_run().unwrap().0);
+        let starts = (0..3).map(|_| open(&folder).unwrap().next_run().unwrap().0);
         assert_eq!(starts.collect::<Vec<_>>(), [1, 2, 3]);
         fs::write(folder.path().join("run"), "many").unwrap();
-        assert!(matches!(StateDir::open(folder.path()).unwrap().next_run(), Err(StateDirError::BrokenRun { .. })));
+        assert!(matches!(open(&folder).unwrap().next_run(), Err(StateDirError::BrokenRun { .. })));
     }
 
     #[test]
     fn a_second_process_is_kept_out() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = StateDir::open(folder.path()).unwrap();
-        assert!(matches!(StateDir::open(folder.path()), Err(StateDirError::InUse(_))));
+        let _first = open(&folder).unwrap();
+        assert!(matches!(open(&folder), Err(StateDirError::InUse(_))));
     }
 
     #[test]
     fn a_broken_state_is_no_first_start() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("state"), "nonsense").unwrap();
-        assert!(matches!(StateDir::open(folder.path()), Err(StateDirError::Broken { .. })));
+        assert!(matches!(open(&folder), Err(StateDirError::Broken { .. })));
         assert_eq!(fs::read(folder.path().join("state")).unwrap(), b"nonsense");
     }
 
     #[test]
     fn what_was_said_of_regions_is_there_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(folder.path()).unwrap();
+        let dir = open(&folder).unwrap();
         let mut regions = dir.regions().unwrap();
         assert_eq!(regions, Regions::new());
         let [own, other] = [1, 2].map(|id| RegionId::new(id).unwrap());
         regions.apply(own, &RegionChange::Remove { region: other, last: None }).unwrap();
         dir.write_regions(&regions).unwrap();
         drop(dir);
-        let dir = StateDir::open(folder.path()).unwrap();
+        let dir = open(&folder).unwrap();
         assert_eq!(dir.regions().unwrap(), regions);
         fs::write(folder.path().join("regions"), "nonsense").unwrap();
         assert!(matches!(dir.regions(), Err(StateDirError::BrokenRegions { .. })));
@@ -276,10 +285,10 @@ mod tests {
     fn a_node_keeps_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let drawn = Id::from_bytes([7; Id::BYTES]);
-        let dir = StateDir::open(folder.path()).unwrap();
+        let dir = open(&folder).unwrap();
         assert_eq!(dir.node_id(|| drawn).unwrap(), NodeId(drawn));
         drop(dir);
-        let dir = StateDir::open(folder.path()).unwrap();
+        let dir = open(&folder).unwrap();
         assert_eq!(dir.node_id(|| panic!("it has a name")).unwrap(), NodeId(drawn));
         assert_eq!(fs::read_to_string(folder.path().join("node-id")).unwrap(), format!("{drawn}\n"));
     }
@@ -287,7 +296,7 @@ mod tests {
     #[test]
     fn a_broken_name_is_no_first_start() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = StateDir::open(folder.path()).unwrap();
+        let dir = open(&folder).unwrap();
         for broken in [&b""[..], b"nonsense", b"\xff", &[b'1'; 4_096]] {
             fs::write(folder.path().join("node-id"), broken).unwrap();
             let read = dir.node_id(|| panic!("it has a name"));

@@ -133,7 +133,7 @@ async fn assemble(
 ) -> anyhow::Result<Assembly> {
     let config = &server.config.cluster;
     let bus = Bus::new(credentials.clone());
-    let plane = Arc::new(ControlPlane::start(dir, founder.id, bus.clone()).await?);
+    let plane = Arc::new(ControlPlane::start(dir, server.config.node.disk_delay, founder.id, bus.clone()).await?);
     let (store, clock, mark) = (server.store.clone(), server.clock.clone(), server.mark.clone());
     let gateways = Arc::new(Gateways::new(founder.id, server.config.region.id, bus.clone(), clock.clone()));
     let links = server.links.streams().map(|streams| Links::new(streams, gateways.clone()));

@@ -21,6 +21,7 @@
 //! 4s   isolate us-east                   cuts a region off from all others, both ways
 //! 9s   heal                              all cuts are over; delays stay
 //! 2s   clock eu-west +1h                 sets the clocks of processes wrong, and restarts them
+//! 2s   disk us-east/primary/1 300ms      each write that must be on the disk takes longer, after a restart
 //! 6s   failover us-east/replica/1        by hand, without loss
 //! 6s   weigh us-east 1=50                moves slots until shard 1 has half an ordinary share
 //! 5s   fill us-east/primary/1            its disk is full: no file of it can grow
@@ -76,6 +77,8 @@ pub enum Deed {
     Heal,
     /// Sets clocks wrong.
     Clock(Target, Offset),
+    /// Makes each write that has to be on the disk take longer, from a restart on.
+    Disk(Target, Duration),
     /// Makes a replica the primary.
     Failover(Target),
     /// Gives a shard another share of the slots.
@@ -141,7 +144,7 @@ pub enum InvalidEvent {
     Time,
     /// Nobody knows how to do this.
     #[error(
-        "`{0}` is no deed: write kill, stop, continue, restart, roll, cut, reset, slow, jitter, loss, rate, mend, isolate, heal, clock, failover, weigh, fill, free, flush or expect"
+        "`{0}` is no deed: write kill, stop, continue, restart, roll, cut, reset, slow, jitter, loss, rate, mend, isolate, heal, clock, disk, failover, weigh, fill, free, flush or expect"
     )]
     Deed(String),
     /// What it is done to, or the value at its end.
@@ -168,6 +171,7 @@ impl Deed {
             | Self::Slow(target, _)
             | Self::Mend(target)
             | Self::Clock(target, _)
+            | Self::Disk(target, _)
             | Self::Failover(target)
             | Self::Fill(target)
             | Self::Free(target) => Some(target),
@@ -232,6 +236,10 @@ impl FromStr for Deed {
             "clock" => {
                 let (target, offset) = last_word("clock", rest)?;
                 Self::Clock(target.parse()?, offset.parse().map_err(|_| usage("clock"))?)
+            }
+            "disk" => {
+                let (target, delay) = last_word("disk", rest)?;
+                Self::Disk(target.parse()?, duration::parse(delay).map_err(|_| usage("disk"))?)
             }
             "weigh" => {
                 let (region, weight) = last_word("weigh", rest)?;
@@ -306,6 +314,7 @@ fn usage(verb: &'static str) -> InvalidEvent {
         "loss" => "a link and a share, such as loss us-east -> eu-west 5%",
         "rate" => "a link and a rate, such as rate us-east -> eu-west 2mbit",
         "clock" => "a target and an offset, such as clock eu-west +1h",
+        "disk" => "a target and a delay, such as disk us-east/primary/1 300ms",
         _ => "a region and the share of a shard, such as weigh us-east 1=50",
     };
     InvalidEvent::Arguments(verb, arguments)
@@ -342,6 +351,7 @@ impl fmt::Display for Deed {
             Self::Heal => f.write_str("heal"),
             Self::Expect(lag) => write!(f, "expect {lag}"),
             Self::Clock(target, offset) => write!(f, "clock {target} {offset}"),
+            Self::Disk(target, delay) => write!(f, "disk {target} {}", duration::display(*delay)),
             Self::Weigh(region, Weight { shard, percent }) => write!(f, "weigh {region} {shard}={percent}"),
             Self::Link(link, change) => match change {
                 LinkChange::Cut => write!(f, "cut {link}"),
@@ -407,6 +417,7 @@ mod tests {
             "9s heal",
             "2s clock eu-west 1h",
             "2s clock eu-west/primary/1 -250ms",
+            "2s disk us-east/primary/1 300ms",
             "6s failover us-east/replica/1",
             "6s weigh us-east 1=50",
             "5s fill us-east/primary/1",
@@ -433,6 +444,7 @@ mod tests {
             ("3s loss us-east -> eu-west 500%", "5%"),
             ("3s heal us-east", "takes nothing"),
             ("3s clock us-east", "+1h"),
+            ("3s disk us-east/primary/1", "300ms"),
             ("3s weigh us-east 1", "1=50"),
             ("3s expect sunshine", "lag above"),
         ] {

@@ -140,13 +140,14 @@ enum Attempt {
 }
 
 impl ControlPlane {
-    /// Goes on from what is in the state directory, or begins as a node that is in no cluster yet.
+    /// Goes on from what is in the state directory, or begins as a node that is in no cluster yet. Each write to the directory
+    /// takes longer by `delay`.
     ///
     /// # Errors
     /// [`StartError`]
-    pub(crate) async fn start(dir: &Path, me: NodeId, bus: Bus) -> Result<Self, StartError> {
+    pub(crate) async fn start(dir: &Path, delay: Duration, me: NodeId, bus: Bus) -> Result<Self, StartError> {
         let closed = CancellationToken::new();
-        let disk = Disk::open(dir, me, closed.clone()).await?;
+        let disk = Disk::open(dir, delay, me, closed.clone()).await?;
         Self::start_on(disk, closed, me, bus).await
     }
 

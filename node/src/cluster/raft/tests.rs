@@ -236,7 +236,7 @@ impl Node {
     async fn start(folder: TempDir, id: NodeId, address: SocketAddr) -> Self {
         let socket = crate::server::acceptor::bind(address).unwrap();
         let (address, bus, stopping) = (socket.local_addr().unwrap(), Bus::new(None), CancellationToken::new());
-        let plane = Arc::new(ControlPlane::start(folder.path(), id, bus.clone()).await.unwrap());
+        let plane = Arc::new(ControlPlane::start(folder.path(), Duration::ZERO, id, bus.clone()).await.unwrap());
         let handlers = Arc::new(RaftOnly(plane.clone()));
         let listening = tokio::spawn(listen(socket, None, handlers, stopping.clone()));
         Self { id, folder, address, bus, plane, stopping, listening }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use config::Offset;
+use config::{Offset, values::duration};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use scenario::{
     Deed, Event, Part, Target,
@@ -116,6 +116,13 @@ impl<'r, 'p> Director<'r, 'p> {
             Deed::Isolate(region) => wan::isolate(run.plan, region).await,
             Deed::Heal => wan::heal(run.plan).await,
             Deed::Clock(target, offset) => self.set_clocks(target, *offset).await,
+            Deed::Disk(target, delay) => {
+                let mut names = self.names(target).await?;
+                names.retain(|name| matches!(targets::process(self.run.plan, name), Process::Node(..)));
+                ensure!(!names.is_empty(), "a gateway has no disk");
+                self.configure(&names, ("node", "disk_delay"), &duration::display(*delay).to_string())?;
+                self.restart(&names).await
+            }
             Deed::Failover(target) => {
                 let names = self.names(target).await?;
                 let (Part::Replica(_) | Part::Node(_)) = target.part else { bail!("name one replica") };
@@ -320,20 +327,26 @@ impl<'r, 'p> Director<'r, 'p> {
 
     async fn set_clocks(&mut self, target: &Target, offset: Offset) -> anyhow::Result<()> {
         let names = self.names(target).await?;
-        for name in &names {
-            let file = self.run.plan.file(name, "toml");
-            let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
-            let clock = config.entry("clock").or_insert_with(|| toml::Value::Table(toml::Table::new()));
-            let clock = clock.as_table_mut().context("`clock` is no section")?;
-            clock.insert("offset".to_owned(), toml::Value::String(offset.to_string()));
-            fs::write(&file, toml::to_string(&config)?)?;
-        }
+        self.configure(&names, ("clock", "offset"), &offset.to_string())?;
         let place = targets::index_of(self.run.plan, target.region.as_str())?;
         if let Some(skew) = self.run.history.borrow_mut().skews.get_mut(place) {
             let ms = offset.as_nanos() / 1_000_000;
             (skew.least_ms, skew.most_ms) = (skew.least_ms.min(ms), skew.most_ms.max(ms));
         }
         self.restart(&names).await
+    }
+
+    /// Sets a key in the files of these processes, which go by it when they start next.
+    fn configure(&self, names: &[String], (section, key): (&str, &str), value: &str) -> anyhow::Result<()> {
+        for name in names {
+            let file = self.run.plan.file(name, "toml");
+            let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
+            let table = config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let table = table.as_table_mut().with_context(|| format!("`{section}` is no section"))?;
+            table.insert(key.to_owned(), toml::Value::String(value.to_owned()));
+            fs::write(&file, toml::to_string(&config)?)?;
+        }
+        Ok(())
     }
 
     /// Lets no file of these processes be written any more, or again. What they write then fails as on a disk that is full.

@@ -220,6 +220,9 @@ impl Region {
                     let key = String::from_utf8_lossy(request.key);
                     note!(self, "{index} {:?} {key}: {outcome:?}", request.command);
                 }
+                if matches!(outcome, Outcome::Flushed(_)) {
+                    self.answers_flush(index);
+                }
                 self.after_ms(3, Event::Answer(request.client, request.attempt, outcome));
             }
         }

@@ -54,9 +54,14 @@ impl Region {
         for (key, name) in &own {
             let (at, address) = (self.now, self.processes[index].store.address(name));
             self.written.push(Written { index, key: *key, name, address, stamp, value: None, is_flush: true, at });
-            self.answered_by.push((index, Slot::of(name)));
         }
         self.flushed.insert(stamp, own.into_iter().map(|(key, _)| key).collect());
+    }
+
+    /// A node answers a flush, in the name of all its slots.
+    pub(super) fn answers_flush(&mut self, index: usize) {
+        let own = self.processes[index].own_keys();
+        self.answered_by.extend(own.map(|(_, name)| (index, Slot::of(name))));
     }
 
     /// Writes down what has become of a flush.

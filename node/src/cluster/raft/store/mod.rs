@@ -24,7 +24,7 @@ mod machine;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use node_core::cluster::NodeId;
 use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageIOError};
@@ -93,25 +93,32 @@ pub(super) struct Disk(Arc<File>);
 #[derive(Debug)]
 struct File {
     database: Database,
+    /// By how much longer a write takes that has to be on the disk.
+    delay: Duration,
     /// After the database, so that it tells of the end only when the file is closed.
     _closed: DropGuard,
 }
 
 impl Disk {
     /// Opens the file of `node` in its state directory, or makes it; `closed` is cancelled when the last copy is gone and
-    /// the file may be opened again.
-    pub(super) async fn open(dir: &Path, node: NodeId, closed: CancellationToken) -> Result<Self, StoreError> {
+    /// the file may be opened again. Each write that has to be on the disk takes longer by `delay`.
+    pub(super) async fn open(
+        dir: &Path,
+        delay: Duration,
+        node: NodeId,
+        closed: CancellationToken,
+    ) -> Result<Self, StoreError> {
         let path = dir.join(FILE);
         spawn_blocking(move || {
             let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
-            Self::over(database, node, closed)
+            Self::over(database, delay, node, closed)
         })
         .await?
     }
 
     /// The same over a database that is open already.
-    fn over(database: Database, node: NodeId, closed: CancellationToken) -> Result<Self, StoreError> {
-        let disk = Self(Arc::new(File { database, _closed: closed.drop_guard() }));
+    fn over(database: Database, delay: Duration, node: NodeId, closed: CancellationToken) -> Result<Self, StoreError> {
+        let disk = Self(Arc::new(File { database, delay, _closed: closed.drop_guard() }));
         disk.claim(node)?;
         Ok(disk)
     }
@@ -137,6 +144,9 @@ impl Disk {
         let mut transaction = self.0.database.begin_write()?;
         transaction.set_durability(durability)?;
         let outcome = work(&transaction)?;
+        if matches!(durability, Durability::Immediate) {
+            thread::sleep(self.0.delay);
+        }
         transaction.commit()?;
         Ok(outcome)
     }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use node_core::cluster::{ClusterMap, Id, NodeId};
@@ -43,7 +44,7 @@ async fn what_was_written_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let (vote, closed) = (Vote::new(3, 1), CancellationToken::new());
     {
-        let disk = Disk::open(folder.path(), node(1), closed.clone()).await.unwrap();
+        let disk = Disk::open(folder.path(), Duration::ZERO, node(1), closed.clone()).await.unwrap();
         let mut log = LogStore::new(disk.clone());
         log.save_vote(&vote).await.unwrap();
         log.blocking_append((1..=9).map(blank)).await.unwrap();
@@ -86,7 +87,7 @@ async fn an_older_snapshot_replaces_no_newer_one() {
 async fn the_file_of_another_node_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let closed = CancellationToken::new();
-    drop(Disk::open(folder.path(), node(1), closed.clone()).await.unwrap());
+    drop(Disk::open(folder.path(), Duration::ZERO, node(1), closed.clone()).await.unwrap());
     closed.cancelled().await;
     assert!(matches!(open(&folder, 2).await, Err(StoreError::OtherNode(owner)) if owner == node(1)));
 }
@@ -107,7 +108,7 @@ pub(in crate::cluster::raft) fn on_a_disk_that_fills(
     is_full: Arc<AtomicBool>,
 ) -> Disk {
     let backend = Fills { disk: InMemoryBackend::new(), is_full };
-    Disk::over(redb::Database::builder().create_with_backend(backend).unwrap(), node, closed).unwrap()
+    Disk::over(redb::Database::builder().create_with_backend(backend).unwrap(), Duration::ZERO, node, closed).unwrap()
 }
 
 #[derive(Debug)]
@@ -148,7 +149,7 @@ impl StorageBackend for Fills {
 }
 
 async fn open(folder: &TempDir, number: u8) -> Result<Disk, StoreError> {
-    Disk::open(folder.path(), node(number), CancellationToken::new()).await
+    Disk::open(folder.path(), Duration::ZERO, node(number), CancellationToken::new()).await
 }
 
 fn node(number: u8) -> NodeId {
