@@ -323,7 +323,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
-            check_own(own, &item, |slot| store.issued_in(slot))?;
+            check_own(own, &item, |slot| store.promised_in(slot))?;
             let item = of_known_regions(item, |region| matrix.knows(region));
             self.intake.take(store, &item, self.receiver.sender_saw(), now)?;
             if let FeedItem::Speaks { origin, epoch, slots } = &item

@@ -319,7 +319,7 @@ impl World {
                 for item in batch.items() {
                     let item = item.unwrap();
                     wire.receiver.check(&item).unwrap();
-                    check_own(region.store.origin(), &item, |slot| region.store.issued_in(slot)).unwrap();
+                    check_own(region.store.origin(), &item, |slot| region.store.promised_in(slot)).unwrap();
                     wire.intake.take(&region.store, &item, &sender_saw, now).unwrap();
                 }
                 if wire.receiver.applied(now, batch).has_watermark {

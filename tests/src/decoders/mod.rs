@@ -139,7 +139,7 @@ pub fn link_receiver(bytes: &[u8]) {
         if let Some(batch) = receiver.poll_batch(NOW) {
             for item in batch.items() {
                 let Ok(item) = item else { return };
-                let is_entitled = check_own(store.origin(), &item, |slot| store.issued_in(slot));
+                let is_entitled = check_own(store.origin(), &item, |slot| store.promised_in(slot));
                 if receiver.check(&item).and(is_entitled).is_err()
                     || intake.take(&store, &item, &Seen::new(), NOW).is_err()
                 {

@@ -418,7 +418,7 @@ impl Store {
     }
 
     /// The latest time that was stamped here so far by who stamps the writes to a slot, or promised to be passed.
-    pub fn issued_in(&self, slot: Slot) -> Time {
+    pub fn promised_in(&self, slot: Slot) -> Time {
         self.lock(self.stripe_of(slot)).watermark(Time::ZERO)
     }
 

@@ -55,7 +55,7 @@ pub(in crate::command) fn merge(call: Context<'_, '_, '_>) -> Done {
         return Err(Failure::text("ERR the stamp lies further ahead of this node's clock than max_drift"));
     }
     let item = FeedItem::Record { slot: Slot::of(record.key), record };
-    check_own(store.origin(), &item, |slot| store.issued_in(slot))
+    check_own(store.origin(), &item, |slot| store.promised_in(slot))
         .map_err(|error| Failure::from(format!("ERR {error}")))?;
     let mut intake = Intake::default();
     intake.take(store, &item, &Seen::new(), now).map_err(CommandError::from)?;

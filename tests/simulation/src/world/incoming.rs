@@ -417,7 +417,7 @@ impl Incoming {
         for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
-            check_own(own, &item, |slot| store.issued_in(slot))?;
+            check_own(own, &item, |slot| store.promised_in(slot))?;
             self.taken += 1;
             let is_record = matches!(item, FeedItem::Record { .. });
             let times = if is_record && self.taken.is_multiple_of(REPLAYED) { 2 } else { 1 };
