@@ -336,19 +336,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
-        if feed.lacks_slots(&self.region.store) {
-            // What the peer has seen of them only the peer knows.
-            self.sender.ask();
-        }
-        if feed.relayed() != self.sender.deaf() {
-            tracing::info!(regions = ?self.sender.deaf(), "relaying regions that the peer cannot hear");
-            feed.relay(&self.region.store, self.sender.deaf().clone());
-        }
         if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
             self.orphans_queued = now.monotonic;
             feed.queue_orphans(&self.region.store);
         }
+        let relayed = feed.relayed().clone();
         self.sender.fill(feed, &self.region.store, now);
+        if *feed.relayed() != relayed {
+            tracing::info!(regions = ?feed.relayed(), "relaying regions that the peer cannot hear");
+        }
     }
 
     /// Puts out what is ready. Returns whether a batch was.

@@ -364,8 +364,13 @@ impl Sender {
         self.body.push(item)
     }
 
-    /// Fills a batch from the feed, when [`poll_items`](Self::poll_items) says that one is due.
+    /// Fills a batch from the feed, when [`poll_items`](Self::poll_items) says that one is due. Asks what is wanted now if that is not
+    /// what the feed was made for: slots have come to this node, or regions are to be relayed, and what the peer has seen of those only
+    /// the peer knows.
     pub fn fill(&mut self, feed: &mut Feed, store: &Store, now: Now) {
+        if feed.lacks_slots(store) || !feed.relay(store, &self.deaf) {
+            self.ask();
+        }
         let room = self.room();
         let polled = if now.monotonic >= self.heartbeat_due {
             feed.poll(store, now, room, |item| self.push(item))

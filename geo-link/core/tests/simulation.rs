@@ -254,9 +254,6 @@ impl World {
             link.sender.ask();
         }
         if let Some(feed) = &mut link.feed {
-            if feed.relayed() != link.sender.deaf() {
-                feed.relay(&region.store, link.sender.deaf().clone());
-            }
             if link.sender.wants_news() && feed.has_news(&region.store) {
                 link.sender.handle_news(now);
             }

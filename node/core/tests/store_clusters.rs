@@ -16,7 +16,7 @@ use clock::{Incarnation, Origin, Time};
 use clusters::{Broken, Summary, World};
 use node_core::{
     slot::SlotRange,
-    store::{Claim, Feed, Intake, Polled, Sabotage, Scope, Seen, SeenTable, Store, StoreOptions},
+    store::{Claim, Feed, FeedItem, Intake, Polled, Sabotage, Scope, Seen, SeenTable, Store, StoreOptions},
 };
 use store_support::{
     at_ms, delete, held, options, origin,
@@ -103,7 +103,7 @@ fn what_a_whole_slot_dropped_is_dropped_behind_a_relay_as_well() {
     relay.update_matrix(|matrix| matrix.announce(source.origin(), Time::ZERO, &Claim::all()));
     let mut to_relay = all_of(&source, Scope::Region(region(1)), &relay);
     let mut to_deaf = all_of(&relay, Scope::Region(region(2)), &deaf);
-    to_deaf.0.relay(&relay, BTreeSet::from([region(1)]));
+    assert!(to_deaf.0.relay(&relay, &BTreeSet::from([region(1)])));
     write(&source, b"{a}1", b"old", None, at_ms(1));
     flow(&mut to_relay, &source, &relay, 2);
     flow(&mut to_deaf, &relay, &deaf, 2);
@@ -114,6 +114,33 @@ fn what_a_whole_slot_dropped_is_dropped_behind_a_relay_as_well() {
     flow(&mut to_deaf, &relay, &deaf, 20);
     assert_eq!(held(&relay, b"{a}1"), None);
     assert_eq!(held(&deaf, b"{a}1"), None);
+}
+
+#[test]
+fn who_is_relayed_to_is_sent_what_it_has_missed_and_no_more() {
+    let [source, relay, deaf] = [1, 2, 3].map(|id| a_region(id, 100));
+    relay.update_matrix(|matrix| matrix.announce(source.origin(), Time::ZERO, &Claim::all()));
+    let mut to_relay = all_of(&source, Scope::Region(region(1)), &relay);
+    let mut directly = all_of(&source, Scope::Region(region(1)), &deaf);
+    let mut to_deaf = all_of(&relay, Scope::Region(region(2)), &deaf);
+    for number in 0..20 {
+        write(&source, format!("{{a}}{number}").as_bytes(), b"value", None, at_ms(1 + number));
+    }
+    flow(&mut to_relay, &source, &relay, 30);
+    flow(&mut directly, &source, &deaf, 30);
+    flow(&mut to_deaf, &relay, &deaf, 30);
+    write(&source, b"{a}missed", b"value", None, at_ms(40));
+    flow(&mut to_relay, &source, &relay, 50);
+    let regions = BTreeSet::from([region(1)]);
+    assert!(!to_deaf.0.relay(&relay, &regions), "it knows nothing of what has arrived since it began");
+    let mut anew = Feed::resume(&relay, Scope::Region(region(2)), deaf.origin(), deaf.seen_table(at_ms(50)));
+    assert!(anew.relay(&relay, &regions));
+    let mut records = 0;
+    anew.poll(&relay, at_ms(50), usize::MAX, |item| {
+        records += usize::from(matches!(item, FeedItem::Record { .. }));
+        1
+    });
+    assert_eq!((records, anew.slots_scanned()), (1, 0));
 }
 
 #[test]

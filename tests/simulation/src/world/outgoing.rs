@@ -348,13 +348,6 @@ impl Outgoing {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, store: &Store, now: Now) {
         let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
-        if feed.lacks_slots(store) {
-            // What the peer has seen of them only the peer knows.
-            self.sender.ask();
-        }
-        if feed.relayed() != self.sender.deaf() {
-            feed.relay(store, self.sender.deaf().clone());
-        }
         if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
             self.orphans_queued = now.monotonic;
             feed.queue_orphans(store);

@@ -161,9 +161,9 @@ impl Lane {
 
     /// Queues the slots that may have arrived here whole, and of which the consumer lacks what is under their floor: what was
     /// dropped on arrival left nothing in the log but a mark, and the ring may have lost that.
-    pub(super) fn queue_under_floor(&mut self, stripe: &Stripe, seen: &SeenTable) {
+    pub(super) fn queue_under_floor(&mut self, stripe: &Stripe, is_sent: impl Fn(Origin) -> bool, seen: &SeenTable) {
         let minima = seen.minima_in(stripe.slots());
-        for origin in stripe.seen().origins() {
+        for origin in stripe.seen().origins().filter(|origin| is_sent(*origin)) {
             let is_under = |slot| seen.at(slot, origin) < stripe.floor(slot).time;
             self.queue_newer(stripe.seen(), seen, &minima, origin, is_under);
         }
@@ -181,7 +181,7 @@ impl Lane {
             self.position = stripe.log.start();
             self.queue_lost(stripe, |origin| context.is_in_scope(origin), seen);
             if context.tells_of_others() {
-                self.queue_under_floor(stripe, seen);
+                self.queue_under_floor(stripe, |origin| context.is_in_scope(origin), seen);
             }
             let minima = seen.minima_in(stripe.slots());
             for (origin, _) in stripe.log.lost().iter() {

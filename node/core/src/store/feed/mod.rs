@@ -170,6 +170,8 @@ pub struct Feed {
     reached: Time,
     /// Something was emitted since the last watermark.
     owes_watermark: bool,
+    /// It was polled.
+    has_begun: bool,
     /// The lane whose turn it is.
     turn: usize,
     slots_scanned: u64,
@@ -199,7 +201,7 @@ impl Feed {
             let mut lane = Lane { slots: feed.slots.clone(), ..Lane::new(stripe.log.start()) };
             lane.queue_lost(&stripe, |origin| scope.contains(origin), &feed.seen);
             if scope == Scope::Everything {
-                lane.queue_under_floor(&stripe, &feed.seen);
+                lane.queue_under_floor(&stripe, |_| true, &feed.seen);
             }
             feed.lanes.push(lane);
         }
@@ -208,20 +210,25 @@ impl Feed {
     }
 
     /// Carries also what these regions stamp, since the consumer cannot hear them, and no others. What the consumer lacks
-    /// of them is queued.
-    pub fn relay(&mut self, store: &Store, regions: BTreeSet<RegionId>) {
-        self.relayed = regions;
-        self.covers.clear();
-        self.followed = None;
+    /// of them is sent, from the log where that still holds it. Returns whether it does: a feed that was polled takes no region
+    /// on, since what it knows of what the consumer has seen of that is as old as the feed. Then another is to be made.
+    pub fn relay(&mut self, store: &Store, regions: &BTreeSet<RegionId>) -> bool {
+        if self.relayed == *regions {
+            return true;
+        }
+        if self.has_begun && !regions.is_subset(&self.relayed) {
+            return false;
+        }
+        let is_new = |origin: Origin| regions.contains(&origin.region()) && !self.has_begun;
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let stripe = store.lock(index);
-            let minima = self.seen.minima_in(stripe.slots());
-            for here in [stripe.seen(), &stripe.heard] {
-                for origin in here.origins().filter(|origin| self.relayed.contains(&origin.region())) {
-                    lane.queue_newer(here, &self.seen, &minima, origin, |_| true);
-                }
-            }
+            lane.queue_lost(&stripe, is_new, &self.seen);
+            lane.queue_under_floor(&stripe, is_new, &self.seen);
         }
+        self.relayed.clone_from(regions);
+        self.covers.clear();
+        self.followed = None;
+        true
     }
 
     /// The regions that are carried for a consumer that cannot hear them.
@@ -267,6 +274,7 @@ impl Feed {
             covers: BTreeMap::new(),
             reached: Time::ZERO,
             owes_watermark: false,
+            has_begun: false,
             turn: 0,
             slots_scanned: 0,
         }
@@ -384,6 +392,7 @@ impl Feed {
         bytes_max: usize,
         emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
     ) -> bool {
+        self.has_begun = true;
         let matrix = store.matrix();
         let mut bytes = self.follow_owned(store, &matrix, emit);
         let context = Context {

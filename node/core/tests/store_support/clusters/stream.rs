@@ -266,7 +266,9 @@ impl World {
             return false;
         }
         let Some((round, feed)) = &mut stream.feed else { return false };
-        if feed.lacks_slots(store) && !stream.has_asked {
+        let relays = feed.relayed().clone();
+        let lacks_regions = !feed.relay(store, &deaf);
+        if (feed.lacks_slots(store) || lacks_regions) && !stream.has_asked {
             if self.broken == Some(Broken::AssumedSeen) {
                 let (scope, consumer) = (Scope::Region(region(from)), Origin::new(region(to), Incarnation::UNBORN));
                 *feed = Feed::resume(store, scope, consumer, store.seen_table(now));
@@ -275,9 +277,8 @@ impl World {
                 stream.queue.push_back((*round, Sent::Ask));
             }
         }
-        if *feed.relayed() != deaf {
+        if *feed.relayed() != relays {
             self.trace.push(format!("{id:?} relays {deaf:?}"));
-            feed.relay(store, deaf);
         }
         if orphans {
             feed.queue_orphans(store);
