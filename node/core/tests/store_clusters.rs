@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use clock::{Incarnation, Origin, Time};
 use clusters::{Broken, Summary, World};
 use node_core::{
-    slot::SlotRange,
+    slot::{Slot, SlotRange},
     store::{Claim, Feed, FeedItem, Intake, Polled, Sabotage, Scope, Seen, SeenTable, Store, StoreOptions},
 };
 use store_support::{
@@ -141,6 +141,25 @@ fn who_is_relayed_to_is_sent_what_it_has_missed_and_no_more() {
         1
     });
     assert_eq!((records, anew.slots_scanned()), (1, 0));
+}
+
+#[test]
+fn what_a_node_speaks_for_is_said_again_by_each_newer_map() {
+    let [source, peer] = [1, 2].map(|id| a_region(id, 100));
+    source.set_owned([Slot::of(b"a")].into_iter().collect(), 18);
+    let mut feed = Feed::resume(&source, Scope::Region(region(1)), peer.origin(), peer.seen_table(at_ms(1)));
+    let mut said = |ms| {
+        let mut epochs = Vec::new();
+        feed.poll(&source, at_ms(ms), usize::MAX, |item| {
+            epochs.extend(if let FeedItem::Speaks { epoch, .. } = item { Some(*epoch) } else { None });
+            1
+        });
+        epochs
+    };
+    assert_eq!((said(1), said(2)), (vec![18], vec![]));
+    // Somebody may have claimed it by 19, and taken that back.
+    source.set_owned([Slot::of(b"a")].into_iter().collect(), 20);
+    assert_eq!((said(3), said(4)), (vec![20], vec![]));
 }
 
 #[test]

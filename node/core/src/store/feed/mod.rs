@@ -183,6 +183,9 @@ struct Cover {
     slots: Arc<SlotSet>,
     /// The consumer knows.
     is_told: bool,
+    /// If it is the sender's own: the epoch of the map by which it spoke for them last. Said again when that rises, since whoever claimed
+    /// one of them by a later map than that may have taken its claim back.
+    epoch: u64,
 }
 
 impl Feed {
@@ -467,24 +470,27 @@ impl Feed {
     /// Gives up the slots that this node has given up, and says of which slots watermarks are from here on. Returns the
     /// bytes that it took to say so.
     fn follow_owned(&mut self, store: &Store, matrix: &Matrix, emit: &mut impl FnMut(&FeedItem<'_>) -> usize) -> usize {
-        let (owned, own) = (store.owned(), store.origin());
+        let (owned, own, epoch) = (store.owned(), store.origin(), store.claim().epoch);
         let is_as_before = |(changes, slots): &(u64, Option<Arc<SlotSet>>)| {
             *changes == matrix.changes() && same(slots.as_ref(), owned.as_ref())
         };
         if !self.followed.as_ref().is_some_and(is_as_before) {
-            self.make_covers(matrix, own, owned.as_ref());
+            self.make_covers(matrix, own, owned.as_ref(), epoch);
             self.followed = Some((matrix.changes(), owned));
+        }
+        if let Some(cover) = self.covers.get_mut(&own).filter(|cover| cover.epoch < epoch) {
+            (cover.epoch, cover.is_told) = (epoch, false);
         }
         let mut bytes = 0;
         for (origin, cover) in self.covers.iter_mut().filter(|(_, cover)| !cover.is_told) {
             cover.is_told = true;
-            let epoch = if *origin == own { store.claim().epoch } else { 0 };
+            let epoch = if *origin == own { epoch } else { 0 };
             bytes += emit(&FeedItem::Speaks { origin: *origin, epoch, slots: cover.slots.clone() });
         }
         bytes
     }
 
-    fn make_covers(&mut self, matrix: &Matrix, own: Origin, owned: Option<&Arc<SlotSet>>) {
+    fn make_covers(&mut self, matrix: &Matrix, own: Origin, owned: Option<&Arc<SlotSet>>, epoch: u64) {
         if self.owned.is_some() && !same(self.owned.as_ref(), owned) {
             let left = self.slots.as_ref().zip(owned).map(|(slots, owned)| Arc::new(slots.intersection(owned)));
             self.lanes.iter_mut().for_each(|lane| lane.keep_only(left.as_ref()));
@@ -504,7 +510,7 @@ impl Feed {
             if before.is_none_or(|cover| *cover.slots != slots) {
                 // All slots is what goes without saying.
                 let is_told = before.is_none() && slots == SlotSet::all();
-                let cover = Cover { slots: Arc::new(slots), is_told };
+                let cover = Cover { slots: Arc::new(slots), is_told, epoch };
                 self.covers.insert(origin, cover);
                 self.told = self.told.iter().filter(|(told, _)| *told != origin).collect();
                 self.lanes.iter_mut().for_each(|lane| lane.minima.0 = u64::MAX);
