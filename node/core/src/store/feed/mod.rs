@@ -22,7 +22,7 @@
 //!
 //! # What a watermark is about
 //! In a region of one node, all slots. In a cluster an origin speaks for some slots, and a node knows of those that it owns;
-//! a feed says which these are ([`FeedItem::Speaks`]) before it says anything about them, and again when they have
+//! a feed says which these are ([`FeedItem::Speaks`]) before it says anything about them, and again when they, or the map, have
 //! changed. A feed to another region is about the slots that its node owned when it began, and still owns: of one that has
 //! moved away nothing is said any more, before anything of it is dropped here. A slot that has moved in since is for a
 //! new feed, made when the consumer has said what it has seen there ([`Feed::lacks_slots`]).
