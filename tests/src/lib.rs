@@ -43,7 +43,7 @@ pub use machines::{Machines, OneWayCut, has_namespaces, with_machines};
 pub use members::{Member, key_of, members, until_feeds, until_follows, until_members};
 pub use node::{LinkIn, LinkOut, Links, Node, Status};
 pub use operator::{fail_over, operate, operate_regions};
-pub use process::{Frozen, Leashed, is_running, kill, terminate, until_gone};
+pub use process::{CpuTime, Frozen, Leashed, is_running, kill, pin, terminate, until_gone};
 pub use region::{Gateway, Region};
 pub use seed::Seed;
 pub use verified::{Differing, Said, Verified, verify};

@@ -5,10 +5,14 @@ use std::{
     io,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use anyhow::{Context, Result, bail};
+use rustix::{
+    process::{Pid, Signal, kill_process, test_kill_process},
+    thread::{CpuSet, sched_setaffinity},
+};
 
 use crate::until;
 
@@ -73,6 +77,61 @@ pub fn is_running(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     exists && !(state.starts_with(['Z', 'X']) && threads <= 1)
 }
+
+/// Keeps all threads that a process has on one core. Those that it starts later are where the one that starts them is.
+///
+/// # Errors
+/// If there is no such process, or no such core.
+pub fn pin(pid: u32, core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    let path = format!("/proc/{pid}/task");
+    for thread in fs::read_dir(&path).with_context(|| format!("cannot read {path}"))? {
+        let thread = thread?.file_name().to_string_lossy().parse()?;
+        sched_setaffinity(Some(id(thread)?), &cores).with_context(|| format!("cannot pin {pid} to core {core}"))?;
+    }
+    Ok(())
+}
+
+/// The processor time that a process took so far, all its threads together, by the kernel's account: in steps of 10 ms.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuTime {
+    /// In its own code.
+    pub user: Duration,
+    /// In the kernel, on its behalf.
+    pub kernel: Duration,
+}
+
+impl CpuTime {
+    /// Of a process.
+    ///
+    /// # Errors
+    /// If there is no such process, or no /proc.
+    pub fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        // The second field, in parentheses, may hold blanks; utime and stime are the 14th and 15th of all.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        let times: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().with_context(|| path.clone())?;
+        let [user, kernel] = times[..] else { bail!("{path} has no times") };
+        let time = |ticks: u64| Duration::from_millis(ticks * MILLIS_PER_TICK);
+        Ok(Self { user: time(user), kernel: time(kernel) })
+    }
+
+    /// What came since.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self { user: self.user - before.user, kernel: self.kernel - before.kernel }
+    }
+
+    /// Both.
+    pub fn sum(self) -> Duration {
+        self.user + self.kernel
+    }
+}
+
+/// The unit of the times in /proc, the same on every Linux.
+const MILLIS_PER_TICK: u64 = 10;
 
 fn id(pid: u32) -> Result<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).with_context(|| format!("{pid} is no process id"))

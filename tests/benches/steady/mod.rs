@@ -9,8 +9,10 @@ use std::{
 use anyhow::{Context, Result};
 use meridian_tests::{Node, Region, key_of, members};
 
-/// Writes that are sent at once.
+/// Writes that are sent at once, at the least.
 const PIPELINE: u32 = 20;
+/// How often in a second writes are sent, at the most.
+const PIPELINES_PER_SECOND: u32 = 1_000;
 /// Keys that are written to, per primary.
 const KEYS: u32 = 100_000;
 /// A primary of the source, a hash tag of its slots, and who owns that in the target.
@@ -47,17 +49,18 @@ pub(crate) fn load(
 ) -> Result<()> {
     let mut connection = way.source.connect()?;
     let (began, mut count) = (Instant::now(), 0_u32);
+    let at_once = PIPELINE.max(rate / PIPELINES_PER_SECOND);
     while !ending.load(Relaxed) {
         let due = began + Duration::from_secs_f64(f64::from(count) / f64::from(rate));
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let mut pipeline = redis::pipe();
-        for index in count..count + PIPELINE {
+        for index in count..count + at_once {
             let number = index % KEYS;
             pipeline.cmd("SET").arg(format!("{{{}}}:{number:07}", way.tag)).arg(value(number)).ignore();
         }
         pipeline.exec(&mut connection)?;
-        count += PIPELINE;
-        written.fetch_add(PIPELINE.into(), Relaxed);
+        count += at_once;
+        written.fetch_add(at_once.into(), Relaxed);
     }
     Ok(())
 }
