@@ -365,9 +365,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         if !self.pipe.has_room() {
             return;
         }
-        if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
+        if let Some(link) = &self.admitted
+            && self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat)
+        {
             self.rowed = Some(now.monotonic);
             self.receiver.set_row(self.region.row(now));
+            link.peer.hear(self.receiver.heard(now));
             self.receiver.set_deaf(self.region.deaf(now));
         }
         self.receiver.poll_transmit(now, self.pipe.out());
@@ -413,7 +416,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             _ => tracing::warn!(error = %lost, %addr, "link is down"),
         });
         self.region.lost(id);
-        peer.ended(id, lost.to_string(), self.region.now());
+        peer.ended(id, lost.to_string());
     }
 }
 

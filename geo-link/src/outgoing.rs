@@ -250,11 +250,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         while let Some(event) = self.sender.poll_event() {
             self.handle_event(event)?;
         }
-        while self.pipe.has_room() {
+        if self.pipe.has_room() {
+            // One batch, however little is left of it once compressed: whoever catches up delays nobody else.
             self.fetch(now);
-            if !self.transmit(now) {
-                break;
-            }
+            self.transmit(now);
         }
         self.publish(now);
         Ok(())
@@ -347,18 +346,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         }
     }
 
-    /// Puts out what is ready. Returns whether a batch was.
-    fn transmit(&mut self, now: Now) -> bool {
+    /// Puts out what is ready.
+    fn transmit(&mut self, now: Now) {
         if self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
             self.rowed = Some(now.monotonic);
             self.sender.set_row(self.region.row(now));
         }
         self.tell_audit(now);
-        let packed = self.sender.poll_transmit(now, self.pipe.out());
-        if let Some(packed) = packed {
+        if let Some(packed) = self.sender.poll_transmit(now, self.pipe.out()) {
             self.peer.metrics.out.bytes.count(packed.raw_bytes, packed.wire_bytes);
         }
-        packed.is_some()
     }
 
     /// Tells the peer what is held here, if that was summed anew.

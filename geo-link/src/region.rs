@@ -16,9 +16,7 @@ use std::{
 };
 
 use clock::{Estimate, Incarnation, Now, Origin, OsClock, RegionId, Time};
-use geo_link_core::{
-    Admission, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag, limits::DEAF_AFTER,
-};
+use geo_link_core::{Admission, Hearing, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag};
 use node_core::store::{Claim, Matrix, Seen, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -78,11 +76,10 @@ pub(crate) struct PeerState {
 }
 
 /// The streams that arrive from a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Incoming {
     by_origin: BTreeMap<Origin, Stream>,
-    /// When the last of them ended; nothing if there is one, or none ever was.
-    silent_since: Option<Duration>,
+    hearing: Hearing,
 }
 
 /// A stream that arrives.
@@ -104,12 +101,12 @@ impl Region {
         clock: Arc<OsClock>,
         host: Box<dyn Host>,
     ) -> Self {
-        let news = Arc::new(Notify::new());
+        let (started, news) = (clock.now(), Arc::new(Notify::new()));
         let wake = news.clone();
         store.on_news(move || wake.notify_waiters());
         let refill = Refill::new(peers.len(), links.refill);
         store.update_matrix(|matrix| count_in(matrix, peers));
-        let peers = Peers::new(peers, |peer| PeerState::new(name, peer));
+        let peers = Peers::new(peers, |peer| PeerState::new(name, peer, started));
         Self {
             name: name.to_owned(),
             links,
@@ -117,7 +114,7 @@ impl Region {
             peers,
             news,
             wishes: Notify::new(),
-            started: clock.now(),
+            started,
             inbound: Mutex::new(Inbound { admission: Admission::new(), refill }),
             row: Mutex::new(Row { at: None, seen: Seen::new() }),
             store,
@@ -147,7 +144,7 @@ impl Region {
     /// is new, or reached elsewhere, is dialled and let in.
     pub(crate) fn set_peers(&self, peers: &[Peer]) {
         let mut inbound = lock(&self.inbound);
-        let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer));
+        let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer, self.now()));
         let is_one = |region: RegionId| peers.iter().any(|peer| peer.id == region);
         let gone: Vec<_> = gone.into_iter().filter(|peer| !is_one(peer.peer.id)).collect();
         for peer in &gone {
@@ -223,7 +220,6 @@ impl Region {
         let token = peer.gone.child_token();
         let matrix = self.store.matrix();
         let mut streams = lock(&peer.streams);
-        streams.silent_since = None;
         let stream = Stream { id, ending: token.clone(), state: InState::Waiting, clone: None };
         let former = streams.by_origin.insert(id.origin, stream);
         former.into_iter().for_each(|former| former.ending.cancel());
@@ -237,13 +233,9 @@ impl Region {
         Ok((id, token))
     }
 
-    /// The regions from which nothing has arrived for [`DEAF_AFTER`].
+    /// The regions from which nothing arrives.
     pub(crate) fn deaf(&self, now: Now) -> BTreeSet<RegionId> {
-        let is_deaf = |peer: &&Arc<PeerState>| {
-            let streams = lock(&peer.streams);
-            let since = streams.silent_since.unwrap_or(self.started.monotonic);
-            streams.by_origin.is_empty() && now.monotonic >= since + DEAF_AFTER
-        };
+        let is_deaf = |peer: &&Arc<PeerState>| lock(&peer.streams).hearing.is_deaf(now);
         self.peers.all().iter().filter(is_deaf).map(|peer| peer.peer.id).collect()
     }
 
@@ -385,7 +377,7 @@ impl Entry for PeerState {
 }
 
 impl PeerState {
-    fn new(own: &str, peer: &Peer) -> Self {
+    fn new(own: &str, peer: &Peer, now: Now) -> Self {
         let metrics = PeerMetrics::new(own, &peer.name);
         metrics.begin();
         Self {
@@ -393,7 +385,7 @@ impl PeerState {
             out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addrs.join(", "), ..OutStatus::default() }),
             r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
             ahead: Mutex::new(Duration::ZERO),
-            streams: Mutex::default(),
+            streams: Mutex::new(Incoming { by_origin: BTreeMap::new(), hearing: Hearing::new(now) }),
             gone: CancellationToken::new(),
             peer: peer.clone(),
         }
@@ -430,14 +422,16 @@ impl PeerState {
         self.show_all(&streams);
     }
 
+    /// An incoming stream was last heard at `at`, in monotonic time.
+    pub(crate) fn hear(&self, at: Duration) {
+        lock(&self.streams).hearing.hear(at);
+    }
+
     /// An incoming stream has ended, and why. Returns whether it was the one of its origin.
-    pub(crate) fn ended(&self, id: LinkId, why: String, now: Now) {
+    pub(crate) fn ended(&self, id: LinkId, why: String) {
         let mut streams = lock(&self.streams);
         if streams.by_origin.get(&id.origin).is_some_and(|stream| stream.id == id) {
             streams.by_origin.remove(&id.origin);
-            if streams.by_origin.is_empty() {
-                streams.silent_since = Some(now.monotonic);
-            }
             self.show_all(&streams);
             self.update_in(|status| status.last_error = Some(why));
         }

@@ -13,7 +13,7 @@
 //! # Where what is
 //! The two ends: [`Sender`] and [`Receiver`]; where slots have several owners, [`Split`]. Between them: `frame` (messages), `batch` and `body` (records),
 //! `row` (what was seen). Around them: `admission` (who may speak for a region), [`Refill`] (how an empty region comes
-//! by its data), `audit` (whether two regions hold the same), [`lag`](lag()) and [`limits`].
+//! by its data), [`Hearing`] (who must be relayed), `audit` (whether two regions hold the same), [`lag`](lag()) and [`limits`].
 
 mod admission;
 mod audit;
@@ -21,6 +21,7 @@ mod batch;
 mod body;
 mod entitlement;
 mod frame;
+mod hearing;
 mod lag;
 pub mod limits;
 mod receiver;
@@ -35,6 +36,7 @@ pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
 pub use entitlement::{check_own, of_known_regions};
 pub use frame::{Ack, Echo, FrameKind, Hello, Inbox, Malformed, Refusal, Want, Welcome, put_bye};
+pub use hearing::Hearing;
 pub use lag::{certainly_ahead, lag};
 pub use receiver::{Applied, Authority, Receiver, ReceiverEvent, ReceiverOptions};
 pub use refill::{Refill, RefillOptions, Wish};

@@ -80,8 +80,8 @@ pub const HOLD_QUIET: Duration = Duration::from_secs(1);
 /// Measured with two origins: 40 us if there are none, 1 ms if there are some in every slot.
 pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long nothing may arrive from a region before the others are asked to relay it: longer than a connection takes to come
-/// back that was only broken.
+/// How long nothing may arrive from a region before the others are asked to relay it: many heartbeats, and longer than a connection
+/// takes to come back that was only broken.
 pub const DEAF_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a stream that arrives waits for the owners of slots before it goes on without those that are not there, and the

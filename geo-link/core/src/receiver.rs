@@ -220,6 +220,11 @@ impl Receiver {
         self.hold.is_some_and(|hold| hold.is_reported)
     }
 
+    /// When something last came from the peer, in monotonic time. While nothing is read, silence says nothing.
+    pub const fn heard(&self, now: Now) -> Duration {
+        if self.pending.is_some() { now.monotonic } else { self.heard }
+    }
+
     /// How often what is wanted was said.
     pub const fn round(&self) -> u32 {
         self.round
@@ -393,10 +398,7 @@ impl Receiver {
         }
         match self.phase {
             Phase::Greeting if now.monotonic >= self.since + GREETING_TIMEOUT => self.end(LinkEnd::NoGreeting),
-            // While nothing is read, silence says nothing.
-            Phase::Waiting | Phase::Streaming
-                if self.pending.is_none() && now.monotonic >= self.heard + self.options.timeout =>
-            {
+            Phase::Waiting | Phase::Streaming if now.monotonic >= self.heard(now) + self.options.timeout => {
                 self.end(LinkEnd::Silent);
             }
             _ => {}

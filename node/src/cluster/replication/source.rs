@@ -223,11 +223,10 @@ impl<'a> Connection<'a> {
             self.handle_event(event)?;
         }
         self.note_acknowledged(now)?;
-        while self.pipe.has_room() {
+        if self.pipe.has_room() {
+            // One batch, however little is left of it once compressed: whoever catches up delays nobody else.
             self.fetch(now);
-            if !self.transmit(now) {
-                break;
-            }
+            self.transmit(now);
         }
         Ok(())
     }
@@ -340,18 +339,16 @@ impl<'a> Connection<'a> {
         self.sender.fed(now, polled);
     }
 
-    /// Puts out what is ready. Returns whether a batch was.
-    fn transmit(&mut self, now: Now) -> bool {
+    /// Puts out what is ready.
+    fn transmit(&mut self, now: Now) {
         if self.rowed.is_none_or(|at| now.monotonic >= at + FRONTIER_INTERVAL) {
             self.rowed = Some(now.monotonic);
             self.sender.set_row(self.shared.frontier());
         }
-        let packed = self.sender.poll_transmit(now, self.pipe.out());
-        if packed.is_some()
+        if self.sender.poll_transmit(now, self.pipe.out()).is_some()
             && let Some(settled) = self.watermark.take()
         {
             self.settled.push_back(Settled { batch: self.sender.sent(), ..settled });
         }
-        packed.is_some()
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clock::{Now, Origin, RegionId};
-use geo_link_core::{Admission, LinkId, Refill, RefillOptions, Want, Wish, lag, limits::DEAF_AFTER};
+use geo_link_core::{Admission, Hearing, LinkId, Refill, RefillOptions, Want, Wish, lag};
 use node_core::{
     cluster::{Life, Peer, Run},
     store::{Seen, Store},
@@ -23,8 +23,8 @@ pub(super) struct Inbound {
     pub(super) refill: Refill,
     /// The streams that arrive, by who stamps what they bring.
     pub(super) streams: BTreeMap<Origin, (LinkId, EndId)>,
-    /// Since when nothing arrives from a region.
-    silent_since: BTreeMap<RegionId, Duration>,
+    /// Whether the other regions are heard.
+    hearing: BTreeMap<RegionId, Hearing>,
     /// The other regions.
     pub(super) peers: Vec<Peer>,
     /// How far the clocks of other regions are certainly ahead.
@@ -49,7 +49,7 @@ impl Inbound {
             admission: Admission::new(),
             refill: Refill::of_store(store, now, peers.len(), RefillOptions::default()),
             streams: BTreeMap::new(),
-            silent_since: peers.iter().map(|peer| (peer.id, now.monotonic)).collect(),
+            hearing: peers.iter().map(|peer| (peer.id, Hearing::new(now))).collect(),
             peers,
             ahead: BTreeMap::new(),
             heartbeat,
@@ -60,8 +60,8 @@ impl Inbound {
     /// From here on these are the other regions. Returns who was before.
     pub(super) fn set_peers(&mut self, peers: Vec<Peer>, now: Now) -> Vec<Peer> {
         self.refill.set_peers(peers.len());
-        let since = |peer: &Peer| (peer.id, self.silent_since.get(&peer.id).copied().unwrap_or(now.monotonic));
-        self.silent_since = peers.iter().map(since).collect();
+        let hearing = |peer: &Peer| (peer.id, self.hearing.get(&peer.id).copied().unwrap_or(Hearing::new(now)));
+        self.hearing = peers.iter().map(hearing).collect();
         std::mem::replace(&mut self.peers, peers)
     }
 
@@ -86,20 +86,23 @@ impl Inbound {
         }
     }
 
-    /// The regions from which nothing has arrived for long.
+    /// A stream of a region was last heard at `at`, in monotonic time.
+    pub(super) fn hear(&mut self, region: RegionId, at: Duration) {
+        if let Some(hearing) = self.hearing.get_mut(&region) {
+            hearing.hear(at);
+        }
+    }
+
+    /// The regions from which nothing arrives.
     pub(super) fn deaf(&self, now: Now) -> BTreeSet<RegionId> {
-        let is_heard = |region: RegionId| self.streams.keys().any(|origin| origin.region() == region);
-        let is_deaf =
-            |(region, since): &(&RegionId, &Duration)| !is_heard(**region) && now.monotonic >= **since + DEAF_AFTER;
-        self.silent_since.iter().filter(is_deaf).map(|(region, _)| *region).collect()
+        self.hearing.iter().filter(|(_, hearing)| hearing.is_deaf(now)).map(|(region, _)| *region).collect()
     }
 
     /// A stream has ended.
-    pub(super) fn lost(&mut self, id: LinkId, end: EndId, now: Now) {
+    pub(super) fn lost(&mut self, id: LinkId, end: EndId) {
         self.refill.lost(id);
         if self.streams.get(&id.origin) == Some(&(id, end)) {
             self.streams.remove(&id.origin);
-            self.silent_since.insert(id.region(), now.monotonic);
         }
     }
 

@@ -223,7 +223,7 @@ impl World {
         let was_dead = std::mem::replace(&mut end.is_dead, true);
         self.keep_heard(heard);
         if let (Some(admitted), Some(inbound)) = (admitted, self.inbound[region][index].as_mut()) {
-            inbound.lost(admitted.id, id, self.regions[region].processes[index].clock.at(self.now));
+            inbound.lost(admitted.id, id);
             self.wishes_changed(region, index);
         }
         if was_dead {
@@ -239,7 +239,7 @@ impl World {
         let Some(mut end) = self.incoming.remove(&id) else { return };
         self.keep_heard(end.heard.take());
         if let (Some(admitted), Some(inbound)) = (end.admitted, self.inbound[end.region][end.index].as_mut()) {
-            inbound.lost(admitted.id, id, self.regions[end.region].processes[end.index].clock.at(self.now));
+            inbound.lost(admitted.id, id);
             self.wishes_changed(end.region, end.index);
         }
     }
@@ -308,6 +308,7 @@ impl Incoming {
         if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + inbound.heartbeat) {
             self.rowed = Some(now.monotonic);
             self.receiver.set_row(inbound.row(&process.store, now));
+            inbound.hear(region_id(self.from), self.receiver.heard(now));
             self.receiver.set_deaf(inbound.deaf(now));
         }
         self.receiver.poll_transmit(now, out);
