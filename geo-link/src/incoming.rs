@@ -231,7 +231,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         while let Some(event) = self.receiver.poll_event() {
             match event {
                 ReceiverEvent::Greeted(hello) => self.admit(&hello, now),
-                ReceiverEvent::Asked => self.welcome(now),
+                ReceiverEvent::Asked => self.welcome_anew(now),
                 ReceiverEvent::Reported { origin, seen } => self.region.report(origin, &seen),
                 ReceiverEvent::Audited(audit) => {
                     if let Some(link) = &self.admitted {
@@ -290,6 +290,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             link.span.in_scope(|| tracing::info!(?wish, "asking for what is missing"));
             self.welcome(now);
         }
+    }
+
+    /// Says what is wanted now: a clone that is through is not wanted again.
+    fn welcome_anew(&mut self, now: Now) {
+        if let Some(link) = &mut self.admitted {
+            link.wish = self.region.wish(link.id);
+        }
+        self.welcome(now);
     }
 
     /// Says what is wanted, from here on, of the slots that this node owns.

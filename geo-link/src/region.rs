@@ -257,6 +257,11 @@ impl Region {
         lock(&self.inbound).refill.poll_timeout()
     }
 
+    /// What to want of a link that asks.
+    pub(crate) fn wish(&self, id: LinkId) -> Wish {
+        lock(&self.inbound).refill.wish(id)
+    }
+
     /// What to tell a link of which this is wanted.
     pub(crate) fn want(&self, wish: Wish, now: Now) -> Want {
         match wish {

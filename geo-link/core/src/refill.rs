@@ -241,6 +241,15 @@ impl Refill {
         (wish != Wish::Later).then_some(wish)
     }
 
+    /// What is wanted now of a stream that is told anew.
+    pub fn wish(&mut self, id: LinkId) -> Wish {
+        let wish = self.wish_now(id);
+        if let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) {
+            stream.wish = wish;
+        }
+        wish
+    }
+
     /// When to ask [`poll_wish`](Self::poll_wish) again if nothing happens before, in monotonic time.
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.stage != Stage::Empty || self.streams.is_empty() {

@@ -336,6 +336,11 @@ impl Sender {
         }
     }
 
+    /// Whether that was asked and not answered.
+    pub const fn is_asking(&self) -> bool {
+        self.has_asked
+    }
+
     /// Tells the peer what is held here, unless it has not said yet what it lacks.
     pub fn tell(&mut self, audit: &Audit) {
         if self.phase == Phase::Streaming {

@@ -32,7 +32,7 @@ pub struct Branch {
     owner: Owner,
     sender: Sender,
     is_connected: bool,
-    /// What the owner wants, once it has said so.
+    /// What the owner wants, if it has said so since the last round: from then on that is out of date.
     want: Option<Want>,
     /// The sender's round takes that into account: what comes is passed on.
     is_in: bool,
@@ -88,7 +88,12 @@ impl Branch {
 
     /// Whether the owner has said what it wants, and the sender does not know.
     pub const fn is_waiting(&self) -> bool {
-        self.want.is_some() && !self.is_in
+        self.want.is_some()
+    }
+
+    /// Whether the owner was asked what it wants, and has not said it.
+    pub const fn is_asked(&self) -> bool {
+        self.sender.is_asking()
     }
 
     /// Whether the owner holds what it was passed: the sender's clock is ahead.
@@ -134,9 +139,11 @@ impl Branch {
         self.sender.handle_lost(now, entropy);
     }
 
-    /// What the owner has may have changed: it is asked once more.
+    /// Asks the owner what it wants, unless it has said so since the last round.
     pub(super) fn ask(&mut self) {
-        self.sender.ask();
+        if self.want.is_none() {
+            self.sender.ask();
+        }
     }
 
     /// Passes on what the sender holds of this owner's slots.
@@ -145,10 +152,10 @@ impl Branch {
     }
 
     /// The sender begins a round that takes what this owner wants into account. Returns whether it is to clone, and the table.
-    pub(super) fn join_round(&mut self) -> Option<(bool, &SeenTable)> {
+    pub(super) fn join_round(&mut self) -> Option<(bool, SeenTable)> {
         self.is_in = self.want.is_some();
         self.parts.clear();
-        match self.want.as_ref()? {
+        match self.want.take()? {
             Want::Clone(seen) => Some((true, seen)),
             Want::Resume(seen) => Some((false, seen)),
             Want::Later => None,

@@ -78,6 +78,8 @@ pub struct Split {
     split: u64,
     /// When the sender was last told what is wanted.
     welcomed: Option<Duration>,
+    /// When all owners were asked what they want, because one of them has said so anew.
+    asked: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl Split {
             branches_made: 0,
             split: 0,
             welcomed: None,
+            asked: None,
         }
     }
 
@@ -280,8 +283,13 @@ impl Split {
     /// was told.
     pub fn begin_round(&mut self, now: Now) -> Option<(usize, bool)> {
         let stream = self.admitted.as_ref()?;
-        if self.welcomed.is_some() && !self.branches.iter().any(Branch::is_waiting) {
-            return None;
+        if self.welcomed.is_some() {
+            if !self.branches.iter().any(Branch::is_waiting) {
+                return None;
+            }
+            // What the others said for the last round was sent to them since, and would be sent again.
+            self.asked.get_or_insert(now.monotonic);
+            self.branches.iter_mut().for_each(Branch::ask);
         }
         if now.monotonic < self.round_at(stream) {
             return None;
@@ -291,7 +299,7 @@ impl Split {
             let slots = branch.owner().slots.clone();
             if let Some((clones, theirs)) = branch.join_round() {
                 is_clone |= clones;
-                slots.ranges().iter().for_each(|slots| seen.join_range(slots, theirs));
+                slots.ranges().iter().for_each(|slots| seen.join_range(slots, &theirs));
                 served.add(&slots);
             }
         }
@@ -302,7 +310,7 @@ impl Split {
             (false, false) => Want::Resume(seen),
         };
         self.receiver.welcome(now, want);
-        self.welcomed = Some(now.monotonic);
+        (self.welcomed, self.asked) = (Some(now.monotonic), None);
         Some((served.len(), is_clone))
     }
 
@@ -356,10 +364,14 @@ impl Split {
     /// When the next round may begin.
     fn round_at(&self, stream: &Admitted) -> Duration {
         let all_are_known = self.branches.iter().all(|branch| branch.is_waiting() || branch.is_in());
+        let answers = || match self.asked {
+            Some(asked) if self.branches.iter().any(Branch::is_asked) => asked + OWNERS_PATIENCE,
+            _ => Duration::ZERO,
+        };
         match self.welcomed {
-            _ if all_are_known && self.welcomed.is_none() => stream.at,
+            None if all_are_known => stream.at,
             None => stream.at + OWNERS_PATIENCE,
-            Some(at) => at + ROUND_INTERVAL,
+            Some(at) => answers().max(at + ROUND_INTERVAL),
         }
     }
 
@@ -422,3 +434,7 @@ fn branch_options(options: &SplitOptions, stream: &Admitted) -> SenderOptions {
 
 /// The low bits of a branch's epoch count its connections, as many above them the arrangements; the rest is the sender's epoch.
 const CONNECTION_BITS: u32 = 10;
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

@@ -327,7 +327,12 @@ impl Incoming {
         while let Some(event) = self.receiver.poll_event() {
             match event {
                 ReceiverEvent::Greeted(hello) => self.admit(id, process, inbound, &hello, now, replaced),
-                ReceiverEvent::Asked => self.welcome(process, now),
+                ReceiverEvent::Asked => {
+                    if let Some(admitted) = &mut self.admitted {
+                        admitted.wish = inbound.refill.wish(admitted.id);
+                    }
+                    self.welcome(process, now);
+                }
                 ReceiverEvent::Reported { origin, seen } => {
                     process.store.update_matrix(|matrix| matrix.report(origin, &seen));
                 }
