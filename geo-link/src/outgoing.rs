@@ -276,6 +276,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             () = shutdown.cancelled() => return Err(Lost::Shutdown),
             has_read = self.pipe.turn(true) => drop(has_read?),
             () = news, if wants_news => self.sender.handle_news(self.region.now()),
+            () = yield_now(), if has_room && self.sender.poll_items(now) => {}
             () = sleep_until(deadline) => {}
         }
         Ok(())

@@ -97,7 +97,7 @@ fn write(way: &Way<'_>, rate: u32, seconds: u32) -> Result<Load> {
         load.join().expect("a load does not panic")
     })?;
     let (lasted, last) = (began.elapsed(), Instant::now());
-    let marker = format!("{{{}}}:marker", way.tag);
+    let marker = way.key("marker");
     way.source.run::<()>(&["SET", &marker, &rate.to_string()])?;
     way.target.until_result(&["GET", &marker], &Some(rate.to_string()))?;
     Ok(Load { written: written.load(Relaxed), lasted, behind: last.elapsed() })

@@ -89,7 +89,7 @@ fn measure(
 
 /// A key of a way that is written when the cut is healed.
 fn marker(way: &Way<'_>) -> String {
-    format!("{{{}}}:marker", way.tag)
+    way.key("marker")
 }
 
 /// The greatest lag behind a region, in seconds, as the primaries of another say.

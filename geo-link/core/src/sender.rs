@@ -387,7 +387,12 @@ impl Sender {
 
     /// The feed was polled, with this result: what was pushed, if anything was, is a batch.
     pub fn fed(&mut self, now: Now, polled: Polled) {
-        self.is_sealed = polled != Polled::Idle;
+        self.is_sealed = match polled {
+            Polled::Drained => true,
+            // It may have had much to look through, and nothing to say of it yet.
+            Polled::More => !self.body.is_empty(),
+            Polled::Idle => false,
+        };
         self.has_news = polled == Polled::More;
         self.fed = Some(now.monotonic);
         if polled == Polled::Drained {

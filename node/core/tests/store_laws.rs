@@ -9,7 +9,7 @@ use std::{
 
 use clock::{Now, Origin, Stamp, Time};
 use node_core::{
-    limits::SCAN_ENTRIES_PER_HOLD,
+    limits::{FEED_HOLDS_PER_POLL, FEED_ITEMS_PER_HOLD, SCAN_ENTRIES_PER_HOLD},
     slot::{Slot, SlotRange},
     store::{
         Claim, EvictionPolicy, Expiry, Feed, FeedItem, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable,
@@ -440,6 +440,30 @@ fn what_came_from_the_consumer_is_no_news_for_it() {
     assert_eq!(poll(&mut returning, 1), (Polled::More, 1, 0));
     assert_eq!(poll(&mut returning, usize::MAX), (Polled::Drained, 0, 1));
     assert_eq!(poll(&mut returning, usize::MAX), (Polled::Idle, 0, 0));
+}
+
+#[test]
+fn what_is_of_no_use_to_a_consumer_is_looked_through_in_turns() {
+    const TURNS: usize = 3;
+    let log_records = TURNS * FEED_HOLDS_PER_POLL * FEED_ITEMS_PER_HOLD;
+    let store = Store::new(&options(1, log_records));
+    for number in 0..log_records as u64 {
+        write(&store, b"key", b"value", None, at_ms(number));
+    }
+    let now = at_ms(log_records as u64);
+    let mut feed = Feed::resume(&store, Scope::Region(region(1)), origin(2, 0), store.seen_table(now));
+    let mut emitted = Vec::new();
+    let mut poll = || {
+        feed.poll(&store, now, usize::MAX, |item| {
+            emitted.push(Parcel::of(item));
+            1
+        })
+    };
+    for _ in 0..TURNS {
+        assert_eq!(poll(), Polled::More);
+    }
+    assert_eq!(poll(), Polled::Drained);
+    assert!(matches!(emitted[..], [Parcel::Watermark { .. }]), "{emitted:?}");
 }
 
 #[test]

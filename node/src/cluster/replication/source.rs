@@ -264,6 +264,7 @@ impl<'a> Connection<'a> {
             () = wants => {}
             () = dropped => {}
             () = news, if wants_news => self.sender.handle_news(self.shared.now()),
+            () = yield_now(), if self.pipe.has_room() && self.sender.poll_items(now) => {}
             () = sleep_until(deadline) => {}
         }
         Ok(())

@@ -51,7 +51,10 @@ use super::{
     same,
     seen::{Seen, SeenTable},
 };
-use crate::slot::{Slot, SlotRange, SlotSet};
+use crate::{
+    limits::FEED_HOLDS_PER_POLL,
+    slot::{Slot, SlotRange, SlotSet},
+};
 
 /// One thing that a consumer is told. What a link carries is a sequence of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -343,7 +346,7 @@ impl Feed {
     }
 
     /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent; then a
-    /// watermark.
+    /// watermark. Stops also after [`FEED_HOLDS_PER_POLL`], with more to come even if nothing was emitted.
     ///
     /// `emit` returns the bytes that it took. It is called under the lock of one stripe, which is held for a bounded number
     /// of records and bytes; what is taken may go beyond `bytes_max` by what fits one hold of each kind, tail and scan.
@@ -408,7 +411,7 @@ impl Feed {
             consumer: self.consumer,
             now,
         };
-        let (mut idle, mut is_level) = (0, false);
+        let (mut idle, mut is_level, mut holds) = (0, false, 0);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
             if self.owned.is_some() && !same(self.owned.as_ref(), store.owned().as_ref()) {
@@ -429,6 +432,7 @@ impl Feed {
                 idle += 1;
             } else {
                 idle = 0;
+                holds += 1;
             }
             self.slots_scanned += u64::from(scanned && lane.scan.is_none());
             self.turn = (self.turn + 1) % self.lanes.len();
@@ -437,7 +441,7 @@ impl Feed {
                 // least of their watermarks is no less than what any of them has stamped.
                 (is_level, idle) = (true, if self.is_level() { idle } else { 0 });
             }
-            if bytes > 0 && bytes >= bytes_max {
+            if bytes > 0 && bytes >= bytes_max || holds >= FEED_HOLDS_PER_POLL {
                 return false;
             }
         }
