@@ -409,7 +409,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             _ => {}
         }
         self.receiver.poll_transmit(self.region.now(), self.pipe.out());
-        self.pipe.finish(FAREWELL).await;
+        match lost {
+            Lost::Shutdown | Lost::Moved | Lost::Replaced => self.pipe.part(FAREWELL).await,
+            _ => self.pipe.finish(FAREWELL).await,
+        }
         let Some(Admitted { peer, id, span, .. }) = self.admitted else {
             let reason = if matches!(lost, Lost::End(LinkEnd::Refused(_))) { "refused" } else { "malformed" };
             return turned_away.note(reason, addr, &lost);

@@ -231,11 +231,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             yield_now().await;
         };
         // What ends a connection may have left a last frame.
-        if matches!(lost, Lost::Shutdown) {
+        let is_shutdown = matches!(lost, Lost::Shutdown);
+        if is_shutdown {
             self.sender.say_bye();
         }
         self.sender.poll_transmit(self.region.now(), self.pipe.out());
-        self.pipe.finish(FAREWELL).await;
+        if is_shutdown {
+            self.pipe.part(FAREWELL).await;
+        } else {
+            self.pipe.finish(FAREWELL).await;
+        }
         lost
     }
 

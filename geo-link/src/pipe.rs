@@ -14,7 +14,7 @@ use std::{
 
 use geo_link_core::Inbox;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy, sink},
     time::timeout,
 };
 use tokio_util::io::poll_read_buf;
@@ -31,12 +31,21 @@ pub struct Pipe<S> {
     /// How much of `out` was written.
     written: usize,
     needs_flush: bool,
+    /// Why nothing can be written any more. Whoever has hung up may have said why, so that is read first.
+    unwritable: Option<io::Error>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     /// Around a stream; frames of up to so many bytes are taken.
     pub const fn new(stream: S, frame_bytes_max: usize) -> Self {
-        Self { stream, inbox: Inbox::new(frame_bytes_max), out: Vec::new(), written: 0, needs_flush: false }
+        Self {
+            stream,
+            inbox: Inbox::new(frame_bytes_max),
+            out: Vec::new(),
+            written: 0,
+            needs_flush: false,
+            unwritable: None,
+        }
     }
 
     /// Where to append what is to leave.
@@ -69,9 +78,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         .await;
     }
 
+    /// As [`finish`](Self::finish), of a connection that is in order, and waits until the other side has closed as well; but not for
+    /// longer than `patience`. Who closes a socket with bytes unread resets it, and last words that are on their way can be lost with that.
+    pub async fn part(&mut self, patience: Duration) {
+        let _ = timeout(patience, async {
+            self.finish(patience).await;
+            copy(&mut self.stream, &mut sink()).await
+        })
+        .await;
+    }
+
     pub(crate) fn poll_turn(&mut self, cx: &mut Context<'_>, wants_bytes: bool) -> Poll<io::Result<bool>> {
-        let has_written = self.poll_write_out(cx)?;
-        let has_read = wants_bytes && self.poll_read_in(cx)?;
+        let has_written = self.unwritable.is_none()
+            && self.poll_write_out(cx).unwrap_or_else(|error| {
+                self.unwritable = Some(error);
+                false
+            });
+        if !wants_bytes && let Some(error) = self.unwritable.take() {
+            return Poll::Ready(Err(error));
+        }
+        let has_read = wants_bytes && self.poll_read_in(cx).map_err(|error| self.unwritable.take().unwrap_or(error))?;
         if has_written || has_read { Poll::Ready(Ok(has_read)) } else { Poll::Pending }
     }
 
@@ -180,6 +206,19 @@ mod tests {
                 () = yield_now() => {}
             }
             assert!(far.turn(true).await.unwrap() && far.inbox.has_frame());
+        });
+    }
+
+    #[test]
+    fn last_words_are_heard_also_by_whom_they_interrupt() {
+        run(async {
+            let [mut near, mut far] = pipes();
+            Refusal::Replaced.put(near.out());
+            near.finish(Duration::from_secs(1)).await;
+            drop(near);
+            Refusal::Replaced.put(far.out());
+            assert!(far.turn(true).await.unwrap() && far.inbox.has_frame());
+            assert!(far.turn(true).await.is_err());
         });
     }
 

@@ -329,7 +329,10 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
         }
         let now = self.splitter.now();
         self.split.poll_transmit(now, self.pipe.out());
-        self.pipe.finish(FAREWELL).await;
+        match lost {
+            Lost::Shutdown | Lost::Replaced | Lost::Superseded(_) => self.pipe.part(FAREWELL).await,
+            _ => self.pipe.finish(FAREWELL).await,
+        }
         for (branch, last_words) in self.split.end_branches(now) {
             if let Some(pipe) = self.pipes.0.remove(&branch) {
                 farewell(pipe, last_words).await;

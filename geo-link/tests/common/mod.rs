@@ -143,17 +143,21 @@ async fn forward(
     near.set_nodelay(true).unwrap();
     far.set_nodelay(true).unwrap();
     let (mut there, mut back) = (vec![0; 65_536], vec![0; 65_536]);
-    loop {
+    // Either side may have said all that it has to say before the other has.
+    let (mut near_speaks, mut far_speaks) = (true, true);
+    while near_speaks || far_speaks {
         let now = *condition.borrow_and_update();
         tokio::select! {
             changed = condition.changed() => {
                 if changed.is_err() || *condition.borrow() == Condition::Cut { return }
             }
-            read = near.read(&mut there), if now == Condition::Whole => match read {
+            read = near.read(&mut there), if near_speaks && now == Condition::Whole => match read {
+                Ok(0) if far.shutdown().await.is_ok() => near_speaks = false,
                 Ok(count) if count > 0 && burn(&fuse, count) && far.write_all(&there[..count]).await.is_ok() => {}
                 _ => return,
             },
-            read = far.read(&mut back), if now == Condition::Whole => match read {
+            read = far.read(&mut back), if far_speaks && now == Condition::Whole => match read {
+                Ok(0) if near.shutdown().await.is_ok() => far_speaks = false,
                 Ok(count) if count > 0 && near.write_all(&back[..count]).await.is_ok() => {}
                 _ => return,
             },
