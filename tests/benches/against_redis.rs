@@ -37,7 +37,7 @@ const KEYS: [u64; 2] = [1, 100_000];
 /// Commands that are sent at once.
 const PIPELINES: [u64; 2] = [1, 16];
 /// Requests in one run, unless said otherwise.
-const REQUESTS: u64 = 400_000;
+const REQUESTS: u64 = 200_000;
 /// Times as many in pipelines, so that a run lasts long enough for the steps of the times in /proc.
 const MORE_IN_PIPELINES: u64 = 5;
 /// Runs of each kind, unless said otherwise.

@@ -2,7 +2,8 @@
 //!
 //! A lab of three linked clusters is started, and in one of them writers keep up a load of values of 100 bytes over all its primaries. Another
 //! is then cut off from everybody for a while. What is printed: how long after the cut is healed its lag is below a second again, as its own
-//! primaries say, and the resident sets of the first region's processes before the cut and at its end.
+//! primaries say, and the resident sets of the first region's processes before the cut and at its end, and as long before it as it lasts: until a node's
+//! log is full, after a million writes, it grows in any case.
 //!
 //! ```text
 //! cargo bench -p meridian-tests --bench long_cut [-- WRITES_PER_SECOND [SECONDS]]
@@ -61,6 +62,8 @@ fn measure(
     written: &AtomicU64,
 ) -> Result<()> {
     thread::sleep(WARM_UP);
+    let earlier = resident(from)?;
+    thread::sleep(Duration::from_secs(seconds));
     let before = resident(from)?;
     let (begun, count) = (Instant::now(), written.load(Relaxed));
     lab.wan.partition(&[&to.name])?;
@@ -68,8 +71,9 @@ fn measure(
     let during = (written.load(Relaxed) - count) as f64 / begun.elapsed().as_secs_f64();
     let (after, lag) = (resident(from)?, greatest_lag(to, &from.name)?);
     println!("{} is cut off for {seconds} s; {} takes {during:.0} writes/s; the lag is {lag:.1} s", to.name, from.name);
-    for ((name, before), (_, after)) in before.iter().zip(after) {
-        println!("  {name:<12} {:>6.1} MiB before, {:>6.1} MiB at the end of the cut", mib(*before), mib(after));
+    println!("  MiB          {seconds:>3} s before it  when it begins     at its end");
+    for (((name, earlier), (_, before)), (_, after)) in earlier.iter().zip(before).zip(after) {
+        println!("  {name:<12} {:>14.1} {:>14.1} {:>14.1}", mib(*earlier), mib(before), mib(after));
     }
     lab.wan.heal()?;
     let healed = Instant::now();

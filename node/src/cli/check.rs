@@ -51,3 +51,21 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     Ok(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::WAN;
+
+    #[test]
+    fn the_example_wans_are_valid() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/wan");
+        let files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for result in config::check(&files, &[WAN]) {
+            let checked = result.unwrap_or_else(|report| panic!("{report}"));
+            assert_eq!(checked.kind, "wan");
+        }
+    }
+}

@@ -11,6 +11,8 @@
 //! - **No statement without its items.** A watermark is passed to an owner only if everything before it was. Where it was not,
 //!   since a branch broke, slots changed hands, or an owner is not there, nothing more of this *round* is passed to that
 //!   owner; when the owner has said what it wants, the sender is welcomed anew and begins another round with another feed.
+//! - **A round is about what all owners lack now.** What an owner said for the last round it has had since. So when one says anew what
+//!   it wants the others are asked, and waited for a little: a round costs what is missing, and not what came since the one before.
 //! - **Who is not there holds up nobody.** Its slots count as seen meanwhile, so the sender does not scan them for nobody.
 //!
 //! The sender is believed for what its certificate says and for nothing else; what it may say of whom is judged by the
