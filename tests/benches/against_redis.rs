@@ -35,7 +35,7 @@ const CORES: [usize; 2] = [0, 1];
 /// Keys that the client draws from.
 const KEYS: [u64; 2] = [1, 100_000];
 /// Commands that are sent at once.
-const PIPELINES: [u64; 2] = [1, 16];
+const PIPELINES: [u64; 2] = [16, 1];
 /// Requests in one run, unless said otherwise.
 const REQUESTS: u64 = 200_000;
 /// Times as many in pipelines, so that a run lasts long enough for the steps of the times in /proc.
