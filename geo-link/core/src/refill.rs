@@ -357,7 +357,9 @@ mod tests {
         assert_eq!(refill.greeted(link(2, 1), true, &all(), None, NOW), Wish::Clone);
         assert_eq!(refill.greeted(link(3, 1), true, &all(), None, NOW), Wish::Later);
         assert_eq!(refill.poll_wish(link(3, 1), None, NOW), None);
+        assert_eq!([2, 3].map(|region| refill.wish(link(region, 1))), [Wish::Clone, Wish::Later]);
         refill.watermark(link(2, 1), None);
+        assert_eq!(refill.wish(link(2, 1)), Wish::Resume);
         assert!(!refill.is_complete());
         assert_eq!(refill.poll_wish(link(3, 1), None, NOW), Some(Wish::Resume));
         assert_eq!(refill.poll_wish(link(3, 1), None, NOW), None);

@@ -51,7 +51,7 @@ pub const FEED_ITEMS_PER_HOLD: usize = 256;
 
 /// Holds in which a feed that is polled finds something to look at, be it of no use to its consumer: a millisecond or so, as after a
 /// cut, when most of what the log holds has arrived by another way. Then whoever polls has others take their turn.
-pub const FEED_HOLDS_PER_POLL: usize = 128;
+pub const FEED_HOLDS_PER_POLL: usize = 256;
 
 /// Candidates for eviction that a stripe remembers between evictions; Redis keeps as many.
 pub const EVICTION_POOL: usize = 16;

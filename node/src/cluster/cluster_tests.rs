@@ -205,6 +205,13 @@ impl Member {
         redis::cmd("READONLY").query::<()>(&mut connection).map_err(|error| error.to_string())?;
         redis::cmd("GET").arg(key).query(&mut connection).map_err(|error| error.to_string())
     }
+
+    /// Whether it is a replica that has all that its primary had, so that it can be promoted.
+    fn is_synced(&self) -> Result<(), String> {
+        let info = redis::cmd("INFO").arg("replication").query::<String>(&mut self.connect()?);
+        let info = info.map_err(|error| error.to_string())?;
+        if info.contains("master_link_status:up") { Ok(()) } else { Err(info) }
+    }
 }
 
 #[test]
@@ -254,6 +261,7 @@ fn a_primary_that_stops_is_replaced_by_the_replica_that_followed_it() {
         let got = region.member(heir).get("key")?;
         if got.as_deref() == Some("kept") { Ok(()) } else { Err(format!("{got:?}")) }
     });
+    until("the replica has all", || region.member(heir).is_synced());
     region.stop(primary);
     until("the replica is promoted", || {
         let now = region.primary_of("key").id;
