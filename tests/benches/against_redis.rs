@@ -20,15 +20,14 @@ use std::{
     ffi::OsStr,
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use flood::{Flood, Request};
-use meridian_tests::{CpuTime, Leashed, meridian};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use meridian_tests::{CpuTime, Leashed, meridian, pin};
 
 /// The core of the servers, and that of the client.
 const CORES: [usize; 2] = [0, 1];
@@ -55,6 +54,8 @@ fn main() -> Result<()> {
     let rounds = numbers.next().map_or(ROUNDS, |rounds| rounds as usize);
     let logs = tempfile::tempdir()?;
     let servers = servers(logs.path())?;
+    // This process is the client, or starts it.
+    pin(process::id(), CORES[1])?;
     println!(
         "microseconds of processor time per command (user + kernel), median of {rounds} runs of {requests}, and ratio"
     );
@@ -94,11 +95,10 @@ struct Load {
 impl Load {
     /// Sends it all to a port, and waits for the replies.
     fn send(self, port: u16) -> Result<()> {
-        let client = || match self.client {
+        match self.client {
             Client::Flood => Flood::new(self.request, self.keys, self.commands).pour(port, self.requests),
             Client::RedisBenchmark => self.benchmark(port),
-        };
-        thread::scope(|scope| scope.spawn(|| pinned(client)).join().expect("a client does not panic"))
+        }
     }
 
     fn benchmark(self, port: u16) -> Result<()> {
@@ -111,14 +111,6 @@ impl Load {
         ensure!(client.stdout(Stdio::null()).status()?.success(), "redis-benchmark failed");
         Ok(())
     }
-}
-
-/// Runs something on the client's core, with all that it starts.
-fn pinned<T>(client: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mut core = CpuSet::new();
-    core.set(CORES[1]);
-    sched_setaffinity(None, &core).context("cannot be pinned to a core")?;
-    client()
 }
 
 /// The costs at each server, as a row of the table.

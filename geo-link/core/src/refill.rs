@@ -182,11 +182,7 @@ impl Refill {
             Stream { id, slots: slots.clone(), is_complete, wish: Wish::Later, is_settled: false, is_held: false };
         self.streams.insert(id.origin, stream);
         self.choose(wanted, now);
-        let wish = self.wish_now(id);
-        if let Some(stream) = self.streams.get_mut(&id.origin) {
-            stream.wish = wish;
-        }
-        wish
+        self.wish(id)
     }
 
     /// A stream speaks for other slots from here on. Of those that are new to it, it has sent nothing before its next watermark.
