@@ -9,7 +9,7 @@ use std::{
 
 use clock::{Now, Origin, Stamp, Time};
 use node_core::{
-    limits::{FEED_HOLDS_PER_POLL, FEED_ITEMS_PER_HOLD, SCAN_ENTRIES_PER_HOLD},
+    limits::{FEED_LOOKS_PER_POLL, SCAN_ENTRIES_PER_HOLD},
     slot::{Slot, SlotRange},
     store::{
         Claim, EvictionPolicy, Expiry, Feed, FeedItem, Intake, Polled, Record, ScanPosition, Scope, Seen, SeenTable,
@@ -445,7 +445,7 @@ fn what_came_from_the_consumer_is_no_news_for_it() {
 #[test]
 fn what_is_of_no_use_to_a_consumer_is_looked_through_in_turns() {
     const TURNS: usize = 3;
-    let log_records = TURNS * FEED_HOLDS_PER_POLL * FEED_ITEMS_PER_HOLD;
+    let log_records = TURNS * FEED_LOOKS_PER_POLL;
     let store = Store::new(&options(1, log_records));
     for number in 0..log_records as u64 {
         write(&store, b"key", b"value", None, at_ms(number));

@@ -506,12 +506,13 @@ fn who_owns_no_slot_still_tells_its_replica_that_it_has_all() {
     let follower = replica(2, 100);
     let mut feed = Feed::clone_all(&primary, Scope::Everything, follower.origin());
     let mut told = Vec::new();
-    feed.poll(&primary, at_ms(2), usize::MAX, |item| {
+    while feed.poll(&primary, at_ms(2), usize::MAX, |item| {
         if let FeedItem::Watermark { origin, time } = item {
             told.push((*origin, *time));
         }
         1
-    });
+    }) == Polled::More
+    {}
     assert_eq!(told, [(origin(1, 0), at_ms(2).wall)]);
 }
 
@@ -530,14 +531,15 @@ fn a_scan_sends_what_the_consumers_region_has_lost_before_it_is_known_that_it_ha
     seen.advance(&SlotRange::ALL, dead, at_ms(15).wall);
     let mut feed = Feed::clone_rest(&source, Scope::Region(region(1)), gateway, seen);
     let (mut sent, mut claimed) = (Vec::new(), Time::ZERO);
-    feed.poll(&source, at_ms(30), usize::MAX, |item| {
+    while feed.poll(&source, at_ms(30), usize::MAX, |item| {
         match item {
             FeedItem::Record { record, .. } => sent.push(record.stamp),
             FeedItem::SlotEnd { slot, seen, .. } if *slot == at.slot => claimed = seen.at(replaced.origin),
             _ => {}
         }
         1
-    });
+    }) == Polled::More
+    {}
     assert!(claimed >= replaced.time);
     assert_eq!(sent, [last]);
 }

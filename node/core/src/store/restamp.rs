@@ -302,7 +302,9 @@ mod tests {
     use super::{Ahead, Restamping};
     use crate::{
         slot::{Slot, SlotRange},
-        store::{Feed, FeedItem, Intake, Kind, Outcome, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
+        store::{
+            Feed, FeedItem, Intake, Kind, Outcome, Polled, Record, Scope, Seen, SeenTable, State, Store, StoreOptions,
+        },
     };
 
     /// The present.
@@ -401,12 +403,15 @@ mod tests {
         let mut feed = Feed::resume(&store, Scope::Region(origin(1, 0).region()), consumer, seen);
         let mut whole = Vec::new();
         let now = clock::Now { wall: NOW, monotonic: std::time::Duration::ZERO };
-        feed.poll(&store, now, usize::MAX, |item| {
-            if let FeedItem::SlotEnd { slot, floor: Some(floor), .. } = item {
-                whole.push((*slot, *floor));
-            }
-            1
-        });
+        let mut poll = || {
+            feed.poll(&store, now, usize::MAX, |item| {
+                if let FeedItem::SlotEnd { slot, floor: Some(floor), .. } = item {
+                    whole.push((*slot, *floor));
+                }
+                1
+            })
+        };
+        while poll() == Polled::More {}
         assert!(whole.contains(&(Slot::of(b"a"), floor)), "{whole:?}");
     }
 

@@ -169,14 +169,14 @@ impl Lane {
         }
     }
 
-    /// Sends from the log. Returns whether there was anything to read.
+    /// Sends from the log. Returns how many items it looked at.
     pub(super) fn tail(
         &mut self,
         stripe: &Stripe,
         context: &Context<'_>,
         seen: &SeenTable,
         emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
-    ) -> bool {
+    ) -> usize {
         if self.position < stripe.log.start() {
             self.position = stripe.log.start();
             self.queue_lost(stripe, |origin| context.is_in_scope(origin), seen);
@@ -202,26 +202,26 @@ impl Lane {
             self.scan = self.scan.take().filter(|scan| scan.slot != slot);
             self.queue(slot);
         }
-        self.position != from
+        self.position.distance(from) as usize
     }
 
-    /// Sends from the slot being scanned, or the next that waits. Returns whether there was any.
+    /// Sends from the slot being scanned, or the next that waits. Returns how many entries it looked at; `None` if there was no slot.
     pub(super) fn scan(
         &mut self,
         stripe: &mut Stripe,
         context: &Context<'_>,
         seen: &mut SeenTable,
         emit: &mut impl FnMut(&FeedItem<'_>) -> usize,
-    ) -> bool {
-        let Some(mut scan) = self.scan.take().or_else(|| {
+    ) -> Option<usize> {
+        let mut scan = self.scan.take().or_else(|| {
             let slot = self.waiting.pop_front()?;
             // From here on the tail must bring what the scan has passed already.
             self.queued.remove(&slot);
             Some(Scan::begin(slot, stripe, context, seen, emit))
-        }) else {
-            return false;
-        };
+        })?;
+        let mut looked_at = 0;
         let stopped = stripe.scan_slot(scan.slot, scan.position, |record| {
+            looked_at += 1;
             if stripe.is_wanted(record.stamp, scan.whole, &scan.since) {
                 emit(&FeedItem::Record { slot: scan.slot, record: *record })
             } else {
@@ -231,17 +231,17 @@ impl Lane {
         if let Some(position) = stopped {
             scan.position = position;
             self.scan = Some(scan);
-            return true;
+            return Some(looked_at);
         }
         let floor = stripe.floor(scan.slot);
         if !scan.whole && scan.must_be_whole(stripe) {
             // The floor rose past the consumer while the slot was walked.
             self.scan = Some(Scan::begin(scan.slot, stripe, context, seen, emit));
-            return true;
+            return Some(looked_at);
         }
         seen.join(scan.slot, &scan.seen);
         emit(&FeedItem::SlotEnd { slot: scan.slot, floor: scan.whole.then_some(floor), seen: scan.seen });
-        true
+        Some(looked_at)
     }
 }
 

@@ -52,7 +52,7 @@ use super::{
     seen::{Seen, SeenTable},
 };
 use crate::{
-    limits::FEED_HOLDS_PER_POLL,
+    limits::FEED_LOOKS_PER_POLL,
     slot::{Slot, SlotRange, SlotSet},
 };
 
@@ -346,7 +346,7 @@ impl Feed {
     }
 
     /// Emits what comes next, from one stripe after the other, until `bytes_max` bytes were taken or all is sent; then a
-    /// watermark. Stops also after [`FEED_HOLDS_PER_POLL`], with more to come even if nothing was emitted.
+    /// watermark. Stops also after [`FEED_LOOKS_PER_POLL`], with more to come even if nothing was emitted.
     ///
     /// `emit` returns the bytes that it took. It is called under the lock of one stripe, which is held for a bounded number
     /// of records and bytes; what is taken may go beyond `bytes_max` by what fits one hold of each kind, tail and scan.
@@ -411,7 +411,7 @@ impl Feed {
             consumer: self.consumer,
             now,
         };
-        let (mut idle, mut is_level, mut holds) = (0, false, 0);
+        let (mut idle, mut is_level, mut looks) = (0, false, 0);
         while idle < self.lanes.len() {
             let stripe = &mut *store.lock(self.turn);
             if self.owned.is_some() && !same(self.owned.as_ref(), store.owned().as_ref()) {
@@ -426,22 +426,22 @@ impl Feed {
             };
             let read = lane.tail(stripe, &context, &self.seen, &mut emit);
             let scanned = lane.scan(stripe, &context, &mut self.seen, &mut emit);
-            if !read && !scanned {
+            if read == 0 && scanned.is_none() {
                 let watermark = lane.settle(stripe, &context, self.reached);
                 self.reached = self.reached.max(watermark);
                 idle += 1;
             } else {
                 idle = 0;
-                holds += 1;
+                looks += 1 + read + scanned.unwrap_or(0);
             }
-            self.slots_scanned += u64::from(scanned && lane.scan.is_none());
+            self.slots_scanned += u64::from(scanned.is_some() && lane.scan.is_none());
             self.turn = (self.turn + 1) % self.lanes.len();
             if idle == self.lanes.len() && !is_level {
                 // A new primary's clocks run ahead of the wall for a while, each by itself. Once more round, so that the
                 // least of their watermarks is no less than what any of them has stamped.
                 (is_level, idle) = (true, if self.is_level() { idle } else { 0 });
             }
-            if bytes > 0 && bytes >= bytes_max || holds >= FEED_HOLDS_PER_POLL {
+            if bytes > 0 && bytes >= bytes_max || looks >= FEED_LOOKS_PER_POLL {
                 return false;
             }
         }
