@@ -1,6 +1,6 @@
 //! The end of a stream at the store that its records are for: applies them. Mirror image of `outgoing`.
 //!
-//! A thin loop around [`Receiver`]: bytes in, time, events, batches to the store, answers out, sleep. Each connection
+//! A thin loop around [`ReceivingEnd`]: bytes in, time, events, batches to the store, answers out, sleep. Each connection
 //! has its own task and its own intake. What one sends, be it garbage, ends that one; what one withholds holds up
 //! nobody; and a large batch is applied in turns, between which the others get theirs.
 //!
@@ -22,15 +22,14 @@ use node_core::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::yield_now,
-    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
+    ends::ReceivingEnd,
     limits::{FAREWELL, FRAMES_PER_TURN, ITEMS_PER_TURN, MARK_RECHECK},
     options::Peer,
-    pipe::Pipe,
     region::{PeerState, Region},
     status::{CloneProgress, InState},
     tls,
@@ -87,8 +86,7 @@ struct Link<'a, S> {
     region: &'a Region,
     /// The regions that the peer's certificate names.
     names: Vec<String>,
-    receiver: Receiver,
-    pipe: Pipe<S>,
+    end: ReceivingEnd<S>,
     intake: Intake,
     /// The slots that it is for, if not all.
     slots: Option<SlotSet>,
@@ -127,12 +125,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             ..ReceiverOptions::new(origin, birth)
         };
         let receiver = Receiver::new(options, region.now());
-        let pipe = Pipe::new(stream, SMALL_FRAME_BYTES_MAX);
         Self {
             region,
             names,
-            receiver,
-            pipe,
+            end: ReceivingEnd::new(receiver, stream, SMALL_FRAME_BYTES_MAX),
             intake: Intake::default(),
             slots,
             owned: None,
@@ -168,42 +164,39 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             if self.has_moved() {
                 return Err(Lost::Moved);
             }
-            self.awaits_mark = self.receiver.ready_until(now).is_some_and(|last| !self.region.host.covers(last));
+            self.awaits_mark = self.end.receiver.ready_until(now).is_some_and(|last| !self.region.host.covers(last));
             if self.awaits_mark {
                 break;
             }
-            if let Some(batch) = self.receiver.poll_batch(now) {
+            if let Some(batch) = self.end.receiver.poll_batch(now) {
                 self.handle_events(now)?;
                 self.apply(batch).await?;
             }
-            if !self.receiver.wants_frames() {
+            if !self.end.take_in(now)? {
                 break;
             }
-            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
-            self.receiver.handle_frame(now, kind, payload)?;
         }
         let now = self.region.now();
-        self.receiver.handle_timeout(now);
+        self.end.receiver.handle_timeout(now);
         self.handle_events(now)?;
         self.poll_wish(now);
-        self.transmit(now);
+        self.put_out(now);
         self.show();
         Ok(())
     }
 
     /// Waits until there is something to do.
     async fn rest(&mut self, shutdown: &CancellationToken) -> Result<(), Lost> {
-        let now = self.region.now();
-        let wishes = self.region.wishes.notified();
+        let region = self.region;
+        let now = region.now();
+        let wishes = region.wishes.notified();
         let is_waiting = self.admitted.as_ref().is_some_and(|link| link.wish == Wish::Later);
         let wish_timeout = self.region.wish_timeout().filter(|_| is_waiting);
-        let deadline = match (self.receiver.poll_timeout(now), wish_timeout) {
+        let deadline = match (self.end.receiver.poll_timeout(now), wish_timeout) {
             (Some(a), Some(b)) => a.min(b),
             (a, b) => a.or(b).unwrap_or(now.monotonic),
         };
         let deadline = if self.awaits_mark { now.monotonic + MARK_RECHECK } else { deadline };
-        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
-        let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
         let replaced = self.admitted.as_ref().map(|link| link.replaced.clone());
         let replaced = async move {
             match replaced {
@@ -213,22 +206,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         };
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Err(Lost::Shutdown),
-            () = replaced => return Err(Lost::Replaced),
-            has_read = self.pipe.turn(wants_frames) => {
-                if has_read? {
-                    self.receiver.handle_bytes(self.region.now());
-                }
-            }
-            () = yield_now(), if wants_frames && has_frames => {}
-            () = wishes, if is_waiting => {}
-            () = sleep_until(deadline) => {}
+            () = shutdown.cancelled() => Err(Lost::Shutdown),
+            () = replaced => Err(Lost::Replaced),
+            rested = self.end.rest(deadline, || region.now()) => Ok(rested?),
+            () = wishes, if is_waiting => Ok(()),
         }
-        Ok(())
     }
 
     fn handle_events(&mut self, now: Now) -> Result<(), Lost> {
-        while let Some(event) = self.receiver.poll_event() {
+        while let Some(event) = self.end.receiver.poll_event() {
             match event {
                 ReceiverEvent::Greeted(hello) => self.admit(&hello, now),
                 ReceiverEvent::Asked => self.welcome_anew(now),
@@ -266,7 +252,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let named = |peer: &Peer| peer.name == hello.name && self.names.contains(&hello.name);
         let Some(peer) = region.peers.find(named) else {
             let refusal = Refusal::Region(format!("{}, while its certificate names {:?}", hello.name, self.names));
-            return self.receiver.refuse(refusal);
+            return self.end.receiver.refuse(refusal);
         };
         match region.admit(&peer, hello) {
             Ok((id, replaced)) => {
@@ -275,10 +261,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                 span.in_scope(|| tracing::info!(origin = %id.origin, ?wish, "link is up"));
                 peer.update_in(|status| status.last_error = None);
                 self.admitted = Some(Admitted { peer, id, replaced, span, wish, slots: hello.claim.slots.clone() });
-                self.pipe.inbox.allow(region.links.frame_bytes_max);
+                self.end.pipe.inbox.allow(region.links.frame_bytes_max);
                 self.welcome(now);
             }
-            Err(refusal) => self.receiver.refuse(refusal),
+            Err(refusal) => self.end.receiver.refuse(refusal),
         }
     }
 
@@ -312,7 +298,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let of = about.as_ref().map_or(speaks.len(), |about| about.intersection(speaks).len());
         self.scanned = CloneProgress { slots: 0, of };
         self.intake = about.map_or_else(Intake::default, Intake::of_slots);
-        self.receiver.welcome(now, self.region.want(link.wish, now));
+        self.end.receiver.welcome(now, self.region.want(link.wish, now));
     }
 
     /// Slots have come or gone since the stream was welcomed.
@@ -330,10 +316,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let mut now = self.region.now();
         for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
-            self.receiver.check(&item)?;
+            self.end.receiver.check(&item)?;
             check_own(own, &item, |slot| store.promised_in(slot))?;
             let item = of_known_regions(item, |region| matrix.knows(region));
-            self.intake.take(store, &item, self.receiver.sender_saw(), now)?;
+            self.intake.take(store, &item, self.end.receiver.sender_saw(), now)?;
             if let FeedItem::Speaks { origin, epoch, slots } = &item
                 && *origin == id.origin
             {
@@ -349,7 +335,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
                 now = self.region.now();
             }
         }
-        let applied = self.receiver.applied(self.region.now(), batch);
+        let applied = self.end.receiver.applied(self.region.now(), batch);
         let tally = difference(self.intake.tally(), before);
         let metrics = &peer.metrics.r#in;
         metrics.count(tally);
@@ -369,26 +355,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     }
 
     /// Puts out what is to be said.
-    fn transmit(&mut self, now: Now) {
-        if !self.pipe.has_room() {
-            return;
-        }
+    fn put_out(&mut self, now: Now) {
         if let Some(link) = &self.admitted
             && self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat)
         {
             self.rowed = Some(now.monotonic);
-            self.receiver.set_row(self.region.row(now));
-            link.peer.hear(self.receiver.heard(now));
-            self.receiver.set_deaf(self.region.deaf(now));
+            self.end.receiver.set_row(self.region.row(now));
+            link.peer.hear(self.end.receiver.heard(now));
+            self.end.receiver.set_deaf(self.region.deaf(now));
         }
-        self.receiver.poll_transmit(now, self.pipe.out());
+        self.end.put_out(now);
     }
 
     /// Brings the status up to date.
     fn show(&mut self) {
         let Some(link) = &self.admitted else { return };
         let state = match link.wish {
-            _ if self.receiver.is_held() => InState::Held,
+            _ if self.end.receiver.is_held() => InState::Held,
             Wish::Later => InState::Waiting,
             Wish::Clone if self.region.is_cloning(link.id) => InState::Cloning,
             Wish::Clone | Wish::Resume => InState::Streaming,
@@ -402,17 +385,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// The connection has ended: last words, status, log.
     async fn finish(mut self, lost: Lost, addr: &str, turned_away: &TurnedAway) {
         match (&lost, &self.admitted) {
-            (Lost::Shutdown | Lost::Moved, _) => self.receiver.say_bye(),
+            (Lost::Shutdown | Lost::Moved, _) => self.end.receiver.say_bye(),
             (Lost::Replaced, Some(link)) => {
-                self.receiver.refuse(self.region.why_replaced(&link.peer, link.id));
+                self.end.receiver.refuse(self.region.why_replaced(&link.peer, link.id));
             }
             _ => {}
         }
-        self.receiver.poll_transmit(self.region.now(), self.pipe.out());
-        match lost {
-            Lost::Shutdown | Lost::Moved | Lost::Replaced => self.pipe.part(FAREWELL).await,
-            _ => self.pipe.finish(FAREWELL).await,
-        }
+        let is_in_order = matches!(lost, Lost::Shutdown | Lost::Moved | Lost::Replaced);
+        self.end.end(self.region.now(), is_in_order, FAREWELL).await;
         let Some(Admitted { peer, id, span, .. }) = self.admitted else {
             let reason = if matches!(lost, Lost::End(LinkEnd::Refused(_))) { "refused" } else { "malformed" };
             return turned_away.note(reason, addr, &lost);

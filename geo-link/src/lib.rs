@@ -14,12 +14,13 @@
 //! # Where what is
 //! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`. For clusters:
 //! [`Streams`] (in a node), [`relay`] (the way out, in a gateway), [`Splitter`] (the way in). Of all: `outgoing` and `incoming`
-//! (the loops of a stream's two ends), `pipe` (a socket), `region` (what the ends at one store share), `peers` (who the others
+//! (the loops of a stream's two ends), `ends` (what those do that a feed within a region does as well), `pipe` (a socket), `region` (what the ends at one store share), `peers` (who the others
 //! are), `tls`, [`names`] (metrics).
 
 mod accept;
 mod audit;
 mod dial;
+mod ends;
 mod gateway;
 mod incoming;
 pub mod limits;
@@ -37,6 +38,7 @@ mod streams;
 pub mod tls;
 mod turned_away;
 
+pub use ends::{ReceivingEnd, SendingEnd};
 pub use gateway::{Gateway, GatewayEvent, Host, StartError};
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
 pub use outgoing::Connect;

@@ -1,7 +1,7 @@
 //! The beginning of a stream, at the store whose writes it carries to a peer: dials, and carries them for as long as the store
 //! has one life.
 //!
-//! A thin loop around [`Sender`]: bytes in, time, events, items from the feed, bytes out, sleep. Each peer has its own
+//! A thin loop around [`SendingEnd`]: bytes in, time, events, items from the feed, bytes out, sleep. Each peer has its own
 //! task and its own feed, so a peer that is slow or gone costs the others nothing: its feed is not polled, and that
 //! is all.
 
@@ -17,16 +17,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
     task::{JoinError, JoinSet, yield_now},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    limits::{FAREWELL, FRAMES_PER_TURN, PUBLISH_INTERVAL},
+    ends::SendingEnd,
+    limits::{FAREWELL, PUBLISH_INTERVAL},
     options::Peer,
     peers::{Entry, end_with},
-    pipe::Pipe,
     region::{PeerState, Region, entropy},
     status::OutState,
     tls,
@@ -187,39 +187,32 @@ fn sender_options(region: &Region) -> SenderOptions {
 struct Link<'a, S> {
     region: &'a Region,
     peer: &'a PeerState,
-    sender: &'a mut Sender,
-    pipe: Pipe<S>,
-    feed: Option<Feed>,
+    end: SendingEnd<'a, S>,
     was_up: bool,
     /// When this was last done, in monotonic time.
     rowed: Option<Duration>,
     published: Option<Duration>,
-    orphans_queued: Duration,
     audits: watch::Receiver<Option<Arc<Audit>>>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     fn new(region: &'a Region, peer: &'a PeerState, sender: &'a mut Sender, stream: S) -> Self {
-        let pipe = Pipe::new(stream, GREETING_BYTES_MAX);
         Self {
             region,
             peer,
-            sender,
-            pipe,
-            feed: None,
+            end: SendingEnd::new(sender, stream, GREETING_BYTES_MAX),
             was_up: false,
             rowed: None,
             published: None,
-            orphans_queued: Duration::ZERO,
             audits: region.audits.subscribe(),
         }
     }
 
     /// Serves the connection until it ends, and says why it did.
     async fn serve(&mut self, shutdown: &CancellationToken) -> Lost {
-        self.sender.set_complete(self.region.is_complete());
-        self.sender.set_claim(self.region.store.claim());
-        self.sender.handle_connected(self.region.now());
+        self.end.sender.set_complete(self.region.is_complete());
+        self.end.sender.set_claim(self.region.store.claim());
+        self.end.sender.handle_connected(self.region.now());
         let lost = loop {
             if let Err(lost) = self.work() {
                 break lost;
@@ -230,75 +223,38 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             // There may always be more to send; others have their turn all the same.
             yield_now().await;
         };
-        // What ends a connection may have left a last frame.
-        let is_shutdown = matches!(lost, Lost::Shutdown);
-        if is_shutdown {
-            self.sender.say_bye();
-        }
-        self.sender.poll_transmit(self.region.now(), self.pipe.out());
-        if is_shutdown {
-            self.pipe.part(FAREWELL).await;
-        } else {
-            self.pipe.finish(FAREWELL).await;
-        }
+        self.end.end(self.region.now(), matches!(lost, Lost::Shutdown), FAREWELL).await;
         lost
     }
 
     /// Does all that can be done now.
     fn work(&mut self) -> Result<(), Lost> {
         let now = self.region.now();
-        for _ in 0..FRAMES_PER_TURN {
-            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
-            self.sender.handle_frame(now, kind, payload)?;
-        }
-        self.sender.handle_timeout(now);
-        while let Some(event) = self.sender.poll_event() {
+        self.end.take_in(now)?;
+        while let Some(event) = self.end.sender.poll_event() {
             self.handle_event(event)?;
         }
-        if self.pipe.has_room() {
-            // One batch, however little is left of it once compressed: whoever catches up delays nobody else.
-            self.fetch(now);
-            self.transmit(now);
-        }
+        self.fetch(now);
+        self.put_out(now);
         self.publish(now);
         Ok(())
     }
 
     /// Waits until there is something to do.
     async fn rest(&mut self, shutdown: &CancellationToken) -> Result<(), Lost> {
-        let now = self.region.now();
-        let news = self.region.news.notified();
-        tokio::pin!(news);
-        let wants_news = self.sender.wants_news();
-        if wants_news && self.is_news_there(news.as_mut()) {
-            self.sender.handle_news(now);
-        }
-        let has_room = self.pipe.has_room();
-        let deadline = self.sender.poll_timeout(has_room).unwrap_or(now.monotonic);
-        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
+        let region = self.region;
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Err(Lost::Shutdown),
-            has_read = self.pipe.turn(true) => drop(has_read?),
-            () = news, if wants_news => self.sender.handle_news(self.region.now()),
-            () = yield_now(), if has_room && self.sender.poll_items(now) => {}
-            () = sleep_until(deadline) => {}
+            () = shutdown.cancelled() => Err(Lost::Shutdown),
+            rested = self.end.rest(&region.store, &region.news, || region.now()) => Ok(rested?),
         }
-        Ok(())
-    }
-
-    /// Asks to be woken by the next append, and looks once more whether there was one before that.
-    fn is_news_there(&self, news: std::pin::Pin<&mut tokio::sync::futures::Notified<'_>>) -> bool {
-        news.enable();
-        self.region.store.await_news();
-        self.feed.as_ref().is_some_and(|feed| feed.has_news(&self.region.store))
     }
 
     fn handle_event(&mut self, event: SenderEvent) -> Result<(), Lost> {
         match event {
             SenderEvent::Greeted { origin, birth } => match self.region.announce(self.peer, origin, birth) {
                 Ok(()) => self.greeted(origin),
-                Err(refusal) => self.sender.refuse(refusal),
+                Err(refusal) => self.end.sender.refuse(refusal),
             },
             SenderEvent::Wanted(want) => self.start_feed(want),
             SenderEvent::Reported { origin, seen } => self.region.report(origin, &seen),
@@ -324,15 +280,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     }
 
     fn start_feed(&mut self, want: Want) {
-        let (store, peer) = (&self.region.store, self.sender.peer());
+        let (store, peer) = (&self.region.store, self.end.sender.peer());
         let Some(consumer) = peer else { return };
         let scope = Scope::Region(store.origin().region());
-        self.feed = match want {
+        self.end.feed = match want {
             Want::Clone(seen) => Some(Feed::clone_rest(store, scope, consumer, seen)),
             Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
             Want::Later => None,
         };
-        if let Some(feed) = &self.feed {
+        if let Some(feed) = &self.end.feed {
             let (slots, records) = (feed.slots_waiting(), feed.backlog(store));
             tracing::info!(slots, records, "sending what the peer lacks");
         }
@@ -340,26 +296,23 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
-        let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
-        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
-            self.orphans_queued = now.monotonic;
-            feed.queue_orphans(&self.region.store);
-        }
+        let store = &self.region.store;
+        let Some((sender, feed)) = self.end.due(store, now, ORPHANS_INTERVAL) else { return };
         let relayed = feed.relayed().clone();
-        self.sender.fill(feed, &self.region.store, now);
+        sender.fill(feed, store, now);
         if *feed.relayed() != relayed {
             tracing::info!(regions = ?feed.relayed(), "relaying regions that the peer cannot hear");
         }
     }
 
     /// Puts out what is ready.
-    fn transmit(&mut self, now: Now) {
+    fn put_out(&mut self, now: Now) {
         if self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
             self.rowed = Some(now.monotonic);
-            self.sender.set_row(self.region.row(now));
+            self.end.sender.set_row(self.region.row(now));
         }
         self.tell_audit(now);
-        if let Some(packed) = self.sender.poll_transmit(now, self.pipe.out()) {
+        if let Some(packed) = self.end.put_out(now) {
             self.peer.metrics.out.bytes.count(packed.raw_bytes, packed.wire_bytes);
         }
     }
@@ -373,7 +326,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         if let Some(audit) = &*self.audits.borrow_and_update() {
             let mut audit = Audit::clone(audit);
             audit.is_current = is_current;
-            self.sender.tell(&audit);
+            self.end.sender.tell(&audit);
         }
     }
 
@@ -383,7 +336,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             return;
         }
         self.published = Some(now.monotonic);
-        let (sender, feed) = (&self.sender, self.feed.as_ref());
+        let (sender, feed) = (&*self.end.sender, self.end.feed.as_ref());
         let slots_waiting = feed.map_or(0, Feed::slots_waiting);
         let estimate = sender.estimate();
         if let Some(estimate) = estimate {

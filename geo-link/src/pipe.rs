@@ -66,24 +66,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         poll_fn(|cx| self.poll_turn(cx, wants_bytes)).await
     }
 
-    /// Writes what there is, and closes; but not for longer than `patience`.
-    pub async fn finish(&mut self, patience: Duration) {
+    /// Writes what there is, and closes. If the connection `is_in_order` waits until the other side has closed as well: who closes a socket
+    /// with bytes unread resets it, and last words that are on their way can be lost with that. Takes no longer than `patience`.
+    pub async fn end(&mut self, is_in_order: bool, patience: Duration) {
         let rest = &self.out[self.written..];
         let stream = &mut self.stream;
         // Whoever does not listen to last words does not hear them.
         let _ = timeout(patience, async move {
             stream.write_all(rest).await?;
-            stream.shutdown().await
-        })
-        .await;
-    }
-
-    /// As [`finish`](Self::finish), of a connection that is in order, and waits until the other side has closed as well; but not for
-    /// longer than `patience`. Who closes a socket with bytes unread resets it, and last words that are on their way can be lost with that.
-    pub async fn part(&mut self, patience: Duration) {
-        let _ = timeout(patience, async {
-            self.finish(patience).await;
-            copy(&mut self.stream, &mut sink()).await
+            stream.shutdown().await?;
+            if is_in_order { copy(stream, &mut sink()).await } else { Ok(0) }
         })
         .await;
     }
@@ -214,7 +206,7 @@ mod tests {
         run(async {
             let [mut near, mut far] = pipes();
             Refusal::Replaced.put(near.out());
-            near.finish(Duration::from_secs(1)).await;
+            near.end(false, Duration::from_secs(1)).await;
             drop(near);
             Refusal::Replaced.put(far.out());
             assert!(far.turn(true).await.unwrap() && far.inbox.has_frame());
@@ -227,7 +219,7 @@ mod tests {
         run(async {
             let [mut near, mut far] = pipes();
             Refusal::Replaced.put(near.out());
-            near.finish(Duration::from_secs(1)).await;
+            near.end(false, Duration::from_secs(1)).await;
             assert!(far.turn(true).await.unwrap() && far.inbox.has_frame());
             assert_eq!(far.turn(true).await.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
             far.stream.shutdown().await.unwrap();

@@ -109,12 +109,6 @@ pub const FEED_SILENCE_MAX: Duration = Duration::from_secs(3);
 /// a region has few of them.
 pub const FEED_RECONNECT_MAX: Duration = Duration::from_millis(500);
 
-/// Frames of a feed that are handled before other connections get their turn.
-pub const FRAMES_PER_TURN: usize = 64;
-
-/// Items of a feed that are applied before other connections get their turn; about as many microseconds.
-pub const ITEMS_PER_TURN: usize = 256;
-
 /// How long a connection between nodes may take to say its last words.
 pub const FAREWELL: Duration = Duration::from_millis(200);
 

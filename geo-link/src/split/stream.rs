@@ -329,10 +329,8 @@ impl<'a, N: Nodes, S: AsyncRead + AsyncWrite + Unpin> Stream<'a, N, S> {
         }
         let now = self.splitter.now();
         self.split.poll_transmit(now, self.pipe.out());
-        match lost {
-            Lost::Shutdown | Lost::Replaced | Lost::Superseded(_) => self.pipe.part(FAREWELL).await,
-            _ => self.pipe.finish(FAREWELL).await,
-        }
+        let is_in_order = matches!(lost, Lost::Shutdown | Lost::Replaced | Lost::Superseded(_));
+        self.pipe.end(is_in_order, FAREWELL).await;
         for (branch, last_words) in self.split.end_branches(now) {
             if let Some(pipe) = self.pipes.0.remove(&branch) {
                 farewell(pipe, last_words).await;
@@ -394,7 +392,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipes<S> {
 /// Says last words, and closes a connection.
 async fn farewell<S: AsyncRead + AsyncWrite + Unpin>(mut pipe: Pipe<S>, last_words: Vec<u8>) {
     pipe.out().extend_from_slice(&last_words);
-    pipe.finish(FAREWELL).await;
+    pipe.end(false, FAREWELL).await;
 }
 
 fn split_options<N>(splitter: &Splitter<N>) -> SplitOptions {

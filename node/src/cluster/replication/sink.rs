@@ -1,12 +1,15 @@
 //! The end that lacks something: a replica that is fed, a primary that is given back. Mirror image of `source`.
 //!
-//! A thin loop around [`Receiver`]: frames in, time, events, batches to the store, answers out, sleep. The sender is a node
+//! A thin loop around [`ReceivingEnd`]: frames in, time, events, batches to the store, answers out, sleep. The sender is a node
 //! of this region, by its certificate where the bus has one, and is believed in all that it says of anybody.
 
 use std::{io, time::Duration};
 
 use clock::{Incarnation, Now, Origin};
-use geo_link::Pipe;
+use geo_link::{
+    ReceivingEnd,
+    limits::{FRAMES_PER_TURN, ITEMS_PER_TURN},
+};
 use geo_link_core::{
     Authority, Batch, Hello, Items, LinkEnd, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Want,
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
@@ -16,10 +19,7 @@ use node_core::{
     slot::SlotRange,
     store::{HeapFull, Intake, SeenTable},
 };
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep_until},
-};
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     cluster::bus::BusStream,
-    limits::{FAREWELL, FEED_SILENCE_MAX, FRAMES_PER_TURN, ITEMS_PER_TURN},
+    limits::{FAREWELL, FEED_SILENCE_MAX},
 };
 
 /// Who may feed this node, as what it is now.
@@ -87,11 +87,11 @@ pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, 
     let purpose = expected.purpose.clone();
     let mut connection = Connection::new(shared, stream, expected);
     let lost = connection.serve(ending).await;
-    if matches!(lost, Lost::Over | Lost::Dropped) {
-        connection.receiver.say_bye();
+    let is_in_order = matches!(lost, Lost::Over | Lost::Dropped);
+    if is_in_order {
+        connection.end.receiver.say_bye();
     }
-    connection.receiver.poll_transmit(shared.now(), connection.pipe.out());
-    connection.pipe.finish(FAREWELL).await;
+    connection.end.end(shared.now(), is_in_order, FAREWELL).await;
     match lost {
         Lost::Over | Lost::Dropped | Lost::End(LinkEnd::Bye) => tracing::debug!(?purpose, "feed has ended"),
         lost => tracing::info!(error = %lost, ?purpose, "feed has ended"),
@@ -101,8 +101,7 @@ pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, 
 struct Connection<'a> {
     shared: &'a Shared,
     expected: Expected,
-    receiver: Receiver,
-    pipe: Pipe<BusStream>,
+    end: ReceivingEnd<BusStream>,
     intake: Intake,
     speaker: Option<Origin>,
     /// The number of the feed that brings slots, once it has begun.
@@ -133,8 +132,7 @@ impl<'a> Connection<'a> {
         Self {
             shared,
             expected,
-            receiver: Receiver::new(options, shared.now()),
-            pipe: Pipe::new(stream, SMALL_FRAME_BYTES_MAX),
+            end: ReceivingEnd::new(Receiver::new(options, shared.now()), stream, SMALL_FRAME_BYTES_MAX),
             intake,
             speaker: None,
             feed: None,
@@ -163,59 +161,49 @@ impl<'a> Connection<'a> {
         for _ in 0..FRAMES_PER_TURN {
             let now = self.shared.now();
             self.handle_events(now)?;
-            if let Some(batch) = self.receiver.poll_batch(now) {
+            if let Some(batch) = self.end.receiver.poll_batch(now) {
                 self.handle_events(now)?;
                 self.apply(batch).await?;
             }
-            if !self.receiver.wants_frames() {
+            if !self.end.take_in(now)? {
                 break;
             }
-            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
-            self.receiver.handle_frame(now, kind, payload)?;
         }
         let now = self.shared.now();
-        self.receiver.handle_timeout(now);
+        self.end.receiver.handle_timeout(now);
         self.handle_events(now)?;
         if self.waits && self.may_be_fed() {
             self.welcome(now);
         }
-        if self.pipe.has_room() {
-            self.receiver.poll_transmit(now, self.pipe.out());
-        }
+        self.end.put_out(now);
         Ok(())
     }
 
     /// Waits until there is something to do.
     async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
-        let now = self.shared.now();
-        let (returned, dropped) = (self.shared.returned.notified(), self.shared.drops.changed());
+        let shared = self.shared;
+        let (returned, dropped) = (shared.returned.notified(), shared.drops.changed());
         tokio::pin!(returned, dropped);
         // Ask to be woken first, then look.
         returned.as_mut().enable();
         dropped.as_mut().enable();
-        turn(self.shared, self.before)?;
-        let deadline = self.receiver.poll_timeout(now).unwrap_or(now.monotonic);
-        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
-        let (wants_frames, has_frames) = (self.receiver.wants_frames(), self.pipe.inbox.has_frame());
-        let may_go_on = self.waits && self.may_be_fed();
+        turn(shared, self.before)?;
+        if self.waits && self.may_be_fed() {
+            return Ok(());
+        }
+        let now = shared.now();
+        let deadline = self.end.receiver.poll_timeout(now).unwrap_or(now.monotonic);
         tokio::select! {
             biased;
-            () = ending.cancelled() => return Err(Lost::Over),
-            has_read = self.pipe.turn(wants_frames) => {
-                if has_read? {
-                    self.receiver.handle_bytes(self.shared.now());
-                }
-            }
-            () = yield_now(), if may_go_on || wants_frames && has_frames => {}
-            () = returned, if self.waits => {}
-            () = dropped => {}
-            () = sleep_until(deadline) => {}
+            () = ending.cancelled() => Err(Lost::Over),
+            rested = self.end.rest(deadline, || shared.now()) => Ok(rested?),
+            () = returned, if self.waits => Ok(()),
+            () = dropped => Ok(()),
         }
-        Ok(())
     }
 
     fn handle_events(&mut self, now: Now) -> Result<(), Lost> {
-        while let Some(event) = self.receiver.poll_event() {
+        while let Some(event) = self.end.receiver.poll_event() {
             match event {
                 ReceiverEvent::Greeted(hello) => self.greeted(&hello, now),
                 // A primary says so what every region has seen.
@@ -238,14 +226,14 @@ impl<'a> Connection<'a> {
     fn greeted(&mut self, hello: &Hello, now: Now) {
         if self.expected.life.is_some_and(|life| life.origin != hello.origin) {
             // One of us has not heard of the latest map.
-            return self.receiver.refuse(Refusal::Superseded(hello.origin));
+            return self.end.receiver.refuse(Refusal::Superseded(hello.origin));
         }
         self.speaker = Some(hello.origin);
         self.epoch = hello.claim.epoch;
-        self.pipe.inbox.allow(FRAME_BYTES_MAX);
+        self.end.pipe.inbox.allow(FRAME_BYTES_MAX);
         self.waits = self.expected.purpose == Purpose::Follow && !self.may_be_fed();
         if self.waits {
-            self.receiver.welcome(now, Want::Later);
+            self.end.receiver.welcome(now, Want::Later);
         } else {
             self.welcome(now);
         }
@@ -265,7 +253,7 @@ impl<'a> Connection<'a> {
             if self.before.is_none() {
                 // Something has begun to be dropped just now.
                 self.waits = true;
-                return self.receiver.welcome(now, Want::Later);
+                return self.end.receiver.welcome(now, Want::Later);
             }
         }
         if let Some(restamping) = self.expected.life.and_then(|life| self.shared.follow_restamped(life)) {
@@ -275,7 +263,7 @@ impl<'a> Connection<'a> {
             Purpose::Move(cargo) => {
                 let begun = self.shared.custody().begins_to_arrive(self.expected.from, cargo.since, &cargo.slots);
                 if begun.is_none() {
-                    return self.receiver.refuse(Refusal::Other("these slots were taken already".to_owned()));
+                    return self.end.receiver.refuse(Refusal::Other("these slots were taken already".to_owned()));
                 }
                 self.feed = begun;
                 // What an earlier attempt left, or an earlier stay.
@@ -285,7 +273,7 @@ impl<'a> Connection<'a> {
             _ if self.shared.progress.holding().is_none() => Want::Clone(self.shared.seen(now)),
             _ => Want::Resume(self.shared.seen(now)),
         };
-        self.receiver.welcome(now, want);
+        self.end.receiver.welcome(now, want);
     }
 
     /// Applies a batch, in turns.
@@ -294,7 +282,7 @@ impl<'a> Connection<'a> {
         while self.apply_some(&mut items)? {
             yield_now().await;
         }
-        let applied = self.receiver.applied(self.shared.now(), batch);
+        let applied = self.end.receiver.applied(self.shared.now(), batch);
         if applied.has_watermark {
             self.has_all();
         }
@@ -307,8 +295,8 @@ impl<'a> Connection<'a> {
         let _turn = turn(shared, self.before)?;
         for item in items {
             let item = item.map_err(Malformed::from)?;
-            self.receiver.check(&item)?;
-            self.intake.take(&shared.store, &item, self.receiver.sender_saw(), now)?;
+            self.end.receiver.check(&item)?;
+            self.intake.take(&shared.store, &item, self.end.receiver.sender_saw(), now)?;
             self.items += 1;
             if self.items >= ITEMS_PER_TURN {
                 self.items = 0;

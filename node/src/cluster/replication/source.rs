@@ -1,13 +1,13 @@
 //! The end that has something: a primary that feeds a replica or another shard, a replica that gives back.
 //!
-//! A thin loop around [`Sender`], as the one of a link between regions is: frames in, time, events, items from the feed,
+//! A thin loop around [`SendingEnd`], as the one of a link between regions is: frames in, time, events, items from the feed,
 //! frames out, sleep. Besides it remembers, for each batch that ended in a watermark, which one that was; when the batch
 //! is acknowledged, everything up to there is at the other end.
 
 use std::{collections::VecDeque, io, time::Duration};
 
 use clock::{Now, Time};
-use geo_link::Pipe;
+use geo_link::SendingEnd;
 use geo_link_core::{
     LinkEnd, Malformed, Phase, Sender, SenderEvent, SenderOptions, Want,
     limits::{GREETING_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
@@ -16,16 +16,13 @@ use node_core::{
     slot::SlotSet,
     store::{Claim, Feed, FeedItem, Polled, Scope},
 };
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::{task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Opening, Purpose, Shared, Target, drops::Before};
 use crate::{
     cluster::bus::{BusStream, DialError},
-    limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRAMES_PER_TURN, FRONTIER_INTERVAL, ORPHANS_INTERVAL},
+    limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRONTIER_INTERVAL, ORPHANS_INTERVAL},
 };
 
 /// Why there is no connection.
@@ -147,16 +144,13 @@ pub(super) struct Settled {
 struct Connection<'a> {
     shared: &'a Shared,
     target: &'a Target,
-    sender: &'a mut Sender,
-    pipe: Pipe<BusStream>,
-    feed: Option<Feed>,
+    end: SendingEnd<'a, BusStream>,
     settled: VecDeque<Settled>,
     /// The watermark of the batch that is being filled, if it has one.
     watermark: Option<Settled>,
     /// The slots of which something was sent, if anybody wants to know.
     slots: &'a mut SlotSet,
     rowed: Option<Duration>,
-    orphans_queued: Duration,
     /// When the feed was asked last for what it has.
     fetched: Duration,
     /// What had been dropped here when it was begun.
@@ -175,14 +169,11 @@ impl<'a> Connection<'a> {
         Self {
             shared,
             target,
-            sender,
-            pipe: Pipe::new(stream, GREETING_BYTES_MAX),
-            feed: None,
+            end: SendingEnd::new(sender, stream, GREETING_BYTES_MAX),
             settled: VecDeque::new(),
             watermark: None,
             slots,
             rowed: None,
-            orphans_queued: Duration::ZERO,
             fetched: Duration::ZERO,
             before,
         }
@@ -190,7 +181,7 @@ impl<'a> Connection<'a> {
 
     /// Serves the connection until it ends, and says why it did.
     async fn serve(&mut self, ending: &CancellationToken) -> Lost {
-        self.sender.handle_connected(self.shared.now());
+        self.end.sender.handle_connected(self.shared.now());
         let lost = loop {
             if let Err(lost) = self.work() {
                 break lost;
@@ -200,11 +191,8 @@ impl<'a> Connection<'a> {
             }
             yield_now().await;
         };
-        if matches!(lost, Lost::Over | Lost::Dropped | Lost::Done) {
-            self.sender.say_bye();
-        }
-        self.sender.poll_transmit(self.shared.now(), self.pipe.out());
-        self.pipe.finish(FAREWELL).await;
+        let is_in_order = matches!(lost, Lost::Over | Lost::Dropped | Lost::Done);
+        self.end.end(self.shared.now(), is_in_order, FAREWELL).await;
         lost
     }
 
@@ -214,60 +202,34 @@ impl<'a> Connection<'a> {
         if self.target.purpose == Purpose::Follow && self.shared.drops.turn(self.before).is_none() {
             return Err(Lost::Dropped);
         }
-        for _ in 0..FRAMES_PER_TURN {
-            let Some((kind, payload)) = self.pipe.inbox.next_frame()? else { break };
-            self.sender.handle_frame(now, kind, payload)?;
-        }
-        self.sender.handle_timeout(now);
-        while let Some(event) = self.sender.poll_event() {
+        self.end.take_in(now)?;
+        while let Some(event) = self.end.sender.poll_event() {
             self.handle_event(event)?;
         }
         self.note_acknowledged(now)?;
-        if self.pipe.has_room() {
-            // One batch, however little is left of it once compressed: whoever catches up delays nobody else.
-            self.fetch(now);
-            self.transmit(now);
-        }
+        self.fetch(now);
+        self.put_out(now);
         Ok(())
     }
 
     /// Waits until there is something to do.
     async fn rest(&mut self, ending: &CancellationToken) -> Result<(), Lost> {
-        let acknowledgements = self.target.acknowledgements(self.shared).unwrap_or(&self.shared.followers);
-        let wants = acknowledgements.wants();
+        let shared = self.shared;
+        let acknowledgements = self.target.acknowledgements(shared).unwrap_or(&shared.followers);
+        let (wants, dropped) = (acknowledgements.wants(), shared.drops.changed());
         tokio::pin!(wants);
+        // Ask to be woken first, then look.
         wants.as_mut().enable();
-        let now = self.shared.now();
         if acknowledgements.wanted() > self.fetched {
-            self.sender.hurry(now);
-            if self.pipe.has_room() && self.sender.poll_items(now) {
-                return Ok(());
-            }
+            self.end.sender.hurry(shared.now());
         }
-        let (news, dropped) = (self.shared.news.notified(), self.shared.drops.changed());
-        tokio::pin!(news);
-        let wants_news = self.sender.wants_news();
-        if wants_news {
-            // Ask to be woken first, then look once more.
-            news.as_mut().enable();
-            self.shared.store.await_news();
-            if self.feed.as_ref().is_some_and(|feed| feed.has_news(&self.shared.store)) {
-                self.sender.handle_news(now);
-            }
-        }
-        let deadline = self.sender.poll_timeout(self.pipe.has_room()).unwrap_or(now.monotonic);
-        let deadline = Instant::now() + deadline.saturating_sub(now.monotonic);
         tokio::select! {
             biased;
-            () = ending.cancelled() => return Err(Lost::Over),
-            has_read = self.pipe.turn(true) => drop(has_read?),
-            () = wants => {}
-            () = dropped => {}
-            () = news, if wants_news => self.sender.handle_news(self.shared.now()),
-            () = yield_now(), if self.pipe.has_room() && self.sender.poll_items(now) => {}
-            () = sleep_until(deadline) => {}
+            () = ending.cancelled() => Err(Lost::Over),
+            rested = self.end.rest(&shared.store, &shared.news, || shared.now()) => Ok(rested?),
+            () = wants => Ok(()),
+            () = dropped => Ok(()),
         }
-        Ok(())
     }
 
     fn handle_event(&mut self, event: SenderEvent) -> Result<(), Lost> {
@@ -284,8 +246,8 @@ impl<'a> Connection<'a> {
     }
 
     fn start_feed(&mut self, want: Want) {
-        let (store, Some(consumer)) = (&self.shared.store, self.sender.peer()) else { return };
-        self.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
+        let (store, Some(consumer)) = (&self.shared.store, self.end.sender.peer()) else { return };
+        self.end.pipe.inbox.allow(SMALL_FRAME_BYTES_MAX);
         // What has arrived here of origins that speak no more goes with every feed: that is what is returned.
         let own = Scope::Region(store.origin().region());
         let feed = match (&self.target.purpose, want) {
@@ -297,15 +259,15 @@ impl<'a> Connection<'a> {
         };
         let (slots, records) = (feed.slots_waiting(), feed.backlog(store));
         tracing::info!(address = %self.target.address, purpose = ?self.target.purpose, slots, records, "sending what is lacked");
-        self.feed = Some(feed);
+        self.end.feed = Some(feed);
     }
 
     /// Takes note of what the other end has applied.
     fn note_acknowledged(&mut self, now: Now) -> Result<(), Lost> {
-        if self.sender.phase() != Phase::Streaming {
+        if self.end.sender.phase() != Phase::Streaming {
             return Ok(());
         }
-        let acknowledged = self.sender.acknowledged();
+        let acknowledged = self.end.sender.acknowledged();
         while let Some(settled) = self.settled.pop_front_if(|settled| settled.batch <= acknowledged) {
             match self.target.acknowledgements(self.shared) {
                 Some(known) => known.acknowledged(self.target.node, self.target.since(), settled, now.monotonic),
@@ -317,39 +279,34 @@ impl<'a> Connection<'a> {
 
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
-        let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
+        let (store, returns) = (&self.shared.store, self.target.purpose == Purpose::Return);
+        let Some((sender, feed)) = self.end.due(store, now, ORPHANS_INTERVAL) else { return };
         self.fetched = now.monotonic;
-        let store = &self.shared.store;
-        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
-            self.orphans_queued = now.monotonic;
-            feed.queue_orphans(store);
-        }
-        let (room, own, mut watermark) = (self.sender.room(), store.origin(), None);
-        let returns = self.target.purpose == Purpose::Return;
+        let (room, own, mut watermark) = (sender.room(), store.origin(), None);
         let polled = feed.poll(store, now, room, |item| {
             match item {
                 FeedItem::Watermark { origin, time } if *origin == own => watermark = Some(*time),
                 FeedItem::Record { slot, .. } if returns => _ = self.slots.insert(*slot),
                 _ => {}
             }
-            self.sender.push(item)
+            sender.push(item)
         });
+        sender.fed(now, polled);
         let (batch, offset, as_of) = (0, feed.position(), now.monotonic);
         self.watermark =
             watermark.filter(|_| polled == Polled::Drained).map(|until| Settled { batch, until, offset, as_of });
-        self.sender.fed(now, polled);
     }
 
     /// Puts out what is ready.
-    fn transmit(&mut self, now: Now) {
+    fn put_out(&mut self, now: Now) {
         if self.rowed.is_none_or(|at| now.monotonic >= at + FRONTIER_INTERVAL) {
             self.rowed = Some(now.monotonic);
-            self.sender.set_row(self.shared.frontier());
+            self.end.sender.set_row(self.shared.frontier());
         }
-        if self.sender.poll_transmit(now, self.pipe.out()).is_some()
+        if self.end.put_out(now).is_some()
             && let Some(settled) = self.watermark.take()
         {
-            self.settled.push_back(Settled { batch: self.sender.sent(), ..settled });
+            self.settled.push_back(Settled { batch: self.end.sender.sent(), ..settled });
         }
     }
 }
