@@ -25,6 +25,8 @@ pub struct Lab {
     pub wan: Wan,
     /// The process of the WAN; none if there is but one region.
     pub wan_pid: Option<u32>,
+    /// Where its Prometheus is; none if it was started without.
+    pub prometheus: Option<String>,
     /// The lab's own process. Dropped before the folder with everybody's files.
     pub process: Leashed,
     /// The folder of all files.
@@ -52,6 +54,7 @@ pub fn of_one_node<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 struct Description {
     regions: Vec<DescribedRegion>,
     wan: Option<DescribedWan>,
+    prometheus: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -110,10 +113,11 @@ impl Lab {
             process.until_ended()?;
             bail!("{}", fs::read_to_string(&log).unwrap_or_default());
         }
-        let Description { regions, wan } = serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
+        let Description { regions, wan, prometheus } =
+            serde_json::from_str(&line).with_context(|| format!("not JSON: {line}"))?;
         let regions = regions.into_iter().map(|region| region.started(dir.path())).collect::<Result<_>>()?;
         let (control, wan_pid) = wan.map(|wan| (wan.control, wan.pid)).unzip();
-        Ok(Self { regions, wan: Wan::at(control.as_deref()), wan_pid, process, dir })
+        Ok(Self { regions, wan: Wan::at(control.as_deref()), wan_pid, prometheus, process, dir })
     }
 
     /// A region by its name.

@@ -1,9 +1,12 @@
-//! The alerts, in a real Prometheus: they fire when a link is cut and resolve when it is healed.
+//! The alerts, in a real Prometheus: they fire when a link is cut and resolve when it is healed. And the dashboard: each of its panels
+//! has something to show.
 //!
 //! `config/prometheus/meridian.rules.test.yml` says when each alert fires, on made-up series. This shows that the series
 //! are really there, under the names and with the labels that the rules look for, and that they really move. The rules
 //! are those that are shipped, but in a copy of which every `for:` and `interval:` is divided by [`FASTER`]; thresholds
 //! and ranges stay. Prometheus scrapes as much faster.
+//!
+//! The dashboard is asked of the Prometheus that a lab has if it is told to.
 //!
 //! On a machine without Prometheus this says so and passes, unless `CI` is set: there a skipped test is a failed one.
 
@@ -27,13 +30,8 @@ type Alert = (String, String, String);
 
 #[test]
 fn alerts_fire_when_a_link_is_cut_and_resolve_when_it_is_healed() {
-    match Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound && env::var_os("CI").is_none() => {
-            note("SKIPPED: prometheus is not installed, the alerts are not tested (Debian: package prometheus)");
-            return;
-        }
-        Err(error) => panic!("cannot run prometheus: {error}"),
+    if !is_installed() {
+        return;
     }
     with_lab(&of_one_node(&["--regions=us-east,eu-west"]), |lab| {
         let lab: &Lab = lab;
@@ -68,17 +66,68 @@ fn alerts_fire_when_a_link_is_cut_and_resolve_when_it_is_healed() {
     });
 }
 
+#[test]
+fn every_panel_of_the_dashboard_has_something_to_show() {
+    if !is_installed() {
+        return;
+    }
+    with_lab(&["--regions=us-east,eu-west", "--primaries=1", "--prometheus"], |lab| {
+        let address = lab.prometheus.as_ref().context("the lab does not say where its Prometheus is")?;
+        let prometheus = Prometheus { url: format!("http://{address}/api/v1"), _process: None };
+        for region in &lab.regions {
+            region.run::<()>(&["SET", &region.name, "read here"])?;
+            region.until_result(&["GET", &region.name], &Some("read here".to_owned()))?;
+        }
+        for (title, queries) in panels()? {
+            until(&format!("there is something to show as {title}"), || {
+                let shown: Result<Vec<_>> = queries.iter().map(|query| prometheus.query(query)).collect();
+                Ok(shown?.into_iter().any(|series| series > 0).then_some(()))
+            })?;
+        }
+        Ok(())
+    });
+}
+
+/// The panels of the dashboard, each by its title, with what they ask for of all regions.
+fn panels() -> Result<Vec<(String, Vec<String>)>> {
+    let dashboard: Value = serde_json::from_str(include_str!("../../config/grafana/meridian.json"))?;
+    let panels = dashboard["panels"].as_array().context("no panels")?.iter().filter(|panel| panel["type"] != "row");
+    let panels = panels.map(|panel| {
+        let title = panel["title"].as_str().context("a panel without a title")?;
+        let queries = panel["targets"].as_array().into_iter().flatten().map(|target| {
+            ensure!(target["datasource"]["uid"] == "${datasource}", "{title} asks a Prometheus of its own");
+            let query = target["expr"].as_str().context("no query")?;
+            Ok(query.replace("$__rate_interval", "20s").replace("$region", ".*"))
+        });
+        Ok((title.to_owned(), queries.collect::<Result<_>>()?))
+    });
+    panels.collect()
+}
+
+fn is_installed() -> bool {
+    match Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && env::var_os("CI").is_none() => {
+            note("SKIPPED: prometheus is not installed, the alerts are not tested (Debian: package prometheus)");
+            false
+        }
+        Err(error) => panic!("cannot run prometheus: {error}"),
+    }
+}
+
 /// A Prometheus that scrapes a lab.
 struct Prometheus {
     url: String,
-    _process: Leashed,
+    /// None if it is the lab's own.
+    _process: Option<Leashed>,
 }
 
 impl Prometheus {
     fn start(lab: &Lab) -> Result<Self> {
         let dir = lab.dir.path();
         fs::write(dir.join("rules.yml"), rules::faster(config::ALERT_RULES, FASTER)?)?;
-        let config = rules::scraping(lab.regions.iter().map(|region| &region.admin), FASTER);
+        let targets = lab.regions.iter().map(|region| (&region.name, &region.admin));
+        let config = rules::scraping(targets, FASTER);
         fs::write(dir.join("prometheus.yml"), config)?;
         let address = free_address()?;
         let mut command = Command::new("sh");
@@ -88,7 +137,7 @@ impl Prometheus {
         command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn").stdout(Stdio::null());
         let process = Leashed::start(&mut command, &dir.join("prometheus.log"))?;
-        Ok(Self { url: format!("http://{address}/api/v1"), _process: process })
+        Ok(Self { url: format!("http://{address}/api/v1"), _process: Some(process) })
     }
 
     /// The alerts that fire.

@@ -35,7 +35,7 @@ pub(crate) struct LabArgs {
     pub(super) wan: String,
 
     /// The ports: Redis of node i at BASE+i, its admin at BASE+100+i, its bus at BASE+700+i; gateway i at BASE+200+i, its bus
-    /// at BASE+800+i, its admin at BASE+900+i; the WAN's control at BASE+300, its routes above that. By default the first of
+    /// at BASE+800+i, its admin at BASE+900+i; the WAN's control at BASE+300, its routes above that; Prometheus at BASE+100. By default the first of
     /// 7000, 8000, ... 32000 at which all of them are free
     #[arg(long, value_name = "BASE")]
     pub(super) port: Option<u16>,
@@ -43,6 +43,10 @@ pub(crate) struct LabArgs {
     /// Where configuration, certificates, logs and state are kept; by default a folder that is removed at the end
     #[arg(long, value_name = "FOLDER")]
     pub(super) dir: Option<PathBuf>,
+
+    /// Has a Prometheus watch it, which must be installed, by the alert rules that are shipped, and shows what fires
+    #[arg(long)]
+    pub(super) prometheus: bool,
 
     /// Prints one line of JSON once all is ready, and nothing else
     #[arg(long)]
@@ -60,7 +64,7 @@ pub(crate) struct LabArgs {
     /// Lives through a scenario instead: regions, load, faults and what is expected are in the file (tests/README.md says how).
     /// Ends with 0 if all held, with 1 if not
     #[arg(long, value_name = "FILE", help_heading = "Scenario", conflicts_with_all = [
-        "regions", "primaries", "replicas", "gateways", "wan", "node_set", "clock_offset"
+        "regions", "primaries", "replicas", "gateways", "wan", "node_set", "clock_offset", "prometheus"
     ])]
     pub(super) scenario: Option<PathBuf>,
 

@@ -32,6 +32,9 @@ pub(super) struct Description<'a> {
     regions: Vec<Region<'a>>,
     /// Null if there is but one region.
     wan: Option<Wan>,
+    /// Where it is, if the lab has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prometheus: Option<SocketAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,7 +87,7 @@ impl<'a> Description<'a> {
             }
         });
         let wan = plan.topology.as_ref().zip(pids.wan).map(|(topology, pid)| Wan { control: topology.control, pid });
-        Self { regions: regions.collect(), wan }
+        Self { regions: regions.collect(), wan, prometheus: plan.prometheus }
     }
 }
 

@@ -48,6 +48,9 @@ fn processes(plan: &Plan, pids: &Pids) -> Vec<Line> {
     if let Some((topology, pid)) = plan.topology.as_ref().zip(pids.wan) {
         lines.push(row(Style::Plain, plan.wan_name(), &pid.to_string(), "", &format!("http://{}", topology.control)));
     }
+    if let Some(address) = plan.prometheus {
+        lines.push(row(Style::Plain, "prometheus", "", "", &format!("http://{address}")));
+    }
     lines
 }
 
@@ -56,11 +59,11 @@ fn worth_trying(plan: &Plan, pids: &Pids) -> Vec<String> {
     let cluster = if plan.regions.iter().any(RegionPlan::is_cluster) { " -c" } else { "" };
     let client = |region: usize| format!("redis-cli{cluster} -p {}", plan.regions[region].nodes[0].redis.port());
     let mut commands = vec![format!("{} set hello world", client(0))];
-    if let (Some(topology), [a, b, ..]) = (&plan.topology, &plan.regions[..]) {
+    if let (Some(topology), [_, second, ..]) = (&plan.topology, &plan.regions[..]) {
         let control = topology.control;
         commands.extend([
             format!("{} get hello", client(1)),
-            format!("curl -X PUT http://{control}/links/{}/{} -d '{{\"state\":\"blackhole\"}}'", a.name, b.name),
+            format!("curl -X POST http://{control}/partition -d '{{\"regions\":[\"{}\"]}}'", second.name),
             format!("curl -X POST http://{control}/heal"),
         ]);
     } else {

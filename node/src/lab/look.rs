@@ -20,6 +20,7 @@ use super::{
     limits,
     link::Link,
     plan::{NodePlan, Plan, RegionPlan},
+    prometheus::Alert,
 };
 
 /// The state of everything at about one moment.
@@ -33,6 +34,8 @@ pub(super) struct Snapshot {
     pub(super) maps: Vec<Option<ClusterMap>>,
     /// The links of the WAN; none if it did not answer.
     pub(super) wan: Option<Vec<WanLink>>,
+    /// The alerts that fire; none if nobody watches, or it did not answer.
+    pub(super) alerts: Option<Vec<Alert>>,
 }
 
 /// What a node says of itself.
@@ -160,7 +163,7 @@ impl Snapshot {
         let maps = join_all(clusters.iter().map(async |cluster| cluster.as_ref()?.map().await));
         let wan = async { read_json::<All>(plan.topology.as_ref()?.control, "/links").await };
         let (nodes, gateways, maps, wan) = tokio::join!(nodes, gateways, maps, wan);
-        Self { nodes, gateways, maps, wan: wan.map(|all| all.links) }
+        Self { nodes, gateways, maps, wan: wan.map(|all| all.links), alerts: None }
     }
 
     /// The statuses of a region's nodes, in the order of the plan, by the index of the region.

@@ -21,7 +21,7 @@
 //! `args` what can be asked for; `plan` what that comes to, and `files` what stands in the files; `ports` and `certificates` what
 //! it needs; `processes` and `leash` the children, and `machines` their networks where cables are to be cut; `look` what they say of themselves; `cluster` the nodes of a region as one,
 //! `link` the ends of a link as one; `introduction`, `view` and `regions` what a person sees (on a
-//! [`terminal`](crate::terminal)), and `description` what a program does; `scenario` what is lived through and judged.
+//! [`terminal`](crate::terminal)), and `description` what a program does; `prometheus` what an operator would be told; `scenario` what is lived through and judged.
 
 mod args;
 pub(crate) mod certificates;
@@ -37,6 +37,7 @@ mod machines;
 mod plan;
 mod ports;
 mod processes;
+mod prometheus;
 mod regions;
 mod scenario;
 mod view;
@@ -58,6 +59,7 @@ use futures_util::future::join_all;
 use look::Snapshot;
 use plan::Plan;
 use processes::{Ended, Files, Processes};
+use prometheus::Prometheus;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -77,6 +79,9 @@ pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.scenario {
         return scenario::run(&args, file);
     }
+    if args.prometheus {
+        prometheus::check_installed()?;
+    }
     let folder = Folder::open(args.dir.as_deref())?;
     let plan = match Plan::new(&args, folder.path()) {
         Ok(plan) => plan,
@@ -89,13 +94,16 @@ pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let mut interrupted = Interrupted::new()?;
         let mut processes = Processes::new()?;
-        let mut lab = Lab { plan, json: args.json, screen: Screen::new(), started: Instant::now() };
+        let mut lab = Lab { plan, json: args.json, screen: Screen::new(), started: Instant::now(), prometheus: None };
         let ended = tokio::select! {
             ended = lab.live(&mut processes) => ended,
             () = interrupted.wait() => Ok(ExitCode::SUCCESS),
         };
         lab.say(Line::default().with(Style::Dim, "  ending all"));
         processes.stop().await;
+        if let Some(prometheus) = lab.prometheus.take() {
+            prometheus.stop().await;
+        }
         ended
     })
 }
@@ -106,6 +114,7 @@ struct Lab {
     json: bool,
     screen: Screen,
     started: Instant,
+    prometheus: Option<Prometheus>,
 }
 
 impl Lab {
@@ -117,7 +126,9 @@ impl Lab {
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
         until_ready(&self.plan, processes, &mut clusters).await?;
-        let first = Snapshot::take(&self.plan, &clusters).await;
+        // When all is up, so that nothing fires because of how it began.
+        self.prometheus = self.plan.prometheus.map(|_| Prometheus::start(&self.plan, 1)).transpose()?;
+        let first = self.look(&clusters).await;
         if self.json {
             let line = serde_json::to_string(&Description::new(&self.plan, &pids, &first))?;
             writeln!(io::stdout(), "{line}")?;
@@ -135,9 +146,16 @@ impl Lab {
         bail!("no process of the lab is left");
     }
 
+    /// Looks at everything, and at what fires.
+    async fn look(&self, clusters: &[Option<Cluster>]) -> Snapshot {
+        let alerts = async { self.prometheus.as_ref()?.firing().await };
+        let (snapshot, alerts) = tokio::join!(Snapshot::take(&self.plan, clusters), alerts);
+        Snapshot { alerts, ..snapshot }
+    }
+
     /// Shows the state of things, in place or as a line.
     async fn show(&mut self, in_place: bool, clusters: &[Option<Cluster>]) -> io::Result<()> {
-        let snapshot = Snapshot::take(&self.plan, clusters).await;
+        let snapshot = self.look(clusters).await;
         // Where there was room once, there may be none after the terminal has been made smaller.
         if let Some(lines) = self.live_view(&snapshot).filter(|_| in_place) {
             return self.screen.draw(&lines);

@@ -9,7 +9,7 @@
 //! DIR/us-east-1.cmd      how it is started       DIR/wan.cmd
 //! DIR/us-east-1.log      what it says            DIR/wan.log
 //! DIR/us-east-1.state/   what it must remember   DIR/certs/    certificates, made anew each time
-//! DIR/us-east-gw-1.toml  and so on: a gateway's
+//! DIR/us-east-gw-1.toml  and so on: a gateway's  DIR/prometheus.yml, DIR/rules.yml   what a Prometheus is told
 //! ```
 //! A region is a cluster with gateways beside it, or one node with its gateway inside, whose files are called as its region.
 //! A region that is alone in its lab has no gateway, and then there is no WAN.
@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) regions: Vec<RegionPlan>,
     /// The WAN between them; none if there is but one.
     pub(super) topology: Option<Topology>,
+    /// Where a Prometheus is to be, if one is wanted.
+    pub(super) prometheus: Option<SocketAddr>,
     /// Where all files are.
     pub(super) dir: PathBuf,
     _ports: Block,
@@ -154,6 +156,7 @@ impl Plan {
             gateways: regions * shape.doors(),
             routes: regions * (regions - 1) * shape.doors(),
             has_bus: shape.is_cluster(),
+            has_prometheus: args.prometheus,
             are_machines: args.inside_namespaces,
         };
         let ports = Block::take(args.port, wanted).map_err(UsageError::new)?;
@@ -161,7 +164,8 @@ impl Plan {
         let topology = (regions > 1).then(|| topology(&args.wan, &names, shape, layout)).transpose()?;
         let planner = Planner { args, names: &names, shape, layout, topology: topology.as_ref(), dir };
         let regions = (0..regions).map(|index| planner.region(index)).collect::<Result<_, _>>()?;
-        Ok(Self { regions, topology, dir: dir.to_owned(), _ports: ports })
+        let prometheus = args.prometheus.then(|| layout.prometheus());
+        Ok(Self { regions, topology, prometheus, dir: dir.to_owned(), _ports: ports })
     }
 
     /// All nodes, in the order of their regions.

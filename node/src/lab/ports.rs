@@ -7,6 +7,7 @@
 //! ```text
 //! BASE        held by the lab as long as it runs: the block is taken
 //! BASE+i      Redis of node i, counted from 1
+//! BASE+100    Prometheus, if the lab has one
 //! BASE+100+i  admin of node i
 //! BASE+200+i  gateway i, for the links of other regions; that of node i, if it is inside
 //! BASE+300    control of the WAN
@@ -53,6 +54,8 @@ pub(super) struct Wanted {
     pub(super) routes: u16,
     /// Whether the nodes have a bus. Gateways then are processes, and have one too.
     pub(super) has_bus: bool,
+    /// Whether there is a Prometheus.
+    pub(super) has_prometheus: bool,
     /// Whether each process is a machine of its own.
     pub(super) are_machines: bool,
 }
@@ -102,7 +105,7 @@ impl Block {
     }
 
     fn take_at(base: u16, wanted: Wanted) -> Result<Self, PortError> {
-        let Wanted { nodes, gateways, routes, has_bus, are_machines } = wanted;
+        let Wanted { nodes, gateways, routes, has_bus, has_prometheus, are_machines } = wanted;
         let layout = Layout { base, has_bus, are_machines };
         let needed = match (has_bus, gateways) {
             (false, _) => ROUTES + routes,
@@ -120,7 +123,9 @@ impl Block {
         let of_buses = (0..nodes).filter(|_| has_bus).map(|index| layout.bus(index));
         let of_gateways = (0..gateways).filter(|_| has_bus);
         let of_gateways = of_gateways.flat_map(|index| [layout.gateway_bus(index), layout.gateway_admin(index)]);
-        for address in of_nodes.chain(of_wan).chain(of_links).chain(of_buses).chain(of_gateways) {
+        let of_prometheus = has_prometheus.then(|| layout.prometheus());
+        let all = of_nodes.chain(of_wan).chain(of_links).chain(of_buses).chain(of_gateways).chain(of_prometheus);
+        for address in all {
             listen(address.port())?;
         }
         Ok(Self { layout, _held: held })
@@ -172,6 +177,11 @@ impl Layout {
         self.at(Host::Gateway(index), GATEWAY_ADMIN + 1 + index)
     }
 
+    /// The Prometheus that looks at all admins.
+    pub(super) fn prometheus(self) -> SocketAddr {
+        local(self.base + ADMIN)
+    }
+
     /// Control of the WAN.
     pub(super) fn control(self) -> SocketAddr {
         self.at(Host::Wan, CONTROL)
@@ -200,7 +210,8 @@ fn local(port: u16) -> SocketAddr {
 mod tests {
     use super::{Block, PortError, Wanted};
 
-    const WANTED: Wanted = Wanted { nodes: 3, gateways: 3, routes: 6, has_bus: true, are_machines: false };
+    const WANTED: Wanted =
+        Wanted { nodes: 3, gateways: 3, routes: 6, has_bus: true, has_prometheus: true, are_machines: false };
 
     #[test]
     fn block_is_taken_once_and_free_again_afterwards() {

@@ -241,7 +241,7 @@ mod tests {
         };
         let maps = plan.regions.iter().map(|region| Some(cluster::tests::founded(region))).collect();
         let (nodes, gateways) = (plan.nodes().map(status).collect(), plan.gateways().map(gateway).collect());
-        (plan, Snapshot { nodes, gateways, maps, wan: None })
+        (plan, Snapshot { nodes, gateways, maps, ..Snapshot::default() })
     }
 
     fn print(lines: &[super::Line]) -> Vec<String> {

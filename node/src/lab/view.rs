@@ -5,13 +5,16 @@
 //! a plan and a snapshot; the screen itself is [`terminal`](crate::terminal). Where it is too low for every node, each region
 //! is a line, and where it is too low for that there is a line for all.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{link::Link, look::Snapshot, plan::Plan, regions};
 use crate::terminal::{Line, Style};
 
 /// With more links than this the single line sums them up.
 const LINKS_IN_A_LINE: usize = 6;
+
+/// Alerts that are shown; where there are more the last line says how many.
+const ALERTS_SHOWN: usize = 6;
 
 /// What is shown over and over, the links and what each region holds: as much of it as `fits` takes lines. None if it takes
 /// too few for even the least.
@@ -23,6 +26,10 @@ pub(super) fn live(plan: &Plan, snapshot: &Snapshot, fits: impl Fn(usize) -> boo
             lines.push(Line::default());
         }
         lines.extend(regions(plan, snapshot));
+        if plan.prometheus.is_some() {
+            lines.push(Line::default());
+            lines.extend(alerts(snapshot));
+        }
         fits(lines.len()).then_some(lines)
     })
 }
@@ -39,6 +46,26 @@ fn links(plan: &Plan, snapshot: &Snapshot) -> Vec<Line> {
         let row = row.right(Style::Dim, 9, &one_way(&link)).right(style, 11, &lag(&link));
         lines.push(row.with(Style::Plain, "   ").with(style, state));
     }
+    lines
+}
+
+/// What fires. As many lines whatever there is, so that the rest stays in its place.
+fn alerts(snapshot: &Snapshot) -> Vec<Line> {
+    let mut lines = vec![Line::default().with(Style::Dim, "  alerts")];
+    match snapshot.alerts.as_deref() {
+        None => lines.push(Line::default().with(Style::Dim, "  prometheus does not answer")),
+        Some([]) => lines.push(Line::default().with(Style::Good, "  none fires")),
+        Some(firing) => {
+            let shown = if firing.len() > ALERTS_SHOWN { ALERTS_SHOWN - 1 } else { firing.len() };
+            lines.extend(firing[..shown].iter().map(|alert| {
+                let style = if alert.is_critical { Style::Bad } else { Style::Warn };
+                Line::default().with(style, format!("  {}: {}", alert.name, alert.summary))
+            }));
+            let rest = firing.len() - shown;
+            lines.extend((rest > 0).then(|| Line::default().with(Style::Warn, format!("  and {rest} more"))));
+        }
+    }
+    lines.resize(1 + ALERTS_SHOWN, Line::default());
     lines
 }
 
@@ -62,7 +89,9 @@ pub(super) fn summary(plan: &Plan, snapshot: &Snapshot, uptime: Duration) -> Str
         let worst = links.iter().filter_map(Link::lag).fold(0.0, f64::max);
         vec![format!("{up} of {} links up, worst lag {}", links.len(), time(worst))]
     };
-    let parts = [links.join("  "), regions.join("  ")];
+    let firing: BTreeSet<_> = snapshot.alerts.iter().flatten().map(|alert| alert.name.as_str()).collect();
+    let firing = firing.into_iter().map(|name| format!("{name} fires")).collect::<Vec<_>>();
+    let parts = [links.join("  "), regions.join("  "), firing.join("  ")];
     let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     format!("{:>5}s  {}", uptime.as_secs(), parts.join("  |  "))
 }
@@ -90,7 +119,7 @@ mod tests {
     use clap::Parser;
 
     use super::{Plan, Snapshot, live, summary, time};
-    use crate::lab::{LabArgs, cluster::tests::founded, look::Status};
+    use crate::lab::{LabArgs, cluster::tests::founded, look::Status, prometheus::Alert};
 
     #[derive(Parser)]
     struct Cli {
@@ -174,11 +203,32 @@ mod tests {
     }
 
     #[test]
+    fn what_fires_stands_below_and_takes_as_much_room_as_nothing() {
+        let (mut plan, mut snapshot) = example();
+        plan.prometheus = Some(([127, 0, 0, 1], 7100).into());
+        let mut shown = |alerts: Option<usize>| {
+            let alert =
+                |number| Alert { name: format!("Alert{number}"), is_critical: true, summary: "of this".to_owned() };
+            snapshot.alerts = alerts.map(|count| (1..=count).map(alert).collect());
+            print(&live(&plan, &snapshot, |_| true).unwrap()).split_off(7)
+        };
+        assert_eq!(shown(None)[..3], ["", "  alerts", "  prometheus does not answer"]);
+        assert_eq!(shown(Some(0))[2], "  none fires");
+        assert_eq!(shown(Some(7))[6..], ["  Alert5: of this", "  and 2 more"]);
+        assert!([None, Some(0), Some(6)].into_iter().all(|alerts| shown(alerts).len() == 8));
+        let line = summary(&plan, &snapshot, Duration::from_secs(5));
+        assert!(
+            line.ends_with("  |  Alert1 fires  Alert2 fires  Alert3 fires  Alert4 fires  Alert5 fires  Alert6 fires"),
+            "{line}"
+        );
+    }
+
+    #[test]
     fn regions_are_lines_where_nodes_have_no_room_and_nothing_is_shown_where_these_have_none() {
         let plan = Plan::new(&Cli::parse_from(["lab"]).lab, Path::new("/lab")).unwrap();
         let maps = plan.regions.iter().map(|region| Some(founded(region))).collect();
         let (nodes, gateways) = (plan.nodes().map(|_| None).collect(), plan.gateways().map(|_| None).collect());
-        let snapshot = Snapshot { nodes, gateways, maps, wan: None };
+        let snapshot = Snapshot { nodes, gateways, maps, ..Snapshot::default() };
         let heights =
             [40, 20, 10].map(|height| live(&plan, &snapshot, |lines| lines < height).map(|lines| lines.len()));
         // Links, shards and gateways; links and regions.

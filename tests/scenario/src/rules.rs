@@ -34,13 +34,14 @@ pub fn faster(rules: &str, divisor: u64) -> Result<String, InvalidDuration> {
     Ok(rules.lines().map(line).collect::<Result<Vec<_>, _>>()?.join("\n"))
 }
 
-/// The configuration of a Prometheus that has these rules in `rules.yml` and scrapes these addresses.
-pub fn scraping(targets: impl IntoIterator<Item = impl Display>, divisor: u64) -> String {
-    let targets: Vec<_> = targets.into_iter().map(|target| format!("{:?}", target.to_string())).collect();
+/// The configuration of a Prometheus that has these rules in `rules.yml` and scrapes these addresses, each of a region.
+pub fn scraping(targets: impl IntoIterator<Item = (impl Display, impl Display)>, divisor: u64) -> String {
+    let target = |(region, address)| format!("{{ targets: [\"{address}\"], labels: {{ region: \"{region}\" }} }}");
+    let targets: Vec<_> = targets.into_iter().map(target).collect();
     format!(
         "global: {{ scrape_interval: {ms}ms, scrape_timeout: {ms}ms, evaluation_interval: {ms}ms }}\n\
          rule_files: [rules.yml]\n\
-         scrape_configs: [{{ job_name: meridian, static_configs: [{{ targets: [{targets}] }}] }}]\n",
+         scrape_configs: [{{ job_name: meridian, static_configs: [{targets}] }}]\n",
         ms = SCRAPE_MS / divisor,
         targets = targets.join(", "),
     )
@@ -60,10 +61,13 @@ mod tests {
 
     #[test]
     fn every_target_is_scraped() {
-        let config = scraping(["127.0.0.1:1", "127.0.0.1:2"], 5);
-        assert!(
-            config.contains("scrape_interval: 1000ms") && config.contains(r#"["127.0.0.1:1", "127.0.0.1:2"]"#),
-            "{config}"
-        );
+        let config = scraping([("us-east", "127.0.0.1:1"), ("eu-west", "127.0.0.1:2")], 5);
+        assert!(config.contains("scrape_interval: 1000ms"), "{config}");
+        for target in [
+            r#"{ targets: ["127.0.0.1:1"], labels: { region: "us-east" } }"#,
+            r#"{ targets: ["127.0.0.1:2"], labels: { region: "eu-west" } }"#,
+        ] {
+            assert!(config.contains(target), "{config}");
+        }
     }
 }

@@ -23,6 +23,9 @@ pub(super) const FOLLOW_MAX: Duration = Duration::from_millis(1_500);
 /// Between two looks at lag and health.
 pub(super) const WATCH_EVERY: Duration = Duration::from_millis(200);
 
+/// By how much the alert rules are faster than those that are shipped: a run takes seconds.
+pub(super) const ALERTS_FASTER: u64 = 5;
+
 /// How often the time of a slow process is shared out anew: between machines that are merely busy and those that hang.
 pub(super) const TURN: Duration = Duration::from_millis(100);
 

@@ -9,10 +9,9 @@
 //!
 //! # Where what is
 //! `run` what all share; `load` and `client` the clients; `director` the deeds, `targets` whom they are done to, `wan`,
-//! `operator`, `slowness` and `flush` how, `losses` what they may cost; `watch` lag and health; `alerts` a Prometheus; `settle` the quiet at the end; `claims` the expectations;
+//! `operator`, `slowness` and `flush` how, `losses` what they may cost; `watch` lag and health; [`prometheus`](super::prometheus) what an operator would be told; `settle` the quiet at the end; `claims` the expectations;
 //! `trace` what is left.
 
-mod alerts;
 mod claims;
 mod client;
 mod director;
@@ -31,7 +30,6 @@ mod watch;
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
-use alerts::Alerts;
 use config::RegionName;
 use director::Director;
 use run::Run;
@@ -49,6 +47,7 @@ use super::{
     machines::{self, Machines},
     plan::Plan,
     processes::Processes,
+    prometheus::{self, Prometheus},
     start, until_ready,
 };
 use crate::terminal::{Line, Screen, Style};
@@ -70,7 +69,7 @@ pub(super) fn run(args: &LabArgs, file: &Path) -> anyhow::Result<ExitCode> {
     }
     scenario.speed = args.speed.unwrap_or(scenario.speed);
     if expects_alerts(&scenario) {
-        alerts::check_installed()?;
+        prometheus::check_installed()?;
     }
     let seed = args.seed.or(scenario.seed).unwrap_or_else(|| rand::random_range(0..1_000_000));
     let mut folder = Folder::open(args.dir.as_deref())?;
@@ -131,6 +130,7 @@ fn lab_of(args: &LabArgs, scenario: &Scenario) -> Result<LabArgs, String> {
         wan: scenario.lab.wan.clone(),
         node_set,
         clock_offset: clocks.map(offset).collect(),
+        prometheus: false,
         ..args.clone()
     })
 }
@@ -156,7 +156,8 @@ impl Stage<'_> {
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
         until_ready(&self.plan, processes, &mut clusters).await?;
-        let alerts = expects_alerts(&self.scenario).then(|| Alerts::start(&self.plan)).transpose()?;
+        let alerts =
+            expects_alerts(&self.scenario).then(|| Prometheus::start(&self.plan, limits::ALERTS_FASTER)).transpose()?;
         let run = Run::new(&self.scenario, &self.plan, &clusters, self.seed);
         run.show_on((!self.args.json).then(Screen::new));
         let lived = live(&run, processes, names(&self.plan, &pids), alerts.as_ref()).await;
@@ -180,6 +181,9 @@ impl Stage<'_> {
             trace::write(&run, self.file, &verdict, &self.replay())?;
         }
         drop(run);
+        if let Some(alerts) = alerts {
+            alerts.stop().await;
+        }
         self.tell(&verdict)?;
         Ok(verdict)
     }
@@ -229,7 +233,7 @@ async fn live(
     run: &Run<'_>,
     processes: &mut Processes,
     pids: BTreeMap<String, u32>,
-    alerts: Option<&Alerts>,
+    alerts: Option<&Prometheus>,
 ) -> anyhow::Result<()> {
     let mut director = Director::new(run, processes, pids);
     let acted = async {

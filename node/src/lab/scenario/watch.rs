@@ -10,15 +10,15 @@ use super::{
         link::Link,
         look::{self, Snapshot, Status},
         plan::NodePlan,
+        prometheus::Prometheus,
     },
-    alerts::Alerts,
     limits,
     run::{Run, Sample},
 };
 use crate::terminal::Style;
 
 /// Looks again and again. It ends with the run, which drops it.
-pub(super) async fn watch(run: &Run<'_>, alerts: Option<&Alerts>) {
+pub(super) async fn watch(run: &Run<'_>, alerts: Option<&Prometheus>) {
     let mut tick = time::interval(limits::WATCH_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut progress = Instant::now();
@@ -26,10 +26,9 @@ pub(super) async fn watch(run: &Run<'_>, alerts: Option<&Alerts>) {
         tick.tick().await;
         look(run).await;
         if let Some(alerts) = alerts {
-            let firing = alerts.firing().await;
-            for alert in firing {
-                if run.fired.borrow_mut().insert(alert.clone()) {
-                    run.say(Style::Warn, format!("alert {alert} fires"));
+            for alert in alerts.firing().await.into_iter().flatten() {
+                if run.fired.borrow_mut().insert(alert.name.clone()) {
+                    run.say(Style::Warn, format!("alert {} fires", alert.name));
                 }
             }
         }
