@@ -2,7 +2,7 @@
 //! against themselves under every cut of the input.
 
 use node_core::resp::value::Decoder;
-use node_core::resp::{Limits, Parsed, Parser, Protocol, ProtocolError, Reply, Value};
+use node_core::resp::{Limits, Parsed, Parser, Protocol, ProtocolError, Reply, Value, keys_ahead};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use redis_protocol::resp2::types::{OwnedFrame as Frame2, Resp2Frame as _};
@@ -150,6 +150,14 @@ proptest! {
     }
 
     #[test]
+    fn keys_seen_ahead_are_those_of_the_requests(input in nearly_requests()) {
+        let (requests, _) = parse(&input);
+        for (place, key) in keys_ahead(&input).enumerate() {
+            assert_eq!(requests[place].get(1).map(Vec::as_slice), Some(key));
+        }
+    }
+
+    #[test]
     fn requests_written_by_an_independent_client_arrive(
         requests in vec(vec(vec(any::<u8>(), 0..40), 1..6), 0..6),
         cuts in vec(any::<usize>(), 0..6),
@@ -161,6 +169,8 @@ proptest! {
             redis_protocol::resp2::encode::encode(&mut encoded, &frame, false).unwrap();
             wire.extend(encoded);
         }
+        let keys: Vec<&[u8]> = requests.iter().map_while(|request| request.get(1)).map(Vec::as_slice).collect();
+        assert_eq!(keys_ahead(&wire).collect::<Vec<_>>(), keys);
         assert_eq!(parse_in_reads(&wire, &cuts, &Limits::DEFAULT), (requests, Ok(())));
     }
 }

@@ -5,7 +5,8 @@
 //! share, the requests are parsed and executed where they lie, and the replies collect in a buffer from the worker's
 //! pool. So a connection that waits for its client holds no buffer at all; only what is left of an unfinished request is
 //! copied out, and that copy is freed when the request is complete. A turn makes two system calls, however many commands
-//! it has, and it writes only when all connections that were ready have had theirs ([`after_the_others`]).
+//! it has, and it writes only when all connections that were ready have had theirs ([`after_the_others`]). What the commands of a pipeline
+//! will read is fetched into the cache before, together ([`prefetch`](node_core::store::Store::prefetch)).
 //!
 //! # Back-pressure
 //! When the replies of a turn exceed [`OUTPUT_FLUSH_BYTES`], the connection writes before it executes the next request,
@@ -25,7 +26,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use node_core::resp::{Limits, Parsed, Parser, Reply};
+use node_core::resp::{Limits, Parsed, Parser, Reply, keys_ahead};
 use tokio::io::{AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
@@ -253,6 +254,8 @@ fn execute(
 ) -> Progress {
     let mut turn = worker.begin_turn(session);
     let (mut limits, mut consumed): (Limits, usize) = (worker.server.parameters.request_limits(), 0);
+    // Requests whose keys were looked at already, from here on.
+    let mut ahead = 1;
     let stop = |consumed, missing, next| Progress { consumed, missing, next };
     loop {
         limits.authenticated = session.authenticated;
@@ -266,6 +269,11 @@ fn execute(
                 }
                 if output.len() >= OUTPUT_FLUSH_BYTES {
                     return stop(consumed, 0, Next::Execute);
+                }
+                ahead -= 1;
+                if ahead == 0 {
+                    // A pipeline, if there is more: what it is going to read is fetched together.
+                    ahead = worker.server.store.prefetch(keys_ahead(&input[consumed..])).max(1);
                 }
             }
             Ok(Parsed::Incomplete { consumed: skipped, missing }) => {

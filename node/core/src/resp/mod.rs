@@ -15,5 +15,5 @@ pub mod value;
 
 pub use args::{Args, ArgsBuf};
 pub use reply::{Protocol, Reply};
-pub use request::{Limits, Parsed, Parser, ProtocolError};
+pub use request::{Limits, Parsed, Parser, ProtocolError, keys_ahead};
 pub use value::Value;

@@ -23,6 +23,8 @@
 //! Left out: the size of the buffer, timeouts and what to do after an error (Redis replies and closes), which belong
 //! to the connection.
 
+use std::iter;
+
 use super::args::{Args, ArgsBuf, Span};
 use super::inline::{self, UnbalancedQuotes};
 use super::reply::Reply;
@@ -146,6 +148,25 @@ impl ProtocolError {
 /// without a reply, and so must we, before the body is read.
 pub fn is_http(args: Args<'_>) -> bool {
     args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:"))
+}
+
+/// The second arguments, which are keys as a rule, of the requests at the start of `buffer`: as long as they are whole, and look as nearly all
+/// do. For whoever wants to know early what will be asked for; nothing else may depend on it.
+pub fn keys_ahead(mut buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    iter::from_fn(move || {
+        let (count, mut position) = short_header(buffer, b'*').filter(|(count, _)| *count <= FAST_ARGUMENTS_MAX)?;
+        let mut key = None;
+        for argument in 0..count {
+            let (len, header) = short_header(buffer.get(position..)?, b'$')?;
+            let start = position + header;
+            position = start + len as usize + LINE_END;
+            if argument == 1 {
+                key = buffer.get(start..start + len as usize);
+            }
+        }
+        buffer = buffer.get(position..)?;
+        key
+    })
 }
 
 /// The state of one connection's input.

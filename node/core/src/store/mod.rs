@@ -27,6 +27,7 @@ mod heap;
 mod intake;
 mod log;
 mod news;
+mod prefetch;
 mod progress;
 mod record;
 mod restamp;
