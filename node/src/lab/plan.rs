@@ -34,8 +34,9 @@ use super::{
     ports::{Block, Layout, Wanted},
 };
 
-/// What the files of the WAN are called. No region can be called the same.
+/// What the files of the WAN are called, and those of Prometheus. No region can be called the same.
 const WAN: &str = "wan";
+pub(super) const PROMETHEUS: &str = "prometheus";
 
 /// A whole lab.
 #[derive(Debug)]
@@ -257,10 +258,13 @@ fn check_names(regions: &[RegionName]) -> Result<Vec<String>, UsageError> {
         let (min, max) = (limits::REGIONS.start(), limits::REGIONS.end());
         return Err(UsageError(format!("a lab has {min} to {max} regions, not {count}")));
     }
-    let mut seen = HashSet::from([WAN]);
+    let mut seen = HashSet::from([WAN, PROMETHEUS]);
     for name in regions {
         if !seen.insert(name.as_str()) {
-            let why = if name.as_str() == WAN { "is how the lab calls its WAN" } else { "is named twice" };
+            let why = match name.as_str() {
+                WAN | PROMETHEUS => "is how the lab calls a process of its own",
+                _ => "is named twice",
+            };
             return Err(UsageError(format!("{name} {why}; give each region a name of its own")));
         }
     }

@@ -58,7 +58,8 @@ fn settings_reach_the_regions_they_are_for() {
 fn what_cannot_be_is_refused_in_words() {
     for (args, words) in [
         (["--regions=a,b,a"], "a is named twice"),
-        (["--regions=a,wan"], "wan is how the lab calls its WAN"),
+        (["--regions=a,wan"], "wan is how the lab calls a process of its own"),
+        (["--regions=prometheus,a"], "prometheus is how the lab calls a process of its own"),
         (["--wan=moon"], "--wan moon is neither a preset (lab, world, none) nor a file"),
         (["--clock-offset=mars=1s"], "there is no region mars; there are us-east, eu-west, ap-south"),
         (["--node-set=memory.maxmemry=1"], "maxmemry"),

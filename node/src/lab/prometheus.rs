@@ -18,7 +18,10 @@ use tokio::{
     time,
 };
 
-use super::{limits, look, plan::Plan};
+use super::{
+    limits, look,
+    plan::{PROMETHEUS, Plan},
+};
 
 /// An alert that fires.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl Prometheus {
     /// # Errors
     /// If it cannot be started.
     pub(super) fn start(plan: &Plan, faster: u64) -> anyhow::Result<Self> {
-        let file = |extension| plan.file("prometheus", extension);
+        let file = |extension| plan.file(PROMETHEUS, extension);
         let rules_file = plan.dir.join("rules.yml");
         fs::write(&rules_file, rules::faster(config::ALERT_RULES, faster)?)?;
         let targets = plan.regions.iter().flat_map(|region| {
