@@ -142,9 +142,6 @@ impl Refill {
     /// There are so many other regions now. What is complete stays so.
     pub fn set_peers(&mut self, peers: usize) {
         self.peers = peers;
-        if peers == 0 && self.streams.is_empty() {
-            self.stage = Stage::Through;
-        }
         self.check_complete();
     }
 
@@ -303,6 +300,10 @@ impl Refill {
     }
 
     fn check_complete(&mut self) {
+        if self.peers == 0 && self.streams.is_empty() {
+            // Nobody is left who could send a clone.
+            self.stage = Stage::Through;
+        }
         let is_heard = |stream: &Stream| stream.is_settled || stream.is_held;
         self.is_complete |= self.stage == Stage::Through && self.streams.values().all(is_heard);
     }
@@ -345,6 +346,16 @@ mod tests {
     fn alone_a_region_is_complete_at_once() {
         assert!(refill(0).is_complete());
         assert!(!refill(1).is_complete());
+    }
+
+    #[test]
+    fn a_region_whose_last_peer_is_removed_during_the_clone_is_complete_once_its_stream_has_ended() {
+        let mut refill = refill(1);
+        assert_eq!(refill.greeted(link(2, 1), true, &all(), None, NOW), Wish::Clone);
+        refill.set_peers(0);
+        assert!(!refill.is_complete());
+        refill.lost(link(2, 1));
+        assert!(refill.is_complete());
     }
 
     #[test]

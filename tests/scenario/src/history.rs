@@ -150,13 +150,15 @@ pub struct Loss {
     pub whole: bool,
 }
 
-/// How far the clocks of a region were ahead in a run, at the least and at the most, in milliseconds.
+/// How far the clocks of a region were ahead in a run, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Skew {
     /// At the least.
     pub least_ms: i64,
     /// At the most.
     pub most_ms: i64,
+    /// By how much they may have been set back.
+    pub back_ms: u64,
 }
 
 /// A whole run as its clients saw it.

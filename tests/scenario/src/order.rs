@@ -69,7 +69,16 @@ impl<'a> Order<'a> {
     }
 
     fn is_before_in_region(&self, first: &Operation, second: &Operation) -> bool {
-        first.region == second.region && first.is_done() && first.returned < second.called
+        first.region == second.region && first.is_done() && first.returned + self.set_back(first) < second.called
+    }
+
+    /// For how long a write may have a greater stamp than one that comes after it in its region. The heir of a primary that was lost stamps above
+    /// all that this one stamped, also above what it never heard of, as long as the clocks are as good as is allowed; it cannot if they
+    /// were set back by more in between.
+    fn set_back(&self, write: &Operation) -> Duration {
+        let back = Duration::from_millis(self.history.skew(write.region).back_ms);
+        let may_have_an_heir = || self.history.may_be_lost(write.region, write.called, write.returned);
+        if back > self.history.max_drift && may_have_an_heir() { back } else { Duration::ZERO }
     }
 
     fn was_seen_before(&self, first: &Operation, second: &Operation) -> bool {
@@ -93,7 +102,7 @@ impl<'a> Order<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Order;
+    use super::{Operation, Order};
     use crate::{
         history::{History, Loss, Place, Skew},
         oracles::testing::{HERE, Scribe, THERE},
@@ -104,6 +113,24 @@ mod tests {
         let order = Order::new(history);
         let writes: Vec<_> = history.operations.iter().filter(|operation| operation.value().is_some()).collect();
         order.is_before(writes[0], writes[1])
+    }
+
+    #[test]
+    fn clocks_that_were_set_back_confuse_the_order_only_where_a_primary_was_lost() {
+        let mut scribe = Scribe::default();
+        scribe.set(HERE, 1..2, 1);
+        scribe.set(HERE, 3..4, 2);
+        scribe.history.skews = vec![Skew { least_ms: 0, most_ms: 5_000, back_ms: 5_000 }];
+        assert!(is_before(&scribe.history));
+        let Operation { called: from, returned: until, .. } = scribe.history.operations[0];
+        scribe.history.losses = vec![Loss { region: HERE, from, until, whole: false }];
+        assert!(!is_before(&scribe.history));
+        scribe.history.skews[0].back_ms = 1;
+        scribe.history.max_drift = std::time::Duration::from_millis(1);
+        assert!(is_before(&scribe.history));
+        scribe.history.skews[0].back_ms = 5_000;
+        scribe.history.operations[1].called += std::time::Duration::from_secs(10);
+        assert!(is_before(&scribe.history), "it came later than they were set back");
     }
 
     #[test]
@@ -143,7 +170,7 @@ mod tests {
         assert!(!is_before(&scribe.history));
         scribe.history.operations[1].called = scribe_time(1_502);
         assert!(is_before(&scribe.history));
-        scribe.history.skews = vec![Skew { least_ms: 0, most_ms: 10 }, Skew::default()];
+        scribe.history.skews = vec![Skew { most_ms: 10, ..Skew::default() }, Skew::default()];
         assert!(!is_before(&scribe.history));
         assert_eq!(scribe.history.skew(Place(7)), Skew::default());
     }

@@ -59,7 +59,7 @@ impl<'a> Run<'a> {
     pub(super) fn new(scenario: &'a Scenario, plan: &'a Plan, clusters: &'a [Option<Cluster>], seed: u64) -> Self {
         let skews = scenario.regions.iter().map(|region| {
             let ms = region.clock.map_or(0, |offset| offset.as_nanos() / 1_000_000);
-            Skew { least_ms: ms.min(0), most_ms: ms.max(0) }
+            Skew { least_ms: ms.min(0), most_ms: ms.max(0), back_ms: 0 }
         });
         let judged = scenario.judged();
         let places = (0..).map(Place).zip(&plan.regions);

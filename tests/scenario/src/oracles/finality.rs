@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(scribe.complaints(judge), 0);
         scribe.read(THERE, 361..362, Some(1));
         assert_eq!(scribe.complaints(judge), 1);
-        scribe.history.skews = vec![Skew { least_ms: 0, most_ms: 50 }, Skew::default()];
+        scribe.history.skews = vec![Skew { most_ms: 50, ..Skew::default() }, Skew::default()];
         assert_eq!(scribe.complaints(judge), 0, "its expiry follows the clock of its writer");
     }
 }

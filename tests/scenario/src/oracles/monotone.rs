@@ -138,7 +138,7 @@ mod tests {
         scribe.read(HERE, 70..71, None);
         scribe.read(HERE, 90..91, Some(1));
         assert_eq!(scribe.complaints(judge), 1);
-        scribe.history.skews = vec![Skew { least_ms: -10, most_ms: 20 }, Skew::default()];
+        scribe.history.skews = vec![Skew { least_ms: -10, most_ms: 20, back_ms: 0 }, Skew::default()];
         assert_eq!(scribe.complaints(judge), 0);
         scribe.read(HERE, 60..61, None);
         assert_eq!(scribe.complaints(judge), 1, "no clock was so far ahead");

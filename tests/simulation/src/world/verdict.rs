@@ -172,10 +172,11 @@ impl World {
             // They may have been set meanwhile, and have drifted by half a percent.
             let most = region.make.offset_max / 1_000_000 + self.now.as_millis() as i64 / 200 + 1;
             let ahead = if self.has_jumps { AHEAD_MAX.as_millis() as i64 } else { 0 };
-            return Skew { least_ms: -most, most_ms: most + ahead };
+            let back_ms = (2 * region.make.offset_max / 1_000_000 + ahead).unsigned_abs();
+            return Skew { least_ms: -most, most_ms: most + ahead, back_ms };
         }
         let all = region.processes.iter().flat_map(|process| [Duration::ZERO, self.now].map(|now| off(process, now)));
-        Skew { least_ms: all.clone().min().unwrap_or(0) - 1, most_ms: all.max().unwrap_or(0) + 1 }
+        Skew { least_ms: all.clone().min().unwrap_or(0) - 1, most_ms: all.max().unwrap_or(0) + 1, back_ms: 0 }
     }
 }
 
