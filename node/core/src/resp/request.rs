@@ -154,18 +154,14 @@ pub fn is_http(args: Args<'_>) -> bool {
 /// do. For whoever wants to know early what will be asked for; nothing else may depend on it.
 pub fn keys_ahead(mut buffer: &[u8]) -> impl Iterator<Item = &[u8]> {
     iter::from_fn(move || {
-        let (count, mut position) = short_header(buffer, b'*').filter(|(count, _)| *count <= FAST_ARGUMENTS_MAX)?;
-        let mut key = None;
-        for argument in 0..count {
-            let (len, header) = short_header(buffer.get(position..)?, b'$')?;
-            let start = position + header;
-            position = start + len as usize + LINE_END;
-            if argument == 1 {
-                key = buffer.get(start..start + len as usize);
-            }
-        }
-        buffer = buffer.get(position..)?;
-        key
+        let (mut place, mut key) = (0, None);
+        let len = short_multibulk(buffer, |span| {
+            key = if place == 1 { Some(span) } else { key };
+            place += 1;
+        })?;
+        let (request, rest) = buffer.split_at(len);
+        buffer = rest;
+        key.map(|Span { start, len }| &request[start as usize..][..len as usize])
     })
 }
 
@@ -235,22 +231,17 @@ impl Parser {
         if self.left > 0 || self.searched > 0 || self.spans.capacity() > SPANS_KEPT {
             return None;
         }
-        let (count, mut position) = short_header(buffer, b'*')?;
-        if count == 0 || count > FAST_ARGUMENTS_MAX || count > limits.arguments_max {
+        self.spans.clear();
+        let mut longest = 0;
+        let len = short_multibulk(buffer, |span| {
+            longest = longest.max(span.len);
+            self.spans.push(span);
+        })?;
+        if self.spans.len() as u32 > limits.arguments_max || longest > limits.bulk_bytes_max {
             return None;
         }
-        self.spans.clear();
-        for _ in 0..count {
-            let (len, header) = short_header(buffer.get(position..)?, b'$')?;
-            let start = position + header;
-            position = start + len as usize + LINE_END;
-            if position > buffer.len() || len > limits.bulk_bytes_max {
-                return None;
-            }
-            self.spans.push(Span { start: start as u32, len });
-        }
         // So few and so short that no other bound can be in the way.
-        (position <= limits.request_bytes_max as usize).then_some(position)
+        (len <= limits.request_bytes_max as usize).then_some(len)
     }
 
     /// Passes over what is no request, and says what follows how many such bytes.
@@ -409,6 +400,26 @@ enum Found {
     Multibulk { len: usize },
     /// A request whose words were unescaped.
     Inline { len: usize },
+}
+
+/// Reads a request as nearly all are, a short multibulk that is all there: hands out its arguments, and returns its length. `None` says
+/// nothing but "look carefully".
+#[inline(always)]
+fn short_multibulk(buffer: &[u8], mut argument: impl FnMut(Span)) -> Option<usize> {
+    let (count, mut position) = short_header(buffer, b'*')?;
+    if count == 0 || count > FAST_ARGUMENTS_MAX {
+        return None;
+    }
+    for _ in 0..count {
+        let (len, header) = short_header(buffer.get(position..)?, b'$')?;
+        let start = position + header;
+        position = start + len as usize + LINE_END;
+        if position > buffer.len() {
+            return None;
+        }
+        argument(Span { start: start as u32, len });
+    }
+    Some(position)
 }
 
 /// Reads a header of up to three digits: the number and the length of the line with its end. `None` says nothing but
