@@ -7,7 +7,7 @@
 use std::{io, time::Duration};
 
 use clock::Now;
-use geo_link_core::{Malformed, Packed, Receiver, Sender};
+use geo_link_core::{Malformed, Packed, Receiver, Sender, limits::ORPHANS_INTERVAL};
 use node_core::store::{Feed, Store};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -54,9 +54,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> SendingEnd<'a, S> {
     /// now and then.
     ///
     /// One batch per turn, however little is left of it once compressed: whoever catches up delays nobody else.
-    pub fn due(&mut self, store: &Store, now: Now, orphans_interval: Duration) -> Option<(&mut Sender, &mut Feed)> {
+    pub fn due(&mut self, store: &Store, now: Now) -> Option<(&mut Sender, &mut Feed)> {
         let feed = self.feed.as_mut().filter(|_| self.pipe.has_room() && self.sender.poll_items(now))?;
-        if now.monotonic >= self.orphans_queued + orphans_interval {
+        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
             self.orphans_queued = now.monotonic;
             feed.queue_orphans(store);
         }

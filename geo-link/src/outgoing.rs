@@ -9,8 +9,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want,
-    limits::{GREETING_BYTES_MAX, ORPHANS_INTERVAL},
+    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
 };
 use node_core::store::{Feed, Scope};
 use tokio::{
@@ -297,7 +296,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let store = &self.region.store;
-        let Some((sender, feed)) = self.end.due(store, now, ORPHANS_INTERVAL) else { return };
+        let Some((sender, feed)) = self.end.due(store, now) else { return };
         let relayed = feed.relayed().clone();
         sender.fill(feed, store, now);
         if *feed.relayed() != relayed {

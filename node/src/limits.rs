@@ -115,9 +115,6 @@ pub const FAREWELL: Duration = Duration::from_millis(200);
 /// How often a primary tells its replicas where the frontier is.
 pub const FRONTIER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often a feed's slots are looked through for records of origins that speak no more.
-pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(1);
-
 /// How often the leader answers the reports that have come: what a lease is shortened by, at most.
 pub const ROUND_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Opening, Purpose, Shared, Target, drops::Before};
 use crate::{
     cluster::bus::{BusStream, DialError},
-    limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRONTIER_INTERVAL, ORPHANS_INTERVAL},
+    limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRONTIER_INTERVAL},
 };
 
 /// Why there is no connection.
@@ -280,7 +280,7 @@ impl<'a> Connection<'a> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let (store, returns) = (&self.shared.store, self.target.purpose == Purpose::Return);
-        let Some((sender, feed)) = self.end.due(store, now, ORPHANS_INTERVAL) else { return };
+        let Some((sender, feed)) = self.end.due(store, now) else { return };
         self.fetched = now.monotonic;
         let (room, own, mut watermark) = (sender.room(), store.origin(), None);
         let polled = feed.poll(store, now, room, |item| {
