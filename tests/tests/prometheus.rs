@@ -3,27 +3,23 @@
 //!
 //! `config/prometheus/meridian.rules.test.yml` says when each alert fires, on made-up series. This shows that the series
 //! are really there, under the names and with the labels that the rules look for, and that they really move. The rules
-//! are those that are shipped, but in a copy of which every `for:` and `interval:` is divided by [`FASTER`]; thresholds
-//! and ranges stay. Prometheus scrapes as much faster.
-//!
-//! The dashboard is asked of the Prometheus that a lab has if it is told to.
+//! are those that are shipped, but in a copy of which every `for:` and `interval:` is divided ([`FASTER`]); thresholds
+//! and ranges stay. Prometheus scrapes as much faster. It is the one that a lab has if it is told to.
 //!
 //! On a machine without Prometheus this says so and passes, unless `CI` is set: there a skipped test is a failed one.
 
 use std::{
     collections::BTreeSet,
-    env, fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    env, io,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
-use meridian_tests::{Lab, Leashed, note, of_one_node, read_json, until, with_lab};
-use scenario::rules;
+use meridian_tests::{Lab, note, of_one_node, read_json, until, with_lab};
 use serde_json::Value;
 
-/// By how much the rules are faster than those that are shipped.
-const FASTER: u64 = 5;
+/// Has a lab watched by rules that are faster than those that are shipped.
+const FASTER: &str = "--prometheus=5";
 
 /// An alert that fires: its name, and the link that it is about.
 type Alert = (String, String, String);
@@ -33,9 +29,9 @@ fn alerts_fire_when_a_link_is_cut_and_resolve_when_it_is_healed() {
     if !is_installed() {
         return;
     }
-    with_lab(&of_one_node(&["--regions=us-east,eu-west"]), |lab| {
+    with_lab(&of_one_node(&["--regions=us-east,eu-west", FASTER]), |lab| {
         let lab: &Lab = lab;
-        let prometheus = Prometheus::start(lab)?;
+        let prometheus = Prometheus::of(lab)?;
         for (from, _) in lab.pairs() {
             from.run::<()>(&["SET", "written in", &from.name])?;
         }
@@ -71,14 +67,19 @@ fn every_panel_of_the_dashboard_has_something_to_show() {
     if !is_installed() {
         return;
     }
-    with_lab(&["--regions=us-east,eu-west", "--primaries=1", "--prometheus"], |lab| {
-        let address = lab.prometheus.as_ref().context("the lab does not say where its Prometheus is")?;
-        let prometheus = Prometheus { url: format!("http://{address}/api/v1"), _process: None };
+    with_lab(&["--regions=us-east,eu-west", "--primaries=1", FASTER], |lab| {
+        let prometheus = Prometheus::of(lab)?;
         for region in &lab.regions {
             region.run::<()>(&["SET", &region.name, "read here"])?;
             region.until_result(&["GET", &region.name], &Some("read here".to_owned()))?;
         }
         for (title, queries) in panels()? {
+            // Those that show a number show zero where they find nothing, so what they look for is looked for by itself.
+            for metric in queries.iter().flat_map(|query| metrics(query)) {
+                until(&format!("there is a {metric} for {title}"), || {
+                    Ok((prometheus.query(metric)? > 0).then_some(()))
+                })?;
+            }
             until(&format!("there is something to show as {title}"), || {
                 let shown: Result<Vec<_>> = queries.iter().map(|query| prometheus.query(query)).collect();
                 Ok(shown?.into_iter().any(|series| series > 0).then_some(()))
@@ -104,6 +105,12 @@ fn panels() -> Result<Vec<(String, Vec<String>)>> {
     panels.collect()
 }
 
+/// The metrics that a query looks at.
+fn metrics(query: &str) -> impl Iterator<Item = &str> {
+    let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("meridian_") || *word == "up")
+}
+
 fn is_installed() -> bool {
     match Command::new("prometheus").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(_) => true,
@@ -115,29 +122,15 @@ fn is_installed() -> bool {
     }
 }
 
-/// A Prometheus that scrapes a lab.
+/// The Prometheus of a lab.
 struct Prometheus {
     url: String,
-    /// None if it is the lab's own.
-    _process: Option<Leashed>,
 }
 
 impl Prometheus {
-    fn start(lab: &Lab) -> Result<Self> {
-        let dir = lab.dir.path();
-        fs::write(dir.join("rules.yml"), rules::faster(config::ALERT_RULES, FASTER)?)?;
-        let targets = lab.regions.iter().map(|region| (&region.name, &region.admin));
-        let config = rules::scraping(targets, FASTER);
-        fs::write(dir.join("prometheus.yml"), config)?;
-        let address = free_address()?;
-        let mut command = Command::new("sh");
-        // Prometheus knows no leash, so a shell holds it.
-        command.args(["-c", r#""$@" & child=$!; read -r _; kill "$child"; wait "$child""#, "sh", "prometheus"]);
-        command.arg(format!("--config.file={}", dir.join("prometheus.yml").display()));
-        command.arg(format!("--storage.tsdb.path={}", dir.join("prometheus").display()));
-        command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn").stdout(Stdio::null());
-        let process = Leashed::start(&mut command, &dir.join("prometheus.log"))?;
-        Ok(Self { url: format!("http://{address}/api/v1"), _process: Some(process) })
+    fn of(lab: &Lab) -> Result<Self> {
+        let address = lab.prometheus.as_ref().context("the lab does not say where its Prometheus is")?;
+        Ok(Self { url: format!("http://{address}/api/v1") })
     }
 
     /// The alerts that fire.
@@ -157,9 +150,4 @@ impl Prometheus {
         let answer: Value = read_json(&format!("{}/query?query={encoded}", self.url))?;
         Ok(answer["data"]["result"].as_array().context("no result")?.len())
     }
-}
-
-/// An address that nobody listens at.
-fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -35,8 +35,8 @@ pub(crate) struct LabArgs {
     pub(super) wan: String,
 
     /// The ports: Redis of node i at BASE+i, its admin at BASE+100+i, its bus at BASE+700+i; gateway i at BASE+200+i, its bus
-    /// at BASE+800+i, its admin at BASE+900+i; the WAN's control at BASE+300, its routes above that; Prometheus at BASE+100. By default the first of
-    /// 7000, 8000, ... 32000 at which all of them are free
+    /// at BASE+800+i, its admin at BASE+900+i; the WAN's control at BASE+300, its routes above that; Prometheus at BASE+100. By
+    /// default the first of 7000, 8000, ... 32000 at which all of them are free
     #[arg(long, value_name = "BASE")]
     pub(super) port: Option<u16>,
 
@@ -44,9 +44,11 @@ pub(crate) struct LabArgs {
     #[arg(long, value_name = "FOLDER")]
     pub(super) dir: Option<PathBuf>,
 
-    /// Has a Prometheus watch it, which must be installed, by the alert rules that are shipped, and shows what fires
-    #[arg(long)]
-    pub(super) prometheus: bool,
+    /// Has a Prometheus watch it, which must be installed, by the alert rules that are shipped, and shows what fires. With a number the
+    /// rules wait, and Prometheus looks, so many times as fast
+    #[arg(long, value_name = "FASTER", num_args = 0..=1, require_equals = true, default_missing_value = "1",
+        value_parser = value_parser!(u64).range(1..=10))]
+    pub(super) prometheus: Option<u64>,
 
     /// Prints one line of JSON once all is ready, and nothing else
     #[arg(long)]

@@ -87,7 +87,7 @@ impl<'a> Description<'a> {
             }
         });
         let wan = plan.topology.as_ref().zip(pids.wan).map(|(topology, pid)| Wan { control: topology.control, pid });
-        Self { regions: regions.collect(), wan, prometheus: plan.prometheus }
+        Self { regions: regions.collect(), wan, prometheus: plan.prometheus.map(|it| it.address) }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     description::Pids,
-    plan::{Plan, RegionPlan},
+    plan::{PROMETHEUS, Plan, RegionPlan},
 };
 use crate::terminal::{Line, Style};
 
@@ -31,7 +31,8 @@ pub(super) fn lines(plan: &Plan, pids: &Pids) -> Vec<Line> {
 
 /// All processes: where clients connect, where to look, and whom to kill.
 fn processes(plan: &Plan, pids: &Pids) -> Vec<Line> {
-    let width = plan.names().map(str::len).max().unwrap_or(0) + 4;
+    let others = [Some(plan.wan_name()), plan.prometheus.map(|_| PROMETHEUS)].into_iter().flatten();
+    let width = plan.names().chain(others).map(str::len).max().unwrap_or(0) + 4;
     let row = |style: Style, name: &str, pid: &str, redis: &str, admin: &str| {
         let row =
             Line::default().left(if style == Style::Plain { Style::Bold } else { style }, width, &format!("  {name}"));
@@ -48,8 +49,8 @@ fn processes(plan: &Plan, pids: &Pids) -> Vec<Line> {
     if let Some((topology, pid)) = plan.topology.as_ref().zip(pids.wan) {
         lines.push(row(Style::Plain, plan.wan_name(), &pid.to_string(), "", &format!("http://{}", topology.control)));
     }
-    if let Some(address) = plan.prometheus {
-        lines.push(row(Style::Plain, "prometheus", "", "", &format!("http://{address}")));
+    if let Some(prometheus) = plan.prometheus {
+        lines.push(row(Style::Plain, PROMETHEUS, "", "", &format!("http://{}", prometheus.address)));
     }
     lines
 }

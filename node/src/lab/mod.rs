@@ -79,7 +79,7 @@ pub(crate) fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     if let Some(file) = &args.scenario {
         return scenario::run(&args, file);
     }
-    if args.prometheus {
+    if args.prometheus.is_some() {
         prometheus::check_installed()?;
     }
     let folder = Folder::open(args.dir.as_deref())?;
@@ -127,7 +127,7 @@ impl Lab {
         let mut clusters = Cluster::all(&self.plan)?;
         until_ready(&self.plan, processes, &mut clusters).await?;
         // When all is up, so that nothing fires because of how it began.
-        self.prometheus = self.plan.prometheus.map(|_| Prometheus::start(&self.plan, 1)).transpose()?;
+        self.prometheus = Prometheus::start(&self.plan)?;
         let first = self.look(&clusters).await;
         if self.json {
             let line = serde_json::to_string(&Description::new(&self.plan, &pids, &first))?;

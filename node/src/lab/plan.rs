@@ -9,7 +9,8 @@
 //! DIR/us-east-1.cmd      how it is started       DIR/wan.cmd
 //! DIR/us-east-1.log      what it says            DIR/wan.log
 //! DIR/us-east-1.state/   what it must remember   DIR/certs/    certificates, made anew each time
-//! DIR/us-east-gw-1.toml  and so on: a gateway's  DIR/prometheus.yml, DIR/rules.yml   what a Prometheus is told
+//! DIR/us-east-gw-1.toml  and so on: a gateway's
+//!                                                DIR/prometheus.yml, DIR/rules.yml   what a Prometheus is told
 //! ```
 //! A region is a cluster with gateways beside it, or one node with its gateway inside, whose files are called as its region.
 //! A region that is alone in its lab has no gateway, and then there is no WAN.
@@ -45,8 +46,8 @@ pub(super) struct Plan {
     pub(super) regions: Vec<RegionPlan>,
     /// The WAN between them; none if there is but one.
     pub(super) topology: Option<Topology>,
-    /// Where a Prometheus is to be, if one is wanted.
-    pub(super) prometheus: Option<SocketAddr>,
+    /// The Prometheus that watches, if one is wanted.
+    pub(super) prometheus: Option<PrometheusPlan>,
     /// Where all files are.
     pub(super) dir: PathBuf,
     _ports: Block,
@@ -97,6 +98,15 @@ pub(super) struct GatewayPlan {
     pub(super) admin: SocketAddr,
     /// The text of its file.
     pub(super) config: String,
+}
+
+/// A Prometheus.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PrometheusPlan {
+    /// Where it is.
+    pub(super) address: SocketAddr,
+    /// How many times as fast as is shipped its rules are, and it looks.
+    pub(super) faster: u64,
 }
 
 impl RegionPlan {
@@ -157,7 +167,7 @@ impl Plan {
             gateways: regions * shape.doors(),
             routes: regions * (regions - 1) * shape.doors(),
             has_bus: shape.is_cluster(),
-            has_prometheus: args.prometheus,
+            has_prometheus: args.prometheus.is_some(),
             are_machines: args.inside_namespaces,
         };
         let ports = Block::take(args.port, wanted).map_err(UsageError::new)?;
@@ -165,7 +175,7 @@ impl Plan {
         let topology = (regions > 1).then(|| topology(&args.wan, &names, shape, layout)).transpose()?;
         let planner = Planner { args, names: &names, shape, layout, topology: topology.as_ref(), dir };
         let regions = (0..regions).map(|index| planner.region(index)).collect::<Result<_, _>>()?;
-        let prometheus = args.prometheus.then(|| layout.prometheus());
+        let prometheus = args.prometheus.map(|faster| PrometheusPlan { address: layout.prometheus(), faster });
         Ok(Self { regions, topology, prometheus, dir: dir.to_owned(), _ports: ports })
     }
 

@@ -6,7 +6,7 @@
 use std::{
     cmp::Reverse,
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     process::Stdio,
 };
 
@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     limits, look,
-    plan::{PROMETHEUS, Plan},
+    plan::{PROMETHEUS, Plan, PrometheusPlan},
 };
 
 /// An alert that fires.
@@ -37,8 +37,7 @@ pub(super) struct Alert {
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Prometheus {
-    /// Where it is.
-    pub(super) address: SocketAddr,
+    address: SocketAddr,
     /// It ends when its standard input closes, however this process ends.
     process: Child,
 }
@@ -57,24 +56,20 @@ pub(super) fn check_installed() -> anyhow::Result<()> {
 }
 
 impl Prometheus {
-    /// Starts it where the plan says, or where there is room. It is so many times as fast as its rules say.
+    /// Starts it, if there is one in the plan.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(super) fn start(plan: &Plan, faster: u64) -> anyhow::Result<Self> {
+    pub(super) fn start(plan: &Plan) -> anyhow::Result<Option<Self>> {
+        let Some(PrometheusPlan { address, faster }) = plan.prometheus else { return Ok(None) };
         let file = |extension| plan.file(PROMETHEUS, extension);
-        let rules_file = plan.dir.join("rules.yml");
-        fs::write(&rules_file, rules::faster(config::ALERT_RULES, faster)?)?;
+        fs::write(plan.dir.join("rules.yml"), rules::faster(config::ALERT_RULES, faster)?)?;
         let targets = plan.regions.iter().flat_map(|region| {
             let admins = region.nodes.iter().map(|node| node.admin);
             let admins = admins.chain(region.gateways.iter().map(|gateway| gateway.admin));
             admins.map(|admin| (&region.name, admin))
         });
         fs::write(file("yml"), rules::scraping(targets, faster))?;
-        let address = match plan.prometheus {
-            Some(address) => address,
-            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?,
-        };
         let mut command = Command::new("sh");
         // Prometheus knows no leash, so a shell holds it.
         command.args(["-c", r#""$@" & child=$!; read -r _; kill "$child"; wait "$child""#, "sh", "prometheus"]);
@@ -83,7 +78,7 @@ impl Prometheus {
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn");
         let log = File::create(file("log"))?;
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).process_group(0);
-        Ok(Self { address, process: command.spawn().context("cannot start prometheus")? })
+        Ok(Some(Self { address, process: command.spawn().context("cannot start prometheus")? }))
     }
 
     /// Ends it, before its files go.

@@ -119,7 +119,7 @@ mod tests {
     use clap::Parser;
 
     use super::{Plan, Snapshot, live, summary, time};
-    use crate::lab::{LabArgs, cluster::tests::founded, look::Status, prometheus::Alert};
+    use crate::lab::{LabArgs, cluster::tests::founded, look::Status, plan::PrometheusPlan, prometheus::Alert};
 
     #[derive(Parser)]
     struct Cli {
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_fires_stands_below_and_takes_as_much_room_as_nothing() {
         let (mut plan, mut snapshot) = example();
-        plan.prometheus = Some(([127, 0, 0, 1], 7100).into());
+        plan.prometheus = Some(PrometheusPlan { address: ([127, 0, 0, 1], 7100).into(), faster: 1 });
         let mut shown = |alerts: Option<usize>| {
             let alert =
                 |number| Alert { name: format!("Alert{number}"), is_critical: true, summary: "of this".to_owned() };

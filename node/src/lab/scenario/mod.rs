@@ -130,7 +130,7 @@ fn lab_of(args: &LabArgs, scenario: &Scenario) -> Result<LabArgs, String> {
         wan: scenario.lab.wan.clone(),
         node_set,
         clock_offset: clocks.map(offset).collect(),
-        prometheus: false,
+        prometheus: expects_alerts(scenario).then_some(limits::ALERTS_FASTER),
         ..args.clone()
     })
 }
@@ -156,8 +156,7 @@ impl Stage<'_> {
         let pids = start(&self.plan, processes)?;
         let mut clusters = Cluster::all(&self.plan)?;
         until_ready(&self.plan, processes, &mut clusters).await?;
-        let alerts =
-            expects_alerts(&self.scenario).then(|| Prometheus::start(&self.plan, limits::ALERTS_FASTER)).transpose()?;
+        let alerts = Prometheus::start(&self.plan)?;
         let run = Run::new(&self.scenario, &self.plan, &clusters, self.seed);
         run.show_on((!self.args.json).then(Screen::new));
         let lived = live(&run, processes, names(&self.plan, &pids), alerts.as_ref()).await;
