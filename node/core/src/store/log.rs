@@ -143,6 +143,11 @@ impl Log {
         self.lost = self.lost.iter().map(|lost| (lost.0, lowered(lost))).collect();
     }
 
+    /// The times of all items, in no order.
+    pub(super) fn times(&self) -> impl Iterator<Item = Time> {
+        self.items.iter().map(|item| item.stamp().time)
+    }
+
     /// The oldest position that can still be read.
     pub(super) const fn start(&self) -> LogPosition {
         LogPosition(self.start)

@@ -276,7 +276,9 @@ impl Stripe {
         // What is newest in those is of the future, and hides what else there is.
         let hidden = self.slots_ahead(horizon);
         let hidden = hidden.iter().flat_map(|slot| self.entries_ahead(*slot, Time::ZERO)).map(|(stamp, _)| stamp.time);
-        let times = of_tables.chain(hidden).chain([self.hlc.last()]).filter(|time| *time <= horizon);
+        // What was overwritten by something of the future is in the log alone: the clock has gone on since.
+        let times = of_tables.chain(hidden).chain(self.log.times()).chain([self.hlc.last()]);
+        let times = times.filter(|time| *time <= horizon);
         let seen = [&self.seen, &self.heard].map(|table| table.latest_under(horizon));
         times.chain(seen).max().unwrap_or(Time::ZERO)
     }
@@ -384,6 +386,22 @@ mod tests {
                 prop_assert!(pairs.is_sorted_by_key(|(_, new)| new.1.0));
             }
         }
+    }
+
+    #[test]
+    fn what_was_overwritten_from_the_future_stays_older_than_what_overwrote_it() {
+        let store = store();
+        let life = origin(1, 0);
+        let [before, ahead] = [Stamp { time: Time::from_ntp64(5_000), origin: life }, stamp(9_000, life)];
+        for (stamp, bytes) in [(before, &b"older"[..]), (ahead, b"newer")] {
+            store.lock(store.stripe_of(Slot::of(b"key"))).hlc.observe(stamp.time);
+            let at = store.address(b"key");
+            let record = Record { key: b"key", stamp, state: State::Value { bytes, expiry: None } };
+            store.lock(store.stripe_of(at.slot)).apply(at, &record, &Seen::new(), Time::ZERO).unwrap();
+        }
+        store.restamp(Restamping { life: origin(1, 1), birth: NOW }, NOW);
+        let (stamp, _, bytes) = held(&store, b"key").unwrap();
+        assert!(stamp > before && stamp.time.ntp64() < ahead.time.ntp64() && bytes == b"newer", "{stamp}");
     }
 
     #[test]
