@@ -42,12 +42,18 @@ struct Simulation {
     name: &'static str,
 }
 
-const SIMULATIONS: [Simulation; 6] = [
+const SIMULATIONS: [Simulation; 7] = [
     Simulation {
         seeds: "forgetting",
         package: "meridian-node-core",
         test: "store_forgetting",
         name: "no_value_ever_comes_back_and_regions_agree_at_rest",
+    },
+    Simulation {
+        seeds: "drifting",
+        package: "meridian-node-core",
+        test: "store_forgetting",
+        name: "a_region_comes_back_from_the_future_and_takes_nothing_with_it",
     },
     Simulation {
         seeds: "clusters",

@@ -1,7 +1,10 @@
 //! Regions that lose what they have, are cloned, fail over, or are restamped.
 
 use clock::{Origin, Stamp, Time};
-use node_core::store::{Feed, Intake, Matrix, Polled, Restamping, Scope, Store};
+use node_core::{
+    slot::Slot,
+    store::{Feed, Intake, Matrix, Polled, Restamping, Scope, Store},
+};
 use rand::RngExt;
 
 use super::{
@@ -111,7 +114,7 @@ impl World {
         let (life, now, is_cut) = (self.younger(id), self.now(id), self.random.random_ratio(1, 3));
         let source = &self.regions[&id].store;
         store.follow(restamping.life, restamping.birth);
-        let shown = shown_by(&store);
+        let mut shown = shown_by(&store);
         store.follow_restamped(restamping);
         let seen = store.seen_table(now);
         let mut feed = Feed::resume(source, Scope::Everything, life, seen);
@@ -122,7 +125,12 @@ impl World {
                 parcels.push(Parcel::of(item));
                 1
             });
-            parcels.iter().for_each(|parcel| take(&store, &mut intake, parcel, now, &mut heard));
+            for parcel in &parcels {
+                // It lags: what its source has lost by a flush it loses when that arrives, also where something was written since.
+                let flushed = KEYS.iter().zip(&mut shown).filter(|(key, _)| is_flushed_by(parcel, &store, key));
+                flushed.for_each(|(_, shown)| *shown = None);
+                take(&store, &mut intake, parcel, now, &mut heard);
+            }
             let here = shown.iter().zip(shown_by(source)).map(|(before, source)| before.is_some() && source.is_some());
             if here.zip(shown_by(&store)).any(|(was_here, after)| was_here && after.is_none()) {
                 self.wrong = Some(format!("a copy of region {id} shows {:?} after {shown:?}", shown_by(&store)));
@@ -191,6 +199,12 @@ impl World {
             }
         }
     }
+}
+
+/// Whether taking that in ends what this store has of a key: it is a flush, and later.
+fn is_flushed_by(parcel: &Parcel, store: &Store, key: &[u8]) -> bool {
+    let Parcel::Flush { slots, stamp: flush } = parcel else { return false };
+    slots.contains(Slot::of(key)) && held(store, key).is_some_and(|(stamp, ..)| stamp <= *flush)
 }
 
 /// What clients of this store find.
