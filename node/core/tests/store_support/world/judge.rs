@@ -12,7 +12,8 @@ use crate::store_support::held;
 impl World {
     /// Mends all links and lets them run until nothing moves any more.
     pub(super) fn settle(&mut self) -> Result<(), String> {
-        if let Some(id) = self.ahead {
+        for _ in 0..self.regions.len() {
+            let Some(id) = self.of_the_future() else { break };
             self.restamp(id);
         }
         self.note("all is mended".to_owned());

@@ -69,6 +69,14 @@ impl World {
         self.note(format!("{id} is copied"));
     }
 
+    /// The region whose clock is wrong, or else one that holds something of the future still, as an heir may that had not followed its
+    /// restamped primary to the end.
+    pub(super) fn of_the_future(&self) -> Option<u8> {
+        let present = self.wall.after(2 * MAX_DRIFT);
+        let holds_some = |id: &u8| !self.regions[id].store.ahead(present).is_none();
+        self.ahead.or_else(|| self.regions.keys().copied().find(holds_some))
+    }
+
     /// The clock of a region is set right, and the region goes on from there.
     pub(super) fn restamp(&mut self, id: u8) {
         self.ahead = None;

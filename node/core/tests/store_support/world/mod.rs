@@ -300,7 +300,7 @@ impl World {
         }
         let (id, key) = (self.pick(), self.random.random_range(0..KEYS.len()));
         if self.drifts && self.random.random_ratio(1, 25) {
-            match self.ahead {
+            match self.of_the_future() {
                 None => {
                     self.ahead = Some(id);
                     self.note(format!("{id}'s clock is wrong"));
