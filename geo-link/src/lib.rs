@@ -13,7 +13,7 @@
 //!
 //! # Where what is
 //! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`. For clusters:
-//! [`Streams`] (in a node), [`relay`] (the way out, in a gateway), [`Splitter`] (the way in). Of all: `outgoing` and `incoming`
+//! [`Streams`] (in a node), [`tunnel`] (the way out, in a gateway), [`Splitter`] (the way in). Of all: `outgoing` and `incoming`
 //! (the loops of a stream's two ends), `ends` (what those do that a feed within a region does as well), `pipe` (a socket), `region` (what the ends at one store share), `peers` (who the others
 //! are), `tls`, [`names`] (metrics).
 
@@ -31,11 +31,11 @@ mod outgoing;
 mod peers;
 mod pipe;
 mod region;
-pub mod relay;
 mod split;
 mod status;
 mod streams;
 pub mod tls;
+pub mod tunnel;
 mod turned_away;
 
 pub use ends::{ReceivingEnd, SendingEnd};

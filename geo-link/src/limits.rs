@@ -42,39 +42,39 @@ pub const LAG_INTERVAL: Duration = Duration::from_secs(1);
 /// at DEBUG. Whoever can reach the port could fill the disk otherwise.
 pub const TURNED_AWAY_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Streams that a relay carries at a time: every primary of a large region to each of its peers, were this its only
+/// Tunnels through a gateway at a time: every primary of a large region to each of its peers, were this its only
 /// gateway. One more is refused, and goes by another.
-pub const RELAYED_MAX: usize = 1_024;
+pub const TUNNELS_MAX: usize = 1_024;
 
-/// The buffer of one direction of a relayed stream, in bytes: two TLS records. When it is full its reader waits.
-pub const RELAY_BUFFER_BYTES: usize = 32 * 1024;
+/// The buffer of one direction of a tunnel, in bytes: two TLS records. When it is full its reader waits.
+pub const TUNNEL_BUFFER_BYTES: usize = 32 * 1024;
 
-/// How long a relay waits for one gateway of a peer to be connected, TLS included: several round trips around the earth, and
+/// How long a gateway waits for one of a peer's to be connected, TLS included: several round trips around the earth, and
 /// one lost packet. Then it dials the next.
-pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
+pub const TUNNEL_DIAL_MAX: Duration = Duration::from_secs(3);
 
-/// How long a relay dials the gateways of a peer in all. Then the primary is told that none is reached.
-pub const RELAY_REACH_MAX: Duration = Duration::from_secs(8);
+/// How long a gateway dials those of a peer in all. Then the primary is told that none is reached.
+pub const TUNNEL_REACH_MAX: Duration = Duration::from_secs(8);
 
-/// How long a primary waits for a relay to have reached its peer; a little longer than that takes. Then it gives it up.
+/// How long a primary waits for a gateway to have reached its peer; a little longer than that takes. Then it gives it up.
 pub const VERDICT_MAX: Duration = Duration::from_secs(10);
 
-const _: () = assert!(VERDICT_MAX.as_millis() > RELAY_REACH_MAX.as_millis() + FAREWELL.as_millis());
+const _: () = assert!(VERDICT_MAX.as_millis() > TUNNEL_REACH_MAX.as_millis() + FAREWELL.as_millis());
 
-/// After how long without a byte in either direction a relayed stream is closed. Its ends give up several times sooner; this
-/// is for streams that have no ends any more.
-pub const RELAY_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// After how long without a byte in either direction a tunnel is closed. Its ends give up several times sooner; this
+/// is for tunnels that have no ends any more.
+pub const TUNNEL_SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// The longest first frame that a relay takes, in bytes. Who sends a longer one is refused.
+/// The longest first frame that a gateway takes of a primary, in bytes. Who sends a longer one is refused.
 pub const WANTED_BYTES_MAX: usize = 1_024;
 
-/// The longest name that a relay calls a primary by, in bytes. Who gives a longer one is refused.
-pub const RELAY_NAME_BYTES_MAX: usize = 64;
+/// The longest name that a gateway calls a primary by, in bytes. Who gives a longer one is refused.
+pub const TUNNEL_NAME_BYTES_MAX: usize = 64;
 
-/// How much of what stood in its way a relay tells a primary, in characters. The rest is cut off.
-pub const RELAY_REASON_CHARS_MAX: usize = 512;
+/// How much of what stood in its way a gateway tells a primary, in characters. The rest is cut off.
+pub const TUNNEL_REASON_CHARS_MAX: usize = 512;
 
-/// The longest verdict that is taken of a relay, in bytes. A longer one ends the connection.
+/// The longest verdict that is taken of a gateway, in bytes. A longer one ends the connection.
 pub const VERDICT_BYTES_MAX: usize = 4_096;
 
-const _: () = assert!(VERDICT_BYTES_MAX > 4 * RELAY_REASON_CHARS_MAX + 64);
+const _: () = assert!(VERDICT_BYTES_MAX > 4 * TUNNEL_REASON_CHARS_MAX + 64);

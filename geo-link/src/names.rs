@@ -26,12 +26,12 @@ pub const SLOTS_DIFFERING: &str = "meridian_slots_differing";
 pub const SLOTS_COMPARED_TOTAL: &str = "meridian_slots_compared_total";
 /// Counter, at the receiver: incoming connections that were turned away, by `reason`: `tls`, `refused`, `malformed`.
 pub const LINK_REFUSED_TOTAL: &str = "meridian_link_refused_total";
-/// Gauge, at a relay, by `to`: streams of primaries that are open to that region.
-pub const RELAY_STREAMS: &str = "meridian_relay_streams";
-/// Counter, at a relay, by `to` and `direction` (`out` to that region, `in` from it): bytes that were passed on.
-pub const RELAY_BYTES_TOTAL: &str = "meridian_relay_bytes_total";
-/// Counter, at a relay, by `to`: gateways of that region that were dialled and not reached.
-pub const RELAY_DIAL_FAILURES_TOTAL: &str = "meridian_relay_dial_failures_total";
-/// Counter, at a relay: primaries that were not let through, by `reason`: `malformed`, `region`, `full`, `unreachable`,
+/// Gauge, at a gateway, by `to`: streams of primaries that are open to that region.
+pub const TUNNELS: &str = "meridian_tunnels";
+/// Counter, at a gateway, by `to` and `direction` (`out` to that region, `in` from it): bytes that were passed on.
+pub const TUNNEL_BYTES_TOTAL: &str = "meridian_tunnel_bytes_total";
+/// Counter, at a gateway, by `to`: those of that region that were dialled and not reached.
+pub const TUNNEL_DIAL_FAILURES_TOTAL: &str = "meridian_tunnel_dial_failures_total";
+/// Counter, at a gateway: primaries that were not let through, by `reason`: `malformed`, `region`, `full`, `unreachable`,
 /// `stopping`.
-pub const RELAY_REFUSED_TOTAL: &str = "meridian_relay_refused_total";
+pub const TUNNEL_REFUSED_TOTAL: &str = "meridian_tunnel_refused_total";

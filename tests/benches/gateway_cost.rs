@@ -125,7 +125,7 @@ impl Costs {
         for (time, pid) in times.iter_mut().zip(pids) {
             *time = CpuTime::of(pid)?.sum().as_secs_f64();
         }
-        let bytes = gateway.metric("meridian_relay_bytes_total")?;
+        let bytes = gateway.metric("meridian_tunnel_bytes_total")?;
         Ok(Self { times, bytes, records: receiver.metric("meridian_link_records_total")? })
     }
 

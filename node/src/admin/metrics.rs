@@ -162,13 +162,13 @@ fn describe() {
     describe_gauge!(names::CLUSTER_SYNCED, "1 once a replica has all that its primary had when it began to follow");
     describe_gauge!(names::GATEWAY_NODES, "nodes of its region that a gateway calls");
     describe_gauge!(names::GATEWAY_NODES_ATTACHED, "nodes that know the gateway");
-    describe_gauge!(geo_link::names::RELAY_STREAMS, "streams of primaries that are relayed to a region");
-    describe_counter!(geo_link::names::RELAY_BYTES_TOTAL, "bytes relayed to and from a region");
+    describe_gauge!(geo_link::names::TUNNELS, "streams of primaries to a region that go through this gateway");
+    describe_counter!(geo_link::names::TUNNEL_BYTES_TOTAL, "bytes of those streams, to and from a region");
     describe_counter!(
-        geo_link::names::RELAY_DIAL_FAILURES_TOTAL,
+        geo_link::names::TUNNEL_DIAL_FAILURES_TOTAL,
         "gateways of a region that were dialled and not reached"
     );
-    describe_counter!(geo_link::names::RELAY_REFUSED_TOTAL, "primaries that were not let through");
+    describe_counter!(geo_link::names::TUNNEL_REFUSED_TOTAL, "primaries that were not let through");
     describe_gauge!(names::REPLICA_LAG_SECONDS, "how old what a replica lacks of its primary's writes may be");
     describe_gauge!(names::REPLICA_UP, "1 of a replica that its primary feeds");
     describe_histogram!(names::SLOTS_HELD_SECONDS, "for how long requests waited while slots changed hands");

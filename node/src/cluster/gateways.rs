@@ -19,8 +19,8 @@ use std::{
 use clock::{OsClock, RegionId};
 use geo_link::{
     limits::VERDICT_MAX,
-    relay::{
-        RelayRefusal,
+    tunnel::{
+        TunnelRefusal,
         greeting::{self, Wanted},
     },
 };
@@ -95,7 +95,7 @@ pub(crate) enum Obstacle {
     Gone,
     /// It does not let this node through.
     #[error(transparent)]
-    Refused(#[from] RelayRefusal),
+    Refused(#[from] TunnelRefusal),
 }
 
 impl Obstacle {

@@ -2,7 +2,7 @@
 //!
 //! It holds nothing: no record, no cursor, no part in what its region agrees on. It may die at any moment, and any other of its
 //! region carries on. What it does has two halves:
-//! - *Sending*: primaries connect to it over the bus and are relayed to the gateways of other regions ([`geo_link::relay`]).
+//! - *Sending*: primaries connect to it over the bus and get a tunnel to a gateway of another region ([`geo_link::tunnel`]).
 //!   Which primary comes to which gateway the primaries decide, each for itself (`node_core::cluster::gateways`).
 //! - *Receiving*: streams of other regions arrive, and each primary of the region is passed its part ([`geo_link::Splitter`]).
 //!
@@ -40,8 +40,8 @@ use clock::{Offset, OsClock};
 use config::{GatewayConfig, Listen};
 use geo_link::{
     LinkOptions, Splitter, TlsMaterial,
-    relay::{Relay, RelayOptions},
     tls::{self, Credentials},
+    tunnel::{TunnelOptions, Tunnels},
 };
 use node_core::cluster::{Addresses as Announced, gateways::Attachment};
 use tokio::{
@@ -73,7 +73,7 @@ pub(crate) struct Gateway {
     stopping: CancellationToken,
     tasks: JoinSet<()>,
     bus: Bus,
-    relaying: oneshot::Receiver<()>,
+    tunnelling: oneshot::Receiver<()>,
     admin: Option<(JoinHandle<()>, CancellationToken)>,
     /// Whoever drops a gateway instead of stopping it leaves nothing behind either.
     _stopped_in_the_end: DropGuard,
@@ -128,8 +128,8 @@ impl Gateway {
         let credentials = credentials.transpose().context("cannot use the certificates of the bus")?;
         let material = material(config)?;
         let peers = links::peers(&config.peers);
-        let options = RelayOptions { region: region.to_owned(), peers: peers.clone(), tls: material.clone() };
-        let relay = Arc::new(Relay::new(&options).context("cannot use the certificates of links")?);
+        let options = TunnelOptions { region: region.to_owned(), peers: peers.clone(), tls: material.clone() };
+        let tunnels = Arc::new(Tunnels::new(&options).context("cannot use the certificates of links")?);
         let links = Credentials::new(region, tls::LINK, &material).context("cannot use the certificates of links")?;
         let door = bind(config.gateway.listen)?;
         let listener = bind(config.cluster.listen)?.context("no address for nodes to connect to")?;
@@ -150,14 +150,20 @@ impl Gateway {
         let options = LinkOptions { max_drift: config.clock.max_drift, ..LinkOptions::default() };
         let splitter = Splitter::new(region, config.region.id, &peers, options, clock, reach);
         let splitter = Arc::new(splitter);
-        tasks.spawn(peers::follow(peers.clone(), view.maps.clone(), relay.clone(), splitter.clone(), stopping.clone()));
-        let looks = Looks::new(config, addresses, stopping.clone(), view, relay.clone(), splitter.clone());
+        tasks.spawn(peers::follow(
+            peers.clone(),
+            view.maps.clone(),
+            tunnels.clone(),
+            splitter.clone(),
+            stopping.clone(),
+        ));
+        let looks = Looks::new(config, addresses, stopping.clone(), view, tunnels.clone(), splitter.clone());
         let looks = Arc::new(looks);
         let (arrivals, arrived) = mpsc::channel(FEEDS_WAITING);
         let links = Arc::new(links);
-        let certificates = certificates(config, (relay.clone(), links.clone()), credentials.clone());
+        let certificates = certificates(config, (tunnels.clone(), links.clone()), credentials.clone());
         let receiving = door.map(|door| Receiving { splitter, credentials: links, door });
-        let relaying = start_streams(relay, arrived, receiving, stopping.clone())?;
+        let tunnelling = start_streams(tunnels, arrived, receiving, stopping.clone())?;
         let (until, broken) = (stopping.clone(), stopping.clone());
         tasks.spawn(async move {
             if let Err(error) = bus::listen(listener, credentials, Arc::new(Door { arrivals }), until).await {
@@ -179,7 +185,7 @@ impl Gateway {
             (serving, closing)
         });
         let _stopped_in_the_end = stopping.clone().drop_guard();
-        Ok(Self { addresses, stopping, tasks, bus, relaying, admin, _stopped_in_the_end })
+        Ok(Self { addresses, stopping, tasks, bus, tunnelling, admin, _stopped_in_the_end })
     }
 
     /// Where it listens.
@@ -196,7 +202,7 @@ impl Gateway {
             }
         }
         // An error means that the thread has panicked, which was said.
-        _ = self.relaying.await;
+        _ = self.tunnelling.await;
         self.bus.shutdown().await;
         if let Some((serving, closing)) = self.admin {
             closing.cancel();
@@ -213,14 +219,14 @@ fn bind(listen: Listen) -> anyhow::Result<Option<net::TcpListener>> {
 /// The files of certificates that this gateway looks after, and what takes them.
 fn certificates(
     config: &GatewayConfig,
-    (relay, own): (Arc<Relay>, Arc<Credentials>),
+    (tunnels, own): (Arc<Tunnels>, Arc<Credentials>),
     bus: Option<Arc<Credentials>>,
 ) -> Certificates {
     let mut certificates = Certificates::default();
     if let Some(files) = config.gateway.files() {
         certificates.watch("links", files, move |files| {
             let material = links::material(files)?;
-            relay.reload_tls(&material)?;
+            tunnels.reload_tls(&material)?;
             Ok(own.reload(&material)?)
         });
     }
@@ -265,10 +271,10 @@ struct Receiving {
     door: net::TcpListener,
 }
 
-/// Relays what nodes send and takes in what other regions do, on a thread of its own, until `stopping`. What is returned is
+/// Passes on what nodes send, and takes in what other regions do, on a thread of its own, until `stopping`. What is returned is
 /// told of its end.
 fn start_streams(
-    relay: Arc<Relay>,
+    tunnels: Arc<Tunnels>,
     arrivals: mpsc::Receiver<Arrival>,
     receiving: Option<Receiving>,
     stopping: CancellationToken,
@@ -277,7 +283,7 @@ fn start_streams(
     let runtime = Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     let body = move || {
         runtime.block_on(async {
-            tokio::join!(relay_all(relay, arrivals, stopping.clone()), receive_all(receiving, stopping));
+            tokio::join!(serve_tunnels(tunnels, arrivals, stopping.clone()), receive_all(receiving, stopping));
         });
         // A look-up of a name may hang for longer than anybody wants to wait.
         runtime.shutdown_timeout(geo_link::limits::FAREWELL);
@@ -299,16 +305,16 @@ async fn receive_all(receiving: Option<Receiving>, stopping: CancellationToken) 
     }
 }
 
-async fn relay_all(relay: Arc<Relay>, mut arrivals: mpsc::Receiver<Arrival>, stopping: CancellationToken) {
-    // Bounded by the relay, which refuses at once what is too much.
+async fn serve_tunnels(tunnels: Arc<Tunnels>, mut arrivals: mpsc::Receiver<Arrival>, stopping: CancellationToken) {
+    // Bounded by the tunnels, which refuse at once what is too much.
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
             arrival = arrivals.recv() => {
                 let Some(Arrival { first, stream, .. }) = arrival else { break };
-                let (relay, until) = (relay.clone(), stopping.clone());
-                streams.spawn(async move { relay.serve(&first, stream, &until).await });
+                let (tunnels, until) = (tunnels.clone(), stopping.clone());
+                streams.spawn(async move { tunnels.serve(&first, stream, &until).await });
             }
             Some(ended) = streams.join_next() => tell(ended),
         }

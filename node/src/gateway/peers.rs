@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use geo_link::{Nodes, Peer, Splitter, relay::Relay};
+use geo_link::{Nodes, Peer, Splitter, tunnel::Tunnels};
 use node_core::cluster::ClusterMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 pub(super) async fn follow<N: Nodes>(
     configured: Vec<Peer>,
     mut maps: watch::Receiver<Arc<ClusterMap>>,
-    relay: Arc<Relay>,
+    tunnels: Arc<Tunnels>,
     splitter: Arc<Splitter<N>>,
     stopping: CancellationToken,
 ) {
     loop {
         let peers = maps.borrow_and_update().regions().over(&configured);
-        relay.set_peers(&peers);
+        tunnels.set_peers(&peers);
         splitter.set_peers(&peers);
         tokio::select! {
             () = stopping.cancelled() => return,

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use config::GatewayConfig;
 use geo_link::{
     SplitStatus, Splitter,
-    relay::{Relay, RelayStatus},
+    tunnel::{Tunnels, TunnelsStatus},
 };
 use metrics::gauge;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub(super) struct Looks {
     started: Instant,
     stopping: CancellationToken,
     view: View,
-    relay: Arc<Relay>,
+    tunnels: Arc<Tunnels>,
     splitter: Arc<Splitter<Reach>>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct GatewayStatus {
     /// The nodes that it calls.
     pub(super) nodes: Vec<NodeStatus>,
     /// The sending half of links.
-    pub(super) relay: RelayStatus,
+    pub(super) tunnels: TunnelsStatus,
     /// The receiving half of links: the streams that arrive, one from each primary of other regions.
     pub(super) arriving: Vec<SplitStatus>,
 }
@@ -79,7 +79,7 @@ impl Looks {
         addresses: Addresses,
         stopping: CancellationToken,
         view: View,
-        relay: Arc<Relay>,
+        tunnels: Arc<Tunnels>,
         splitter: Arc<Splitter<Reach>>,
     ) -> Self {
         Self {
@@ -88,7 +88,7 @@ impl Looks {
             started: Instant::now(),
             stopping,
             view,
-            relay,
+            tunnels,
             splitter,
         }
     }
@@ -107,7 +107,7 @@ impl Looks {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             epoch: self.view.maps.borrow().epoch().0,
             nodes: self.view.nodes().into_iter().map(node).collect(),
-            relay: self.relay.status(),
+            tunnels: self.tunnels.status(),
             arriving: self.splitter.status(),
         }
     }

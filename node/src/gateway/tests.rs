@@ -11,8 +11,8 @@ use std::{
 use clock::{OsClock, RegionId, Time};
 use config::GatewayConfig;
 use geo_link::{
-    relay::{PROTOCOL, RelayRefusal, greeting},
     tls::Credentials,
+    tunnel::{PROTOCOL, TunnelRefusal, greeting},
 };
 use node_core::{
     cluster::{
@@ -64,12 +64,12 @@ async fn a_primary_reaches_another_region_through_a_gateway() {
     assert_eq!((&status["epoch"], &status["gateway"]["name"]), (&1.into(), &"g".into()));
     let attached = status["nodes"].as_array().unwrap().iter().filter(|node| node["attached"] == true);
     assert_eq!(attached.count(), 2);
-    let streams = status["relay"]["streams"].as_array().unwrap();
+    let streams = status["tunnels"]["streams"].as_array().unwrap();
     let last = streams.last().unwrap();
     assert_eq!((&last["from"], &last["to"]), (&nodes[1].id.to_string().into(), &"eu-west".into()));
     assert_eq!((&last["out_bytes"], &last["in_bytes"]), (&12.into(), &12.into()));
     let metrics = get(&gateway, "/metrics").await.1;
-    assert!(metrics.contains("meridian_relay_bytes_total{to=\"eu-west\",direction=\"out\"}"), "{metrics}");
+    assert!(metrics.contains("meridian_tunnel_bytes_total{to=\"eu-west\",direction=\"out\"}"), "{metrics}");
     // Both ends are told when it stops.
     gateway.stop().await;
     assert_eq!(through.stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
@@ -99,7 +99,7 @@ async fn a_region_that_shows_the_wrong_certificate_is_not_reached() {
         let gateway = world.gateway("g", &nodes, &stranger.address);
         until("the gateway is attached", async || nodes[0].gateways.choose(EU).is_some()).await;
         let error = nodes[0].gateways.connect_through(EU).await.err().unwrap();
-        let NoWay::Failed { reason: Obstacle::Refused(RelayRefusal::Unreachable(reason)), .. } = error else {
+        let NoWay::Failed { reason: Obstacle::Refused(TunnelRefusal::Unreachable(reason)), .. } = error else {
             panic!("{error}")
         };
         assert!(reason.contains("certificate"), "{reason}");
@@ -151,7 +151,7 @@ async fn what_cannot_be_read_ends_its_own_connection_alone() {
     for garbage in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64], &[7; 100_000]] {
         let mut stranger = peer.connect(garbage).await.unwrap();
         let refusal = within(greeting::hear(&mut stranger)).await.unwrap();
-        assert_eq!(refusal, Err(RelayRefusal::Malformed));
+        assert_eq!(refusal, Err(TunnelRefusal::Malformed));
         within(stranger.read_to_end(&mut Vec::new())).await.ok();
     }
     // Nor is a gateway asked anything.

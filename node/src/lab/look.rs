@@ -108,7 +108,7 @@ pub(super) struct GatewayStatus {
     /// The nodes that it calls.
     pub(super) nodes: Vec<CalledNode>,
     /// The sending half.
-    pub(super) relay: Relay,
+    pub(super) tunnels: Tunnels,
     /// The streams that arrive.
     pub(super) arriving: Vec<Stream>,
 }
@@ -129,7 +129,7 @@ pub(super) struct CalledNode {
 
 /// The sending half of a gateway.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Relay {
+pub(super) struct Tunnels {
     /// The streams that leave.
     pub(super) streams: Vec<Stream>,
 }

@@ -170,7 +170,7 @@ fn carried(status: Option<&GatewayStatus>, nodes: usize) -> (String, String, Sty
         true => (Style::Warn, format!("up, known to {attached} of {nodes} nodes")),
         false => (Style::Good, "up".to_owned()),
     };
-    (status.relay.streams.len().to_string(), status.arriving.len().to_string(), style, state)
+    (status.tunnels.streams.len().to_string(), status.arriving.len().to_string(), style, state)
 }
 
 /// A region in a few words.
@@ -220,7 +220,7 @@ mod tests {
     use super::{Plan, Snapshot, bytes, cluster, in_brief, in_full, summary};
     use crate::lab::{
         LabArgs,
-        look::{CalledNode, GatewayStatus, Relay, Status, Stream},
+        look::{CalledNode, GatewayStatus, Status, Stream, Tunnels},
     };
 
     #[derive(Parser)]
@@ -236,8 +236,8 @@ mod tests {
         let status = |_| Some(Status { keys: 1_500, complete: true, used_memory_bytes: 1 << 20, ..Status::default() });
         let gateway = |_| {
             let nodes = [true, true, true, true].map(|attached| CalledNode { attached }).into();
-            let (relay, arriving) = (Relay { streams: vec![Stream {}, Stream {}] }, vec![Stream {}]);
-            Some(GatewayStatus { nodes, relay, arriving })
+            let (tunnels, arriving) = (Tunnels { streams: vec![Stream {}, Stream {}] }, vec![Stream {}]);
+            Some(GatewayStatus { nodes, tunnels, arriving })
         };
         let maps = plan.regions.iter().map(|region| Some(cluster::tests::founded(region))).collect();
         let (nodes, gateways) = (plan.nodes().map(status).collect(), plan.gateways().map(gateway).collect());

@@ -57,7 +57,7 @@ pub(super) enum Target {
 
 /// How the replies of the parts become one. An error of any part is the whole reply.
 pub(super) enum Join {
-    /// There is but one, which is relayed byte for byte.
+    /// There is but one, which is passed on byte for byte.
     One,
     /// The elements of arrays, each at its place; the places of each part.
     Places(Vec<Vec<usize>>),

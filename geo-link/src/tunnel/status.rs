@@ -1,19 +1,19 @@
-//! What a relay says of itself: a part of `/status`, ready to be made JSON.
+//! What is known of tunnels: a part of `/status`, ready to be made JSON.
 
 use serde::Serialize;
 
-/// All that a relay does.
+/// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RelayStatus {
-    /// The regions that it leads to.
-    pub peers: Vec<RelayPeerStatus>,
-    /// What it carries, the oldest first.
+pub struct TunnelsStatus {
+    /// The regions that they lead to.
+    pub peers: Vec<TunnelPeerStatus>,
+    /// The streams, the oldest first.
     pub streams: Vec<StreamStatus>,
 }
 
-/// A region that a relay leads to.
+/// A region that they lead to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct RelayPeerStatus {
+pub struct TunnelPeerStatus {
     /// Its name.
     pub region: String,
     /// Its number.
@@ -28,7 +28,7 @@ pub struct RelayPeerStatus {
     pub last_error: Option<String>,
 }
 
-/// A stream that a relay carries.
+/// A stream that goes through one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StreamStatus {
     /// The primary that dialled: its id.

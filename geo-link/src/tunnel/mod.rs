@@ -1,4 +1,4 @@
-//! The relay: the sending half of a gateway that is a process of its own.
+//! Tunnels: the sending half of a gateway that is a process of its own.
 //!
 //! # Why
 //! The primaries of a cluster each carry their own writes to each other region: what is sent, and what is conflated, is
@@ -8,19 +8,19 @@
 //! then on it passes bytes both ways, unchanged. The protocol of links is spoken by the two ends alone.
 //!
 //! # What holds
-//! - **It holds nothing.** A stream has two buffers of [`RELAY_BUFFER_BYTES`](crate::limits::RELAY_BUFFER_BYTES); when they are full the faster side waits.
+//! - **It holds nothing.** A stream has two buffers of [`TUNNEL_BUFFER_BYTES`](crate::limits::TUNNEL_BUFFER_BYTES); when they are full the faster side waits.
 //!   Nothing is acknowledged here, so nothing is lost with a gateway but time.
 //! - **The two halves of a stream end together.** When one side has ended, what it had sent is delivered, and the other side
 //!   is closed; it has [`FAREWELL`](crate::limits::FAREWELL) for last words.
 //! - **A stream that is dead is found out.** Links are never silent, at least a heartbeat goes each way. A stream on which
-//!   nothing has moved for [`RELAY_SILENCE_MAX`](crate::limits::RELAY_SILENCE_MAX) has no living ends, and is closed. The ends themselves notice sooner.
-//! - **One stream harms no other.** Each is served by a future of its own; there are at most [`RELAYED_MAX`].
+//!   nothing has moved for [`TUNNEL_SILENCE_MAX`](crate::limits::TUNNEL_SILENCE_MAX) has no living ends, and is closed. The ends themselves notice sooner.
+//! - **One stream harms no other.** Each is served by a future of its own; there are at most [`TUNNELS_MAX`].
 //!
 //! # Files
 //! `greeting` (what the two ends say first); `reach` (the way to a peer); `carry` (bytes both ways); here is who is let
 //! through, and what is known of it.
 //!
-//! Left out on purpose: a look into what passes. A relay that understood links would have to be upgraded with them.
+//! Left out on purpose: a look into what passes. A gateway that understood links would have to be upgraded with them.
 
 mod carry;
 pub mod greeting;
@@ -51,23 +51,23 @@ use self::{
     reach::Way,
 };
 pub use self::{
-    greeting::RelayRefusal,
-    status::{RelayPeerStatus, RelayStatus, StreamStatus},
+    greeting::TunnelRefusal,
+    status::{StreamStatus, TunnelPeerStatus, TunnelsStatus},
 };
 use crate::{
     Peer, TlsMaterial,
-    limits::RELAYED_MAX,
+    limits::TUNNELS_MAX,
     names,
     peers::{Entry, Peers, end_with},
     tls::{Broken, Credentials, LINK, TlsError},
 };
 
-/// The protocol that a relay's connections to other regions name in the handshake: that of links, which is spoken on them.
+/// The protocol that tunnels to other regions name in the handshake: that of links, which is spoken on them.
 pub const PROTOCOL: &[u8] = LINK;
 
-/// How a relay is built.
+/// How they are built.
 #[derive(Clone, Debug)]
-pub struct RelayOptions {
+pub struct TunnelOptions {
     /// The name of the region from which it leads.
     pub region: String,
     /// The regions to which it leads.
@@ -78,7 +78,7 @@ pub struct RelayOptions {
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Relay {
+pub struct Tunnels {
     credentials: Credentials,
     ways: Peers<Way>,
     room: Semaphore,
@@ -96,16 +96,16 @@ struct Stream {
     carried: Carried,
 }
 
-impl Relay {
-    /// A relay that carries nothing yet. Install the metrics recorder before, or nothing is measured.
+impl Tunnels {
+    /// None yet. Install the metrics recorder before, or nothing is measured.
     ///
     /// # Errors
     /// [`TlsError`]: the certificates are of no use.
-    pub fn new(options: &RelayOptions) -> Result<Self, TlsError> {
+    pub fn new(options: &TunnelOptions) -> Result<Self, TlsError> {
         Ok(Self {
             credentials: Credentials::new(&options.region, PROTOCOL, &options.tls)?,
             ways: Peers::new(&options.peers, Way::new),
-            room: Semaphore::new(RELAYED_MAX),
+            room: Semaphore::new(TUNNELS_MAX),
             next: AtomicU64::new(0),
             streams: Mutex::default(),
         })
@@ -132,15 +132,15 @@ impl Relay {
         shutdown: &CancellationToken,
     ) {
         let Err(refusal) = self.admit(first, &mut primary, shutdown).await else { return };
-        counter!(names::RELAY_REFUSED_TOTAL, "reason" => refusal.reason()).increment(1);
+        counter!(names::TUNNEL_REFUSED_TOTAL, "reason" => refusal.reason()).increment(1);
         tracing::debug!(%refusal, "a primary is not let through");
         // Who does not listen to that does not hear it.
         let _ = greeting::answer(&mut primary, &Verdict::Refused(refusal)).await;
     }
 
     /// What is being carried, and how its ways are.
-    pub fn status(&self) -> RelayStatus {
-        RelayStatus {
+    pub fn status(&self) -> TunnelsStatus {
+        TunnelsStatus {
             peers: self.ways.all().iter().map(|way| way.status()).collect(),
             streams: self.streams().values().map(|stream| stream.status()).collect(),
         }
@@ -152,16 +152,16 @@ impl Relay {
         first: &[u8],
         primary: &mut S,
         shutdown: &CancellationToken,
-    ) -> Result<(), RelayRefusal> {
+    ) -> Result<(), TunnelRefusal> {
         let wanted = Wanted::read(first)?;
-        let way = self.ways.of(wanted.to).ok_or(RelayRefusal::UnknownRegion)?;
+        let way = self.ways.of(wanted.to).ok_or(TunnelRefusal::UnknownRegion)?;
         let ending = shutdown.child_token();
-        let _room = self.room.try_acquire().map_err(|_| RelayRefusal::Full)?;
+        let _room = self.room.try_acquire().map_err(|_| TunnelRefusal::Full)?;
         let (peer, address) = tokio::select! {
             reached = way.reach(&self.credentials) => reached?,
             // It has nothing to say before it is answered, unless it has gone.
-            said = primary.read_u8() => return said.map_or(Ok(()), |_| Err(RelayRefusal::Malformed)),
-            () = shutdown.cancelled() => return Err(RelayRefusal::Stopping),
+            said = primary.read_u8() => return said.map_or(Ok(()), |_| Err(TunnelRefusal::Malformed)),
+            () = shutdown.cancelled() => return Err(TunnelRefusal::Stopping),
         };
         if greeting::answer(primary, &Verdict::Connected).await.is_err() {
             return Ok(());
@@ -195,7 +195,7 @@ impl Relay {
         let number = self.next.fetch_add(1, Relaxed);
         way.opened();
         self.streams().insert(number, stream);
-        Open { relay: self, way, number }
+        Open { tunnels: self, way, number }
     }
 
     fn streams(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Stream>>> {
@@ -218,14 +218,14 @@ impl Stream {
 
 /// A stream in the table.
 struct Open<'a> {
-    relay: &'a Relay,
+    tunnels: &'a Tunnels,
     way: &'a Way,
     number: u64,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.relay.streams().remove(&self.number);
+        self.tunnels.streams().remove(&self.number);
         self.way.closed();
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reach::WayMetrics;
 use crate::{
-    limits::{FAREWELL, RELAY_BUFFER_BYTES, RELAY_SILENCE_MAX},
+    limits::{FAREWELL, TUNNEL_BUFFER_BYTES, TUNNEL_SILENCE_MAX},
     tls::Broken,
 };
 
@@ -71,7 +71,7 @@ impl Carried {
         self.r#in.begun.cancelled().await;
     }
 
-    /// Returns when nothing has moved for [`RELAY_SILENCE_MAX`].
+    /// Returns when nothing has moved for [`TUNNEL_SILENCE_MAX`].
     async fn silence(&self) {
         let mut former = None;
         loop {
@@ -80,7 +80,7 @@ impl Carried {
                 return;
             }
             former = moved;
-            sleep(RELAY_SILENCE_MAX).await;
+            sleep(TUNNEL_SILENCE_MAX).await;
         }
     }
 }
@@ -118,7 +118,7 @@ where
         sleep(FAREWELL).await;
     };
     let ended = tokio::select! {
-        copied = copy_bidirectional_with_sizes(&mut primary, &mut peer, RELAY_BUFFER_BYTES, RELAY_BUFFER_BYTES) => {
+        copied = copy_bidirectional_with_sizes(&mut primary, &mut peer, TUNNEL_BUFFER_BYTES, TUNNEL_BUFFER_BYTES) => {
             copied.map_or_else(|error| Ended::Broken(error.into()), |_| Ended::Closed)
         }
         () = last_words => Ended::Closed,

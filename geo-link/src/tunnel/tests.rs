@@ -1,4 +1,4 @@
-//! A relay between a primary, which is a pipe in memory, and other regions, which are TLS servers on loopback; and what it
+//! Tunnels between a primary, which is a pipe in memory, and other regions, which are TLS servers on loopback; and what it
 //! carries, in a time of its own.
 
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Relay, RelayOptions, RelayRefusal,
+    TunnelOptions, TunnelRefusal, Tunnels,
     carry::{Carried, Ended, carry},
     greeting::{self, Wanted},
     reach::WayMetrics,
 };
 use crate::{
     Peer, TlsMaterial,
-    limits::{RELAY_BUFFER_BYTES, WANTED_BYTES_MAX},
+    limits::{TUNNEL_BUFFER_BYTES, WANTED_BYTES_MAX},
     tls::{Credentials, LINK},
 };
 
@@ -29,11 +29,11 @@ use crate::{
 async fn bytes_pass_both_ways_and_both_ends_end_together() {
     let regions = Authority::new();
     let eu = Echo::start(&regions.region("eu-west")).await;
-    let relay = Running::start(&regions.region("us-east"), &[&eu.address]);
-    let mut primary = relay.connect();
+    let running = Running::start(&regions.region("us-east"), &[&eu.address]);
+    let mut primary = running.connect();
     assert_eq!(greeting::hear(&mut primary).await.unwrap(), Ok(()));
     assert_eq!(echoed(&mut primary, b"records").await, b"records");
-    let status = relay.relay.status();
+    let status = running.tunnels.status();
     assert_eq!((status.peers[0].streams, status.peers[0].dial_failures), (1, 0));
     let stream = &status.streams[0];
     assert_eq!((stream.from.as_str(), stream.to.as_str(), &stream.addr), ("node", "eu-west", &eu.address));
@@ -43,8 +43,8 @@ async fn bytes_pass_both_ways_and_both_ends_end_together() {
     let mut rest = Vec::new();
     primary.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"last words");
-    relay.until_idle().await;
-    assert!(relay.relay.status().streams.is_empty());
+    running.until_idle().await;
+    assert!(running.tunnels.status().streams.is_empty());
     eu.until_idle().await;
 }
 
@@ -52,13 +52,13 @@ async fn bytes_pass_both_ways_and_both_ends_end_together() {
 async fn who_ends_at_the_other_end_ends_the_primary_s_stream() {
     let regions = Authority::new();
     let eu = Echo::start(&regions.region("eu-west")).await;
-    let relay = Running::start(&regions.region("us-east"), &[&eu.address]);
-    let mut primary = relay.connect();
+    let running = Running::start(&regions.region("us-east"), &[&eu.address]);
+    let mut primary = running.connect();
     assert_eq!(greeting::hear(&mut primary).await.unwrap(), Ok(()));
     assert_eq!(echoed(&mut primary, b"records").await, b"records");
     eu.stop();
     primary.read_to_end(&mut Vec::new()).await.unwrap();
-    relay.until_idle().await;
+    running.until_idle().await;
 }
 
 #[tokio::test]
@@ -66,27 +66,27 @@ async fn the_next_gateway_is_dialled_where_one_is_gone() {
     let regions = Authority::new();
     let eu = Echo::start(&regions.region("eu-west")).await;
     let gone = nobody().await;
-    let relay = Running::start(&regions.region("us-east"), &[&gone, &eu.address, &gone]);
+    let running = Running::start(&regions.region("us-east"), &[&gone, &eu.address, &gone]);
     for _ in 0..4 {
-        let mut primary = relay.connect();
+        let mut primary = running.connect();
         assert_eq!(greeting::hear(&mut primary).await.unwrap(), Ok(()));
         assert_eq!(echoed(&mut primary, b"records").await, b"records");
     }
-    assert!(relay.relay.status().streams.iter().all(|stream| stream.addr == eu.address));
+    assert!(running.tunnels.status().streams.iter().all(|stream| stream.addr == eu.address));
 }
 
 #[tokio::test]
 async fn a_region_that_is_not_reached_is_said_to_be_so() {
     let regions = Authority::new();
-    let relay = Running::start(&regions.region("us-east"), &[&nobody().await, &nobody().await]);
-    let refusal = greeting::hear(&mut relay.connect()).await.unwrap().unwrap_err();
-    assert!(matches!(&refusal, RelayRefusal::Unreachable(reason) if reason.contains("cannot connect")), "{refusal}");
-    let status = &relay.relay.status().peers[0];
+    let running = Running::start(&regions.region("us-east"), &[&nobody().await, &nobody().await]);
+    let refusal = greeting::hear(&mut running.connect()).await.unwrap().unwrap_err();
+    assert!(matches!(&refusal, TunnelRefusal::Unreachable(reason) if reason.contains("cannot connect")), "{refusal}");
+    let status = &running.tunnels.status().peers[0];
     assert_eq!(status.dial_failures, 2);
     assert!(status.last_error.as_ref().is_some_and(|error| error.contains("cannot connect")), "{status:?}");
     let wanted = Wanted { to: RegionId::new(9).unwrap(), from: "node".to_owned() };
-    let refusal = greeting::hear(&mut relay.say(&wanted.to_frame())).await.unwrap().unwrap_err();
-    assert_eq!(refusal, RelayRefusal::UnknownRegion);
+    let refusal = greeting::hear(&mut running.say(&wanted.to_frame())).await.unwrap().unwrap_err();
+    assert_eq!(refusal, TunnelRefusal::UnknownRegion);
 }
 
 #[tokio::test]
@@ -95,9 +95,9 @@ async fn who_is_not_that_region_is_not_spoken_to() {
     // Another region of the same authority, the right name of another authority.
     for stranger in [regions.region("ap-south"), others.region("eu-west")] {
         let stranger = Echo::start(&stranger).await;
-        let relay = Running::start(&regions.region("us-east"), &[&stranger.address]);
-        let refusal = greeting::hear(&mut relay.connect()).await.unwrap().unwrap_err();
-        assert!(matches!(&refusal, RelayRefusal::Unreachable(reason) if reason.contains("certificate")), "{refusal}");
+        let running = Running::start(&regions.region("us-east"), &[&stranger.address]);
+        let refusal = greeting::hear(&mut running.connect()).await.unwrap().unwrap_err();
+        assert!(matches!(&refusal, TunnelRefusal::Unreachable(reason) if reason.contains("certificate")), "{refusal}");
     }
 }
 
@@ -108,13 +108,13 @@ async fn a_peer_that_refuses_this_region_s_certificate_is_no_peer_that_is_well()
     let mut eu = regions.region("eu-west");
     eu.ca_pem = others.region("eu-west").ca_pem;
     let eu = Echo::start(&eu).await;
-    let relay = Running::start(&regions.region("us-east"), &[&eu.address]);
-    let mut primary = relay.connect();
+    let running = Running::start(&regions.region("us-east"), &[&eu.address]);
+    let mut primary = running.connect();
     // The connection was made, and is ended.
     assert_eq!(greeting::hear(&mut primary).await.unwrap(), Ok(()));
     assert_eq!(primary.read_to_end(&mut Vec::new()).await.unwrap(), 0);
-    relay.until_idle().await;
-    let status = &relay.relay.status().peers[0];
+    running.until_idle().await;
+    let status = &running.tunnels.status().peers[0];
     assert!(status.dial_failures == 1 && status.last_error.is_some(), "{status:?}");
 }
 
@@ -122,15 +122,15 @@ async fn a_peer_that_refuses_this_region_s_certificate_is_no_peer_that_is_well()
 async fn a_first_frame_that_cannot_be_read_ends_its_own_connection_alone() {
     let regions = Authority::new();
     let eu = Echo::start(&regions.region("eu-west")).await;
-    let relay = Running::start(&regions.region("us-east"), &[&eu.address]);
-    let mut primary = relay.connect();
+    let running = Running::start(&regions.region("us-east"), &[&eu.address]);
+    let mut primary = running.connect();
     assert_eq!(greeting::hear(&mut primary).await.unwrap(), Ok(()));
     let long = Wanted { to: RegionId::MAX, from: "x".repeat(65) }.to_frame();
     let of_no_region = rmp_serde::to_vec(&(0, "node")).unwrap();
     for garbage in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64], &[0; WANTED_BYTES_MAX + 1], &long, &of_no_region]
     {
-        let mut stranger = relay.say(garbage);
-        assert_eq!(greeting::hear(&mut stranger).await.unwrap(), Err(RelayRefusal::Malformed));
+        let mut stranger = running.say(garbage);
+        assert_eq!(greeting::hear(&mut stranger).await.unwrap(), Err(TunnelRefusal::Malformed));
         assert_eq!(stranger.read_to_end(&mut Vec::new()).await.unwrap(), 0);
     }
     assert_eq!(echoed(&mut primary, b"records").await, b"records");
@@ -147,14 +147,14 @@ async fn what_is_no_verdict_is_an_error() {
 async fn streams_end_in_order_when_the_gateway_stops() {
     let regions = Authority::new();
     let eu = Echo::start(&regions.region("eu-west")).await;
-    let relay = Running::start(&regions.region("us-east"), &[&eu.address]);
-    let mut primary = relay.connect();
+    let running = Running::start(&regions.region("us-east"), &[&eu.address]);
+    let mut primary = running.connect();
     assert_eq!(greeting::hear(&mut primary).await.unwrap(), Ok(()));
-    relay.shutdown.cancel();
+    running.shutdown.cancel();
     assert_eq!(primary.read_to_end(&mut Vec::new()).await.unwrap(), 0);
-    relay.until_idle().await;
-    let refusal = greeting::hear(&mut relay.connect()).await.unwrap();
-    assert_eq!(refusal, Err(RelayRefusal::Stopping));
+    running.until_idle().await;
+    let refusal = greeting::hear(&mut running.connect()).await.unwrap();
+    assert_eq!(refusal, Err(TunnelRefusal::Stopping));
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,12 +163,12 @@ async fn a_side_that_does_not_read_holds_up_the_other_and_is_given_up_in_the_end
     let carried = carried();
     let never = CancellationToken::new();
     let carrying = carry(near, far, &carried, &never);
-    let flood = vec![7; 32 * RELAY_BUFFER_BYTES];
+    let flood = vec![7; 32 * TUNNEL_BUFFER_BYTES];
     let (ended, written) = tokio::join!(carrying, primary.write_all(&flood));
     // Time went on only when nothing else did.
     assert!(matches!(ended, Ended::Silent), "{ended}");
     assert!(written.is_err());
-    assert!(carried.out_bytes() as usize <= RELAY_BUFFER_BYTES + PIPE_BYTES, "{carried:?}");
+    assert!(carried.out_bytes() as usize <= TUNNEL_BUFFER_BYTES + PIPE_BYTES, "{carried:?}");
     peer.read_u8().await.unwrap();
 }
 
@@ -215,9 +215,9 @@ async fn echoed(stream: &mut DuplexStream, bytes: &[u8]) -> Vec<u8> {
     echo
 }
 
-/// A relay of us-east that leads to eu-west, whose number is 2.
+/// Tunnels of us-east that lead to eu-west, whose number is 2.
 struct Running {
-    relay: Arc<Relay>,
+    tunnels: Arc<Tunnels>,
     serving: std::sync::Mutex<Vec<JoinHandle<()>>>,
     shutdown: CancellationToken,
 }
@@ -226,9 +226,9 @@ impl Running {
     fn start(tls: &TlsMaterial, addresses: &[&str]) -> Self {
         let addrs = addresses.iter().map(|address| (*address).to_owned()).collect();
         let peer = Peer { name: "eu-west".to_owned(), id: RegionId::new(2).unwrap(), addrs, retired: None };
-        let options = RelayOptions { region: "us-east".to_owned(), peers: vec![peer], tls: tls.clone() };
-        let relay = Arc::new(Relay::new(&options).unwrap());
-        Self { relay, serving: std::sync::Mutex::default(), shutdown: CancellationToken::new() }
+        let options = TunnelOptions { region: "us-east".to_owned(), peers: vec![peer], tls: tls.clone() };
+        let tunnels = Arc::new(Tunnels::new(&options).unwrap());
+        Self { tunnels, serving: std::sync::Mutex::default(), shutdown: CancellationToken::new() }
     }
 
     fn connect(&self) -> DuplexStream {
@@ -237,8 +237,8 @@ impl Running {
 
     fn say(&self, first: &[u8]) -> DuplexStream {
         let ([here, there], first) = (pipe(), first.to_owned());
-        let (relay, shutdown) = (self.relay.clone(), self.shutdown.clone());
-        let serving = tokio::spawn(async move { relay.serve(&first, there, &shutdown).await });
+        let (tunnels, shutdown) = (self.tunnels.clone(), self.shutdown.clone());
+        let serving = tokio::spawn(async move { tunnels.serve(&first, there, &shutdown).await });
         self.serving.lock().unwrap().push(serving);
         here
     }

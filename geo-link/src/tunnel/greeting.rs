@@ -1,8 +1,8 @@
-//! What a primary and a relay say to one another before the link's own protocol begins.
+//! What a primary and a gateway say to one another before the link's own protocol begins.
 //!
 //! ```text
 //! primary:  Wanted    in the first frame, which whoever takes connections has read
-//! relay:    Verdict   once it has connected to the other region, or will not
+//! gateway:  Verdict   once it has connected to the other region, or will not
 //! ```
 //! The primary waits for the verdict. That costs nothing, since it could not be heard before, and it buys that the primary
 //! knows whether to blame the gateway, the way, or itself.
@@ -18,14 +18,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::limits::{FAREWELL, RELAY_NAME_BYTES_MAX, VERDICT_BYTES_MAX, WANTED_BYTES_MAX};
+use crate::limits::{FAREWELL, TUNNEL_NAME_BYTES_MAX, VERDICT_BYTES_MAX, WANTED_BYTES_MAX};
 
-/// What a primary wants of a relay.
+/// What a primary wants of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// To which region it wants to go.
     pub to: RegionId,
-    /// What the relay is to call it in its status and in its log: its id.
+    /// What the gateway is to call it in its status and in its log: its id.
     pub from: String,
 }
 
@@ -41,28 +41,28 @@ impl Wanted {
     /// Reads a first frame.
     ///
     /// # Errors
-    /// [`RelayRefusal::Malformed`]
-    pub(super) fn read(frame: &[u8]) -> Result<Self, RelayRefusal> {
+    /// [`TunnelRefusal::Malformed`]
+    pub(super) fn read(frame: &[u8]) -> Result<Self, TunnelRefusal> {
         if frame.len() > WANTED_BYTES_MAX {
-            return Err(RelayRefusal::Malformed);
+            return Err(TunnelRefusal::Malformed);
         }
-        let wanted: Self = rmp_serde::from_slice(frame).map_err(|_| RelayRefusal::Malformed)?;
-        if wanted.from.len() > RELAY_NAME_BYTES_MAX { Err(RelayRefusal::Malformed) } else { Ok(wanted) }
+        let wanted: Self = rmp_serde::from_slice(frame).map_err(|_| TunnelRefusal::Malformed)?;
+        if wanted.from.len() > TUNNEL_NAME_BYTES_MAX { Err(TunnelRefusal::Malformed) } else { Ok(wanted) }
     }
 }
 
-/// What a relay says to that.
+/// What a gateway says to that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Verdict {
     /// From here on its bytes reach a gateway of that region.
     Connected,
     /// They do not, and the connection is closed.
-    Refused(RelayRefusal),
+    Refused(TunnelRefusal),
 }
 
-/// Why a relay does not let a primary through.
+/// Why a gateway does not let a primary through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum RelayRefusal {
+pub enum TunnelRefusal {
     /// What it said first cannot be read.
     #[error("it cannot read what is wanted")]
     Malformed,
@@ -80,7 +80,7 @@ pub enum RelayRefusal {
     Stopping,
 }
 
-impl RelayRefusal {
+impl TunnelRefusal {
     /// Whether another way to that region may be better: this one leads there, but not now, or not at all.
     pub const fn is_about_the_way(&self) -> bool {
         matches!(self, Self::UnknownRegion | Self::Unreachable(_))
@@ -98,14 +98,14 @@ impl RelayRefusal {
     }
 }
 
-/// Waits for what a relay says to a [`Wanted`]; once it has said yes the stream leads to the other region.
+/// Waits for what a gateway says to a [`Wanted`]; once it has said yes the stream leads to the other region.
 ///
 /// # Errors
 /// Those of the stream; [`io::ErrorKind::InvalidData`] if what comes is no verdict.
-pub async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<(), RelayRefusal>> {
+pub async fn hear<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Result<(), TunnelRefusal>> {
     let length = stream.read_u32().await? as usize;
     if length > VERDICT_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "what the relay says is too long"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "what the gateway says is too long"));
     }
     let mut frame = vec![0; length];
     stream.read_exact(&mut frame).await?;

@@ -17,10 +17,10 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-use super::{RelayPeerStatus, RelayRefusal, carry::Carried};
+use super::{TunnelPeerStatus, TunnelRefusal, carry::Carried};
 use crate::{
     dial::turns,
-    limits::{RELAY_DIAL_MAX, RELAY_REACH_MAX, RELAY_REASON_CHARS_MAX},
+    limits::{TUNNEL_DIAL_MAX, TUNNEL_REACH_MAX, TUNNEL_REASON_CHARS_MAX},
     names,
     options::Peer,
     peers::Entry,
@@ -83,29 +83,29 @@ impl Way {
     }
 
     /// Connects to any of the peer's gateways. Returns the connection, and the address that led there. Takes no longer than
-    /// [`RELAY_REACH_MAX`].
+    /// [`TUNNEL_REACH_MAX`].
     ///
     /// # Errors
-    /// [`RelayRefusal::Unreachable`], with what stood in the way last.
+    /// [`TunnelRefusal::Unreachable`], with what stood in the way last.
     pub(super) async fn reach(
         &self,
         credentials: &Credentials,
-    ) -> Result<(TlsStream<TcpStream>, String), RelayRefusal> {
+    ) -> Result<(TlsStream<TcpStream>, String), TunnelRefusal> {
         let mut last = "it has no address".to_owned();
         let attempts = async {
             for address in turns(&self.peer.addrs, entropy()) {
                 match self.dial(address, credentials).await {
                     Ok(stream) => return Some((stream, address.to_owned())),
                     Err(error) => {
-                        last = format!("{address}: {error}").chars().take(RELAY_REASON_CHARS_MAX).collect();
+                        last = format!("{address}: {error}").chars().take(TUNNEL_REASON_CHARS_MAX).collect();
                         self.failed(&last);
                     }
                 }
             }
             None
         };
-        let reached = timeout(RELAY_REACH_MAX, attempts).await.unwrap_or_default();
-        reached.ok_or(RelayRefusal::Unreachable(last))
+        let reached = timeout(TUNNEL_REACH_MAX, attempts).await.unwrap_or_default();
+        reached.ok_or(TunnelRefusal::Unreachable(last))
     }
 
     /// Notes, once the peer has said something on a stream, that nothing is wrong any more; never returns. That a connection
@@ -124,7 +124,7 @@ impl Way {
             let stream = TlsConnector::from(credentials.client()).connect(name, stream).await;
             stream.map_err(|error| DialError::Broken(error.into()))
         };
-        timeout(RELAY_DIAL_MAX, attempt).await.unwrap_or(Err(DialError::Timeout))
+        timeout(TUNNEL_DIAL_MAX, attempt).await.unwrap_or(Err(DialError::Timeout))
     }
 
     /// Notes that an address did not lead there. Aloud once per outage: that a peer stays away is no news.
@@ -149,8 +149,8 @@ impl Way {
         self.metrics.streams.decrement(1.0);
     }
 
-    pub(super) fn status(&self) -> RelayPeerStatus {
-        RelayPeerStatus {
+    pub(super) fn status(&self) -> TunnelPeerStatus {
+        TunnelPeerStatus {
             region: self.peer.name.clone(),
             id: self.peer.id.number(),
             addrs: self.peer.addrs.clone(),
@@ -163,12 +163,12 @@ impl Way {
 
 impl WayMetrics {
     pub(super) fn new(to: &str) -> Self {
-        let bytes = |direction: &'static str| counter!(names::RELAY_BYTES_TOTAL, "to" => to.to_owned(), "direction" => direction);
+        let bytes = |direction: &'static str| counter!(names::TUNNEL_BYTES_TOTAL, "to" => to.to_owned(), "direction" => direction);
         Self {
             out_bytes: bytes("out"),
             in_bytes: bytes("in"),
-            streams: gauge!(names::RELAY_STREAMS, "to" => to.to_owned()),
-            dial_failures: counter!(names::RELAY_DIAL_FAILURES_TOTAL, "to" => to.to_owned()),
+            streams: gauge!(names::TUNNELS, "to" => to.to_owned()),
+            dial_failures: counter!(names::TUNNEL_DIAL_FAILURES_TOTAL, "to" => to.to_owned()),
         }
     }
 }
