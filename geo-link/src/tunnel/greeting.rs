@@ -42,7 +42,7 @@ impl Wanted {
     ///
     /// # Errors
     /// [`TunnelRefusal::Malformed`]
-    pub(super) fn read(frame: &[u8]) -> Result<Self, TunnelRefusal> {
+    pub fn read(frame: &[u8]) -> Result<Self, TunnelRefusal> {
         if frame.len() > WANTED_BYTES_MAX {
             return Err(TunnelRefusal::Malformed);
         }

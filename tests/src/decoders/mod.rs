@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use clock::{Incarnation, Now, Origin, RegionId, Time};
 use config::{GatewayConfig, NodeConfig};
+use futures_util::FutureExt;
+use geo_link::tunnel::greeting::{self, Wanted};
 use geo_link_core::{
     Ack, Hello, Inbox, Layout, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Sender, SenderOptions,
     Want, Welcome, check_own,
@@ -19,8 +21,11 @@ use node_core::{
         Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Report, Run,
         gossip::{Gossip, GossipOptions},
     },
+    command::{Call, execute},
+    command_table,
     glob::{self, Case},
-    resp::{Limits, Parsed, Parser, value::Decoder},
+    keyspace::Keyspace,
+    resp::{ArgsBuf, Limits, Parsed, Parser, Protocol, Reply, value::Decoder},
     slot::{SlotRange, SlotSet},
     store::{Intake, Seen, SeenTable, Store, StoreOptions},
 };
@@ -34,11 +39,13 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub const TARGETS: &[Target] = &[
     ("requests", requests),
+    ("commands", commands),
     ("replies", replies),
     ("link_receiver", link_receiver),
     ("link_sender", link_sender),
     ("link_frames", link_frames),
     ("batch_body", batch_body),
+    ("tunnel_greetings", tunnel_greetings),
     ("gossip", gossip),
     ("map_commands", map_commands),
     ("reports", reports),
@@ -89,6 +96,34 @@ fn parse_requests(bytes: &[u8], piece: usize) -> (Vec<Vec<Vec<u8>>>, bool) {
         assert!(parser.memory() <= 1 << 20, "{} bytes are kept", parser.memory());
     }
     (requests, false)
+}
+
+/// Commands of a client, carried out: each gets one reply, whole, by either protocol.
+pub fn commands(bytes: &[u8]) {
+    for protocol in [Protocol::Resp2, Protocol::Resp3] {
+        let (store, mut out) = (store(), Vec::new());
+        for request in parse_requests(bytes, bytes.len().max(1)).0 {
+            let request: ArgsBuf = request.iter().collect();
+            let args = request.as_args();
+            let Ok(command) = command_table::resolve(args) else { continue };
+            out.clear();
+            let mut reply = Reply::new(&mut out, protocol);
+            let mut keyspace = Keyspace::new(&store, NOW);
+            let value_bytes_max = LIMITS.bulk_bytes_max as usize;
+            let mut call = Call { args, keyspace: &mut keyspace, reply: &mut reply, value_bytes_max, random: 7 };
+            match execute(command.id, &mut call) {
+                // It is no command on keys.
+                None => continue,
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    assert_eq!(reply.buffered(), 0, "part of a reply stands before an error");
+                    reply.error(error);
+                }
+            }
+            let decoded = Decoder::default().decode(&out).expect("a reply is well formed");
+            assert!(decoded.value.is_some() && decoded.consumed == out.len(), "not one reply: {}", out.escape_ascii());
+        }
+    }
 }
 
 /// Replies of another node.
@@ -206,6 +241,15 @@ pub fn batch_body(bytes: &[u8]) {
             return;
         }
     }
+}
+
+/// What a primary and a gateway say to one another before a link begins.
+pub fn tunnel_greetings(bytes: &[u8]) {
+    if let Ok(wanted) = Wanted::read(bytes) {
+        assert_eq!(Wanted::read(&wanted.to_frame()), Ok(wanted));
+    }
+    let verdict = greeting::hear(&mut &*bytes).now_or_never();
+    drop(verdict.expect("what is there need not be waited for"));
 }
 
 fn node(number: u8) -> NodeId {

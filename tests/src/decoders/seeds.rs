@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clock::{Stamp, Time};
+use geo_link::tunnel::greeting::Wanted;
 use geo_link_core::{
     Ack, BodyWriter, Envelope, Hello, Packer, Refusal, TimeRange, Want, Welcome, limits::PROTOCOL_VERSION,
 };
@@ -25,6 +26,12 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             "SET a \"b c\" 'd' \"\\x41\\n\"\r\nPING\r\n\r\n",
             "*0\r\n*-1\r\n*1\r\n$0\r\n\r\n",
         ]),
+        "commands" => texts(&[
+            "SET a 10 EX 100 GET\r\nINCRBY a 5\r\nINCRBYFLOAT a 1.5e2\r\nGETEX a PERSIST\r\nAPPEND a xyz\r\nSETRANGE a 5 ab\r\n\
+             GETRANGE a -3 -1\r\nEXPIRE a 10 NX\r\nTTL a\r\nPEXPIREAT a 1800000001000 GT\r\nPEXPIRETIME a\r\nGETDEL a\r\n",
+            "MSET {a}1 x {a}2 y\r\nMGET {a}1 {a}2 {a}3\r\nRENAME {a}1 {a}3\r\nCOPY {a}3 {a}2 REPLACE\r\nSCAN 0 MATCH {a}* COUNT 5\r\n\
+             KEYS *\r\nDBSIZE\r\nRANDOMKEY\r\nOBJECT ENCODING {a}2\r\nMEMORY USAGE {a}2\r\nTYPE {a}2\r\nDEL {a}2 {a}3\r\nFLUSHALL\r\n",
+        ]),
         "replies" => texts(&[
             "+OK\r\n-ERR no\r\n:1\r\n$3\r\nabc\r\n$-1\r\n*2\r\n:1\r\n*0\r\n*-1\r\n",
             "%1\r\n+a\r\n,1.5\r\n~1\r\n#t\r\n_\r\n=7\r\ntxt:abc\r\n(123\r\n>1\r\n+p\r\n!3\r\nERR\r\n|1\r\n+a\r\n+b\r\n:2\r\n",
@@ -41,6 +48,11 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             body.finish(&mut raw);
             vec![[&[count], &raw[..]].concat()]
         }
+        "tunnel_greetings" => vec![
+            Wanted { to: origin(2).region(), from: "0123".to_owned() }.to_frame(),
+            [&[0, 0, 0, 10], &b"\xa9Connected"[..]].concat(),
+            [&[0, 0, 0, 15], &b"\x81\xa7Refused\xa4Full"[..]].concat(),
+        ],
         "gossip" => packets(),
         "map_commands" => vec![commands().iter().flat_map(encoded).collect()],
         "reports" => vec![encoded(&report())],
