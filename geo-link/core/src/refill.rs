@@ -102,6 +102,26 @@ struct Stream {
     is_held: bool,
 }
 
+/// What speaks for and against cloning a region.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    region: RegionId,
+    /// It has all that the others had.
+    is_complete: bool,
+    /// Part of what it sends may not be applied for now.
+    is_held: bool,
+    /// For so many of the slots that are wanted nobody speaks there.
+    missing: usize,
+    distance: Duration,
+}
+
+impl Candidate {
+    /// The less, the rather it is cloned: of those that have as much to tell the nearest.
+    const fn rank(&self) -> (bool, usize, Duration) {
+        (self.is_held, self.missing, self.distance)
+    }
+}
+
 impl Refill {
     /// Begins with a store that has just begun a life: by what there is in it of other regions, and what it owns.
     pub fn of_store(store: &Store, now: Now, peers: usize, options: RefillOptions) -> Self {
@@ -208,11 +228,6 @@ impl Refill {
         self.check_complete();
     }
 
-    /// Whether part of what a region sends may not be applied for now.
-    fn is_held(&self, region: RegionId) -> bool {
-        self.streams_of(region).any(|stream| stream.is_held)
-    }
-
     /// A watermark came: the stream has sent all that was wanted of it.
     pub fn watermark(&mut self, id: LinkId, wanted: Option<&SlotSet>) {
         let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
@@ -255,28 +270,47 @@ impl Refill {
         if self.stage == Stage::Through {
             return;
         }
-        let regions: BTreeSet<RegionId> = self.streams.keys().map(|origin| origin.region()).collect();
-        let missing = |region| self.missing(region, wanted, |_| true);
-        let is_complete = |region| self.streams_of(region).any(|stream| stream.is_complete);
-        if let Stage::Cloning(region) = self.stage {
-            let is_lasting = now >= self.chosen + self.options.patience && missing(region) > 0;
-            let is_better = |other: &RegionId| {
-                let has_all = || is_complete(*other) && missing(*other) == 0;
-                !self.is_held(*other) && (self.is_held(region) || is_lasting && has_all())
-            };
-            if !regions.iter().any(is_better) {
-                return;
-            }
+        let candidates = self.candidates(wanted);
+        if let Stage::Cloning(region) = self.stage
+            && !self.gives_way(region, &candidates, now)
+        {
+            return;
         }
+        let chosen = self.best(&candidates, now);
+        (self.stage, self.chosen) = (chosen.map_or(Stage::Empty, Stage::Cloning), now);
+    }
+
+    /// The regions that have greeted.
+    fn candidates(&self, wanted: Option<&SlotSet>) -> Vec<Candidate> {
+        let regions: BTreeSet<RegionId> = self.streams.keys().map(|origin| origin.region()).collect();
+        let candidate = |region| Candidate {
+            region,
+            is_complete: self.streams_of(region).any(|stream| stream.is_complete),
+            is_held: self.streams_of(region).any(|stream| stream.is_held),
+            missing: self.missing(region, wanted, |_| true),
+            distance: self.distances.get(&region).copied().unwrap_or(Duration::MAX),
+        };
+        regions.into_iter().map(candidate).collect()
+    }
+
+    /// Whether there is another that is rather cloned than the one that is being cloned: that is held, or for part of it nobody
+    /// has spoken for a while.
+    fn gives_way(&self, region: RegionId, candidates: &[Candidate], now: Duration) -> bool {
+        let Some(current) = candidates.iter().find(|candidate| candidate.region == region) else { return true };
+        let lacks_speakers = current.missing > 0 && now >= self.chosen + self.options.patience;
+        let is_better = |other: &Candidate| {
+            !other.is_held && (current.is_held || lacks_speakers && other.is_complete && other.missing == 0)
+        };
+        candidates.iter().any(is_better)
+    }
+
+    /// Whom to clone now; nobody yet, if none is complete and there is reason to wait for one.
+    fn best(&self, candidates: &[Candidate], now: Duration) -> Option<RegionId> {
         let has_waited = self.first_greeting.is_some_and(|first| now >= first + self.options.patience);
-        let impatient = has_waited || regions.len() >= self.peers;
-        let distance = |region| self.distances.get(&region).copied().unwrap_or(Duration::MAX);
-        // Of those that have as much to tell the nearest.
-        let rank = |region: &RegionId| (self.is_held(*region), missing(*region), distance(*region));
-        let complete = regions.iter().filter(|region| is_complete(**region)).min_by_key(|region| rank(region));
-        let any = || regions.iter().min_by_key(|region| rank(region)).filter(|_| impatient);
-        let chosen = complete.filter(|region| !self.is_held(**region)).or_else(any);
-        (self.stage, self.chosen) = (chosen.map_or(Stage::Empty, |region| Stage::Cloning(*region)), now);
+        let takes_any = has_waited || candidates.len() >= self.peers;
+        let complete = candidates.iter().filter(|candidate| candidate.is_complete && !candidate.is_held);
+        let any = || candidates.iter().filter(|_| takes_any).min_by_key(|candidate| candidate.rank());
+        complete.min_by_key(|candidate| candidate.rank()).or_else(any).map(|candidate| candidate.region)
     }
 
     /// The streams of a region.
