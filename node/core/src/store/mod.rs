@@ -33,6 +33,7 @@ mod record;
 mod restamp;
 mod rows;
 mod seen;
+mod segments;
 mod settings;
 mod stripe;
 mod table;

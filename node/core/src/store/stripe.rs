@@ -50,6 +50,11 @@ impl KeyHash {
     pub(super) const fn spread(self) -> u64 {
         (self.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
+
+    /// The first bits, which tell the segments of a large table apart.
+    pub(super) const fn prefix(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
 }
 
 /// Where a key lives in this node.
@@ -605,10 +610,9 @@ impl Stripe {
         self.uncount(handle);
         let (heap, hasher) = (&self.heap, &self.hasher);
         let table = &mut self.tables[self.slots.index(slot)];
-        table.remove(hash, handle);
         let before = table.bytes();
-        if table.shrink(|handle| KeyHash::of(hasher, Entry::at(heap, handle).key())) {
-            self.table_bytes -= before - table.bytes();
+        if table.remove(hash, handle, |handle| KeyHash::of(hasher, Entry::at(heap, handle).key())) {
+            self.table_bytes = self.table_bytes + table.bytes() - before;
         }
         self.heap.release(handle);
     }
