@@ -222,7 +222,7 @@ pub(crate) fn exec(call: Context<'_, '_, '_>) -> Done {
         return Err(Failure::text("EXECABORT Transaction discarded because of previous errors."));
     }
     match transaction.keys() {
-        Some(keys) => call.keyspace.hold(keys),
+        Some(keys) => call.keyspace.hold(keys.into_iter()),
         None => call.keyspace.hold_all(),
     }
     if transaction.watched.iter().any(|watched| has_changed(call.keyspace, watched)) {

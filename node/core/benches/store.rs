@@ -11,6 +11,7 @@ use clock::{Hlc, Incarnation, Now, Origin, RegionId, Stamp, Time};
 use divan::{Bencher, counter::ItemsCount};
 use mimalloc::MiMalloc;
 use node_core::{
+    keyspace::Keyspace,
     slot::{Slot, SlotRange},
     store::{Feed, FeedItem, Intake, Polled, Record, Scope, Seen, SeenTable, State, Store, StoreOptions},
 };
@@ -43,6 +44,21 @@ fn get_hit(bencher: Bencher<'_, '_>, size: usize) {
     bencher
         .counter(ItemsCount::new(BATCH))
         .bench_local(|| turn.by_ref().take(BATCH).filter(|key| get(&store, *key)).count());
+}
+
+/// As MGET does it, ten keys at a time.
+#[divan::bench(sample_count = 20, args = SIZES)]
+fn get_ten(bencher: Bencher<'_, '_>, size: usize) {
+    let (store, keys) = (filled(size), shuffled(size));
+    let mut turn = keys.chunks_exact(10).cycle();
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        for ten in turn.by_ref().take(BATCH / 10) {
+            let mut keyspace = Keyspace::new(&store, NOW);
+            keyspace.hold(ten.iter().map(|key| &key[..]));
+            let found = |key: &[u8; 16]| keyspace.on(key, |stripe, at| stripe.read(at, key, NOON).is_some());
+            assert_eq!(ten.iter().map(found).filter(|found| *found).count(), 10);
+        }
+    });
 }
 
 #[divan::bench(sample_count = 20, args = SIZES)]

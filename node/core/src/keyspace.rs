@@ -59,11 +59,13 @@ impl<'s> Keyspace<'s> {
         act(stripe)
     }
 
-    /// Locks the stripes of all these keys, so that what follows is atomic. Does nothing if some are held already: then
-    /// a transaction holds them all.
-    pub fn hold<'k>(&mut self, keys: impl IntoIterator<Item = &'k [u8]>) {
+    /// Locks the stripes of all these keys, so that what follows is atomic, and has brought the keys into the cache before. Does nothing if some
+    /// are held already: then a transaction holds them all.
+    pub fn hold<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]> + Clone) {
         if self.held.is_none() {
-            let stripes = keys.into_iter().map(|key| self.store.stripe_of(Slot::of(key)));
+            let mut ahead = keys.clone();
+            while self.store.prefetch(ahead.by_ref()) > 0 {}
+            let stripes = keys.map(|key| self.store.stripe_of(Slot::of(key)));
             let wanted = stripes.fold(0_u64, |wanted, index| wanted | 1 << index);
             self.hold_stripes(wanted);
         }
@@ -170,7 +172,7 @@ mod tests {
         let mut keyspace = Keyspace::new(&store, NOW);
         keyspace.flush();
         write(&mut keyspace, b"a", b"1");
-        keyspace.hold([&b"a"[..], b"b"]);
+        keyspace.hold([&b"a"[..], b"b"].into_iter());
         drop(keyspace);
         let mut keyspace = Keyspace::new(&store, NOW);
         assert_eq!(value(&mut keyspace, b"a").as_deref(), Some(&b"1"[..]));
@@ -182,7 +184,7 @@ mod tests {
     fn what_is_not_held_beside_what_is_held_is_out_of_reach() {
         let store = store();
         let mut keyspace = Keyspace::new(&store, NOW);
-        keyspace.hold([&b"a"[..]]);
+        keyspace.hold([&b"a"[..]].into_iter());
         value(&mut keyspace, b"b");
     }
 }

@@ -47,7 +47,7 @@ impl<'a> Pairs<'a> {
         if pairs.len().is_multiple_of(2) { Ok(Self(pairs)) } else { Err(CommandError::WrongArity(command)) }
     }
 
-    fn keys(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    fn keys(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.0.iter().step_by(2)
     }
 

@@ -48,7 +48,7 @@ pub fn copy(call: &mut Call<'_, '_, '_>) -> Done {
     if source == destination {
         return Err(CommandError::Other("source and destination objects are the same"));
     }
-    call.keyspace.hold([source, destination]);
+    call.keyspace.hold([source, destination].into_iter());
     let copied = match take_copy(call.keyspace, source) {
         Some((value, expiry)) if replace || !is_present(call.keyspace, destination) => {
             let now = call.keyspace.now().wall;
@@ -65,7 +65,7 @@ pub fn copy(call: &mut Call<'_, '_, '_>) -> Done {
 fn move_value(call: &mut Call<'_, '_, '_>, only_if_absent: bool) -> Result<bool, CommandError> {
     let (args, now) = (call.args, call.keyspace.now().wall);
     let (from, to) = (&args[1], &args[2]);
-    call.keyspace.hold([from, to]);
+    call.keyspace.hold([from, to].into_iter());
     let (value, expiry) = take_copy(call.keyspace, from).ok_or(CommandError::NoSuchKey)?;
     if from == to || (only_if_absent && is_present(call.keyspace, to)) {
         return Ok(false);

@@ -171,7 +171,7 @@ impl Command {
     }
 
     /// The keys of a request for it.
-    pub fn keys_of<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn keys_of<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.key_indexes(args.len()).filter_map(move |index| args.get(index))
     }
 }

@@ -1,13 +1,14 @@
 //! Fetching ahead: what the next commands are going to read is brought into the processor's cache, all of it at once.
 //!
 //! A command on a key that nobody has asked for lately waits for memory three times, and each time for what says where to look next: the
-//! table of the slot, the bucket, the entry. Where commands come in a pipeline it is known what will be asked for. So the keys of several are
-//! looked for together, one step for all of them before the next for any: the loads of a step depend on nothing of one another, and the
+//! table of the slot, the bucket, the entry. Where commands come in a pipeline, or one names several keys, it is known what will be asked for. So
+//! keys are looked for together, one step for all of them before the next for any: the loads of a step depend on nothing of one another, and the
 //! processor waits for all of them as long as for one. That takes loops without locks in them, which would keep the loads apart; so the
 //! stripes are locked first.
 //!
 //! It is a hint. It changes nothing, and what it finds may be gone when its command comes; a stripe that somebody else holds is passed over.
-//! At 100,000 keys with values of 100 bytes it saves a third of what a pipelined GET takes in user space, and a fifth of a SET.
+//! At 100,000 keys with values of 100 bytes it saves a third of what a pipelined GET takes in user space, and a fifth of a SET;
+//! at a million two fifths of an MGET of ten.
 
 use std::{
     array,
