@@ -83,6 +83,11 @@ fn set_new(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(KEYS)).bench_local(|| filled(KEYS));
 }
 
+#[divan::bench(sample_count = 5)]
+fn flush(bencher: Bencher<'_, '_>) {
+    bencher.counter(ItemsCount::new(KEYS)).with_inputs(|| filled(KEYS)).bench_local_refs(|store| store.flush(NOON));
+}
+
 #[divan::bench(sample_count = 10)]
 fn merge_from_a_peer(bencher: Bencher<'_, '_>) {
     let (store, records, sender_saw) = (filled(KEYS), &*PEER_RECORDS, Seen::new());

@@ -9,7 +9,7 @@
 //!
 //! A flush is one stamp. It is final for every write under it, also for those that are still on their way from
 //! other regions, and leaves no tombstones: the floors of all slots rise to it. ASYNC and SYNC are both taken and mean
-//! the same: slots give whole tables back, and nobody is shown half a flush.
+//! the same: memory is given back whole, without a look at what was in it, and nobody is shown half a flush.
 //!
 //! DBSIZE and RANDOMKEY lock one stripe after the other. Writes that come in between are counted or not.
 

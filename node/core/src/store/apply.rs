@@ -17,6 +17,7 @@ use super::{
     seen::Seen,
     settings::Sabotage,
     stripe::{Address, Stripe},
+    table::SlotTable,
 };
 use crate::slot::{Slot, SlotRange, SlotSet};
 
@@ -87,7 +88,7 @@ impl Stripe {
 
     /// The stamp of a flush of this stripe: above everything that was ever held or forgotten here.
     pub fn issue_flush(&mut self, now: Time) -> Stamp {
-        let newest = |table: &super::table::SlotTable| table.newest.max(table.floor.time);
+        let newest = |table: &SlotTable| table.newest.max(table.floor.time);
         let above = self.tables.iter().map(newest).max().unwrap_or(Time::ZERO);
         self.hlc.issue(now, above)
     }
@@ -96,9 +97,17 @@ impl Stripe {
     /// With the floor raised, nothing that old can ever come back, from nowhere.
     pub fn flush(&mut self, slots: &SlotRange, stamp: Stamp) {
         let Some(slots) = self.slots.intersection(slots) else { return };
+        // At the flush's own time another region may have stamped above it.
+        let ends = |table: &SlotTable| table.newest < stamp.time;
+        let leaves_nothing = |slot| {
+            let table = self.table(slot);
+            table.len() == 0 || slots.contains(slot) && ends(table)
+        };
+        if self.slots.iter().all(leaves_nothing) {
+            self.empty();
+        }
         for slot in slots.iter() {
-            // At the flush's own time another region may have stamped above it.
-            if self.table(slot).newest < stamp.time {
+            if ends(self.table(slot)) {
                 self.remove_all(slot);
             } else {
                 _ = self.drop_where(slot, |entry| entry.stamp() <= stamp);
@@ -219,7 +228,7 @@ mod tests {
 
     use crate::{
         slot::SlotRange,
-        store::{EvictionPolicy, Outcome, Record, Seen, State, Store, StoreOptions},
+        store::{EvictionPolicy, Expiry, Outcome, Record, Seen, State, Store, StoreOptions},
     };
 
     fn stamp(time: u64, region: u8) -> Stamp {
@@ -300,6 +309,31 @@ mod tests {
     }
 
     const VALUE: State<'static> = State::Value { bytes: b"v", expiry: None };
+
+    #[test]
+    fn a_flush_of_everything_leaves_nothing_in_the_books() {
+        let (store, now) = (store(), Time::from_ntp64(1_000));
+        let books = |store: &Store| {
+            let used: usize = (0..store.stripes()).map(|index| store.lock(index).used_bytes()).sum();
+            (used, store.settings().used_bytes(), store.settings().tombstone_bytes(), store.census())
+        };
+        let (empty, values) = (books(&store), [vec![7; 10], vec![7; 3_000]]);
+        for round in 0..2 {
+            for number in 0..500_u32 {
+                let key = number.to_string();
+                let at = store.address(key.as_bytes());
+                let mut stripe = store.lock(store.stripe_of(at.slot));
+                let expiry = number.is_multiple_of(3).then(|| Expiry::at_unix_ms(u64::from(number) + 1_000_000));
+                stripe.write(at, key.as_bytes(), &values[number as usize % 2], expiry, now).unwrap();
+                if number.is_multiple_of(5) {
+                    stripe.delete(at, key.as_bytes(), now).unwrap();
+                }
+            }
+            assert_eq!((store.census().values, store.census().tombstones), (400, 100), "round {round}");
+            store.flush(now);
+            assert_eq!(books(&store), empty);
+        }
+    }
 
     #[test]
     fn a_flush_spares_what_another_region_stamped_above_it_in_the_same_tick() {

@@ -630,6 +630,15 @@ impl Stripe {
         }
     }
 
+    /// Takes all entries of all slots out for good, without a look at any of them.
+    pub(super) fn empty(&mut self) {
+        self.tables.iter_mut().for_each(|table| drop(table.take_all()));
+        self.table_bytes = 0;
+        self.heap = Heap::new();
+        self.graveyard = Graveyard::new();
+        self.census = Census::default();
+    }
+
     pub(super) fn hash_of(&self, handle: Handle) -> KeyHash {
         KeyHash::of(&self.hasher, Entry::at(&self.heap, handle).key())
     }
