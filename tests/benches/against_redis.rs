@@ -2,7 +2,7 @@
 //!
 //! Throughput says little on a machine that also runs the client. So all servers get the same requests from a client on another core, and what is compared is the
 //! processor time that each server's process took for them, by its own account in /proc. One worker, pinned to a core; values of 100 bytes; a single key, as
-//! redis-benchmark has it unless told otherwise, and keys drawn from 100,000, where most of it is waiting for memory. The rounds of the servers alternate, and the median of each counts.
+//! redis-benchmark has it unless told otherwise, and keys drawn from 100,000, where most of it is waiting for memory; MSET and MGET of ten keys each. The rounds of the servers alternate, and the median of each counts.
 //!
 //! There are two clients. [`flood`] sends more than any of these servers can take, so that what is measured is what a command costs. redis-benchmark, which everybody knows, is in
 //! pipelines slower than the servers: what is measured there is also how often they sleep.
@@ -65,8 +65,8 @@ fn main() -> Result<()> {
         println!("{}", servers.iter().map(|server| format!("{:>28}", server.name)).collect::<String>());
         for (commands, keys) in PIPELINES.into_iter().flat_map(|commands| KEYS.map(|keys| (commands, keys))) {
             let requests = requests * if commands > 1 { MORE_IN_PIPELINES } else { 1 };
-            for request in [Request::Set, Request::Get] {
-                let load = Load { client, request, keys, commands, requests };
+            for request in client.requests() {
+                let load = Load { client, request: *request, keys, commands, requests };
                 println!("{request:<6?}{keys:>9}{commands:>10}{}", compare(&servers, load, rounds)?);
             }
         }
@@ -79,6 +79,15 @@ fn main() -> Result<()> {
 enum Client {
     Flood,
     RedisBenchmark,
+}
+
+impl Client {
+    const fn requests(self) -> &'static [Request] {
+        match self {
+            Self::Flood => &[Request::Set, Request::Get, Request::Mset, Request::Mget],
+            Self::RedisBenchmark => &[Request::Set, Request::Get],
+        }
+    }
 }
 
 /// What is sent in one run.

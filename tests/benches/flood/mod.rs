@@ -20,12 +20,18 @@ const CONNECTIONS: u64 = 50;
 const PREPARED: usize = 4_096;
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
+/// Keys of one MSET or MGET.
+const KEYS_AT_ONCE: u64 = 10;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Request {
     Set,
     Get,
+    /// Of ten keys.
+    Mset,
+    /// Of ten keys.
+    Mget,
 }
 
 impl Request {
@@ -34,6 +40,16 @@ impl Request {
         match self {
             Self::Set => "set",
             Self::Get => "get",
+            Self::Mset => "mset",
+            Self::Mget => "mget",
+        }
+    }
+
+    /// Keys of one command.
+    const fn keys(self) -> u64 {
+        match self {
+            Self::Set | Self::Get => 1,
+            Self::Mset | Self::Mget => KEYS_AT_ONCE,
         }
     }
 }
@@ -54,7 +70,7 @@ impl Flood {
         let mut rng = Pcg64Mcg::seed_from_u64(keys);
         let mut flood = Self { bytes: Vec::new(), pipelines: Vec::new(), commands, reply: 0 };
         for _ in 0..PREPARED {
-            let keys: Vec<u64> = (0..commands).map(|_| rng.random_range(0..keys)).collect();
+            let keys: Vec<u64> = (0..commands * request.keys()).map(|_| rng.random_range(0..keys)).collect();
             flood.prepare(request, &keys);
         }
         flood
@@ -74,19 +90,27 @@ impl Flood {
 
     fn prepare(&mut self, request: Request, keys: &[u64]) {
         let (value, start) = ("v".repeat(VALUE_BYTES), self.bytes.len());
-        for key in keys {
-            let command = match request {
-                Request::Set => format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:{key:012}\r\n${VALUE_BYTES}\r\n{value}\r\n"),
-                Request::Get => format!("*2\r\n$3\r\nGET\r\n$16\r\nkey:{key:012}\r\n"),
+        let bulk = format!("${VALUE_BYTES}\r\n{value}\r\n").len();
+        self.reply = 0;
+        for keys in keys.chunks(request.keys() as usize) {
+            let mut words = vec![request.name().to_uppercase()];
+            for key in keys {
+                words.push(format!("key:{key:012}"));
+                if matches!(request, Request::Set | Request::Mset) {
+                    words.push(value.clone());
+                }
+            }
+            self.bytes.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
+            for word in words {
+                self.bytes.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+            }
+            self.reply += match request {
+                Request::Set | Request::Mset => "+OK\r\n".len(),
+                Request::Get => bulk,
+                Request::Mget => format!("*{KEYS_AT_ONCE}\r\n").len() + keys.len() * bulk,
             };
-            self.bytes.extend_from_slice(command.as_bytes());
         }
         self.pipelines.push(start..self.bytes.len());
-        let reply = match request {
-            Request::Set => "+OK\r\n".len(),
-            Request::Get => format!("${VALUE_BYTES}\r\n{value}\r\n").len(),
-        };
-        self.reply = reply * keys.len();
     }
 
     /// Has so many commands carried out, each connection with one pipeline on its way at any time.
