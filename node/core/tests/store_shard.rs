@@ -371,6 +371,38 @@ fn a_slot_that_moves_under_writes_arrives_whole_and_alone() {
     }
 }
 
+/// So many that its table is split while it is sent, and joined again as most of it is deleted.
+#[test]
+fn a_large_slot_arrives_whole_however_its_table_changes_meanwhile() {
+    let (source, target) = (Store::new(&options(1, 40)), replica(2, 40));
+    let key = |number: usize| format!("{{a}}{number}").into_bytes();
+    let mut ms = 1;
+    let mut set = |numbers: std::ops::Range<usize>| {
+        ms += 1;
+        numbers.for_each(|number| _ = write(&source, &key(number), &ms.to_string().into_bytes(), None, at_ms(ms)));
+        ms
+    };
+    set(0..20_000);
+    // Nobody else has to see what is deleted: it leaves at once.
+    source.settings().set_frontier(at_ms(1_000_000).wall);
+    let (mut feed, mut intake) = (Feed::clone_all(&source, Scope::Everything, target.origin()), Intake::default());
+    let mut under_way = 0;
+    let mut has_all = |ms, bytes| pump(&mut feed, &source, &target, &mut intake, at_ms(ms), bytes);
+    for to in (25_000..=60_000).step_by(5_000) {
+        let ms = set(to - 5_000..to);
+        under_way += (0..10).filter(|_| !has_all(ms, 9_000)).count();
+        if to % 10_000 == 0 {
+            (2_000..to).for_each(|number| _ = delete(&source, &key(number), at_ms(ms)));
+        }
+    }
+    let ms = set(0..100);
+    while !has_all(ms, usize::MAX) {}
+    assert!(under_way > 50, "it was nearly always there already: {under_way}");
+    assert_eq!(source.census().values, 2_000);
+    assert_eq!(target.census().values, 2_000);
+    assert!((0..2_000).all(|number| held(&target, &key(number)) == held(&source, &key(number))));
+}
+
 #[test]
 fn a_slot_that_comes_back_brings_what_was_stamped_where_it_comes_to() {
     let first = Store::new(&StoreOptions { origin: origin(1, 1), ..options(1, 100) });
