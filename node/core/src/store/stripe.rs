@@ -359,8 +359,7 @@ impl Stripe {
 
     /// How many values a slot holds.
     pub fn count_values(&self, slot: Slot) -> usize {
-        let table = self.table(slot);
-        table.handles().filter(|handle| Entry::at(&self.heap, *handle).kind() == Kind::Value).count()
+        self.table(slot).values as usize
     }
 
     /// Bytes that a key's entry costs, table included; `None` if it has no value.
@@ -452,10 +451,10 @@ impl Stripe {
         let lfu = self.settings.policy().is_lfu();
         let handle = if let Some(old) = found {
             let access = evict::touched(Entry::at(&self.heap, old).access(), now, lfu, &mut self.pool, &self.settings);
-            self.uncount(old);
+            self.uncount(at.slot, old);
             let replaced = entry::replace(&mut self.heap, old, record, access);
             let Ok(new) = replaced else {
-                self.count(old);
+                self.count(at.slot, old);
                 return replaced.map(drop);
             };
             if new != old {
@@ -467,7 +466,7 @@ impl Stripe {
             self.insert(at, new);
             new
         };
-        self.count(handle);
+        self.count(at.slot, handle);
         if let State::Value { expiry, .. } = record.state {
             self.note_due(at.slot, expiry);
         }
@@ -480,13 +479,13 @@ impl Stripe {
 
     /// Writes a marker where a value lies. Nothing is logged: dropping a value is this region's own affair.
     pub(super) fn become_marker(&mut self, at: Address, handle: Handle, marker: &Record<'_>) {
-        self.uncount(handle);
+        self.uncount(at.slot, handle);
         // A marker is smaller than the value was; were there no block for it, the value would stay, which is safe.
         let kept = entry::replace(&mut self.heap, handle, marker, 0).unwrap_or(handle);
         if kept != handle {
             self.table_mut(at.slot).exchange(at.hash, handle, kept);
         }
-        self.count(kept);
+        self.count(at.slot, kept);
         if Entry::at(&self.heap, kept).kind() != Kind::Value {
             self.bury(at, kept);
         }
@@ -582,9 +581,10 @@ impl Stripe {
     }
 
     /// Adds an entry to the census.
-    fn count(&mut self, handle: Handle) {
+    fn count(&mut self, slot: Slot, handle: Handle) {
         let held = Entry::at(&self.heap, handle);
         if held.kind() == Kind::Value {
+            self.tables[self.slots.index(slot)].values += 1;
             self.census.values += 1;
             self.census.volatile += usize::from(held.expiry().is_some());
         } else {
@@ -594,9 +594,10 @@ impl Stripe {
     }
 
     /// Takes an entry out of the census.
-    pub(super) fn uncount(&mut self, handle: Handle) {
+    fn uncount(&mut self, slot: Slot, handle: Handle) {
         let held = Entry::at(&self.heap, handle);
         if held.kind() == Kind::Value {
+            self.tables[self.slots.index(slot)].values -= 1;
             self.census.values -= 1;
             self.census.volatile -= usize::from(held.expiry().is_some());
         } else {
@@ -607,7 +608,7 @@ impl Stripe {
 
     /// Takes an entry out for good. The caller raises the floor.
     pub(super) fn remove(&mut self, slot: Slot, hash: KeyHash, handle: Handle) {
-        self.uncount(handle);
+        self.uncount(slot, handle);
         let (heap, hasher) = (&self.heap, &self.hasher);
         let table = &mut self.tables[self.slots.index(slot)];
         let before = table.bytes();
@@ -625,14 +626,17 @@ impl Stripe {
         let handles = table.take_all();
         self.table_bytes -= bytes;
         for handle in handles {
-            self.uncount(handle);
+            self.uncount(slot, handle);
             self.heap.release(handle);
         }
     }
 
     /// Takes all entries of all slots out for good, without a look at any of them.
     pub(super) fn empty(&mut self) {
-        self.tables.iter_mut().for_each(|table| drop(table.take_all()));
+        for table in &mut self.tables {
+            drop(table.take_all());
+            table.values = 0;
+        }
         self.table_bytes = 0;
         self.heap = Heap::new();
         self.graveyard = Graveyard::new();

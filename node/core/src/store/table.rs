@@ -50,6 +50,8 @@ impl Bucket {
 #[derive(Debug)]
 pub(super) struct SlotTable {
     entries: Segments,
+    /// How many of the entries are values.
+    pub(super) values: u32,
     /// The greatest stamp that was ever forgotten here.
     pub(super) floor: Stamp,
     /// The greatest time of any stamp that was ever applied here.
@@ -63,7 +65,14 @@ pub(super) struct SlotTable {
 
 impl SlotTable {
     pub(super) const fn new() -> Self {
-        Self { entries: Segments::new(), floor: Stamp::ZERO, newest: Time::ZERO, due_ms: NEVER, is_thinned: false }
+        Self {
+            entries: Segments::new(),
+            values: 0,
+            floor: Stamp::ZERO,
+            newest: Time::ZERO,
+            due_ms: NEVER,
+            is_thinned: false,
+        }
     }
 
     /// The entry of `key`.

@@ -114,16 +114,16 @@ impl Stripe {
     /// A key that holds a value at `now`, chosen by 64 random bits: each with nearly the same chance. `None` if no value
     /// is held.
     ///
-    /// A slot is drawn by its number of entries, then a bucket, and the first value from there on is taken: what lies
+    /// A slot is drawn by its number of values, then a bucket, and the first value from there on is taken: what lies
     /// behind a gap has a somewhat better chance, but gaps come by hash and have nothing to do with the keys.
     pub fn random_key(&self, random: u64, now: Time) -> Option<&[u8]> {
         let now_ms = now.unix_ms();
-        let entries: usize = self.tables.iter().map(SlotTable::len).sum();
-        let (mut rest, random) = ((random % entries.max(1) as u64) as usize, random / entries.max(1) as u64);
+        let values = self.census.values.max(1) as u64;
+        let (mut rest, random) = (random % values, random / values);
         let drawn = self.tables.iter().position(|table| {
-            let here = rest < table.len();
-            rest = rest.saturating_sub(table.len());
-            here
+            let (values, before) = (u64::from(table.values), rest);
+            rest = rest.saturating_sub(values);
+            before < values
         })?;
         let mut found = None;
         let mut look = |table: &SlotTable, from| {
