@@ -182,6 +182,7 @@ impl Segments {
     /// # Panics
     /// If the books are wrong.
     pub(super) fn check(&self) {
+        assert!(self.all().iter().all(|segment| segment.buckets() <= BUCKETS_MAX));
         let Self::Many(directory) = self else { return };
         let segments = &directory.segments;
         assert!(segments.len() > 1);
@@ -328,11 +329,9 @@ impl Segment {
     #[inline]
     fn is_to_split(&self) -> bool {
         let (buckets, length) = (self.table.num_buckets(), self.table.len());
-        // A full table that is half empty is one of deleted places, and is cleaned up where it is.
-        buckets >= BUCKETS_MAX
-            && length == self.table.capacity()
-            && length >= buckets / 2
-            && u32::from(self.depth) < PREFIX_BITS
+        // A table of which less than half is entries is full of deleted places, and is cleaned up where it is.
+        let is_doubled = length == self.table.capacity() && length >= buckets / 16 * 7;
+        buckets >= BUCKETS_MAX && is_doubled && u32::from(self.depth) < PREFIX_BITS
     }
 
     fn insert(&mut self, hash: KeyHash, handle: Handle, rehash: impl Fn(Handle) -> KeyHash) {

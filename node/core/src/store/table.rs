@@ -308,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn no_segment_is_doubled_however_many_deleted_places_there_are() {
+        for population in (1_800..2_050).step_by(50).chain([3_000, 3_500]) {
+            let mut fixture = Fixture::new();
+            (0..population).for_each(|number| _ = fixture.insert(number));
+            for number in population..population + 100_000 {
+                fixture.remove(number - population);
+                fixture.insert(number);
+                fixture.table.entries.check();
+            }
+        }
+    }
+
+    #[test]
     fn a_walk_that_pauses_over_many_layouts_begins_again() {
         let mut fixture = Fixture::new();
         (0..3).for_each(|number| _ = fixture.insert(number));
