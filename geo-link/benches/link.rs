@@ -81,7 +81,7 @@ fn flood(here: &TestRegion, there: &TestRegion, length: usize) {
 fn background_cost(here: &TestRegion) {
     let store = &here.store;
     time("a row of seen minima", || drop(black_box(store.seen_minima(here.now()))));
-    time("a status", || drop(black_box(here.gateway.status(here.now()))));
+    time("a status", || drop(black_box(here.gateway.region().status(here.now()))));
     let consumer = Origin::new(RegionId::MAX, Incarnation::FIRST);
     let scope = Scope::Region(store.origin().region());
     let mut feed = Feed::resume(store, scope, consumer, store.seen_table(here.now()));

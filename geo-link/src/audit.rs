@@ -52,7 +52,7 @@ impl Audits {
 impl Region {
     /// Whether so little of what a region has written is missing here that an audit says something.
     pub(crate) fn is_current(&self, from: RegionId, now: Now) -> bool {
-        audit_is_conclusive(self.lag(from, &self.store.seen_minima(now), now), self.links.audit_interval)
+        audit_is_conclusive(self.lag(from, now), self.links.audit_interval)
     }
 
     /// A peer says what it holds.

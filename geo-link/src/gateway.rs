@@ -12,10 +12,9 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
-use clock::{Now, Origin, OsClock, RegionId, Time};
+use clock::{Origin, OsClock, Time};
 use node_core::store::Store;
 use tokio::{task::JoinSet, time::interval};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +26,6 @@ use crate::{
     options::{GatewayOptions, Peer, TlsMaterial},
     outgoing,
     region::Region,
-    status::LinksStatus,
     tls::{self, Credentials, TlsError},
 };
 
@@ -135,29 +133,9 @@ impl Gateway {
         self.local_addr
     }
 
-    /// Whether this region has all that the others had when it started; at once, without peers.
-    pub fn is_complete(&self) -> bool {
-        self.region.is_complete()
-    }
-
-    /// The state of all links.
-    pub fn status(&self, now: Now) -> LinksStatus {
-        self.region.status(now)
-    }
-
-    /// How old what is missing here of a region's writes may be.
-    pub fn lag(&self, from: RegionId, now: Now) -> Duration {
-        self.region.lag(from, &self.region.store.seen_minima(now), now)
-    }
-
-    /// Brings the gauges up to date, for a scrape. They are each second in any case.
-    pub fn refresh_metrics(&self, now: Now) {
-        self.region.refresh_lag(now);
-    }
-
-    /// From here on these are the other regions: links with those that are gone end, links with new ones begin.
-    pub fn set_peers(&self, peers: &[Peer]) {
-        self.region.set_peers(peers);
+    /// What is known of its links, and who is at their other ends.
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// Takes other certificates, for connections made from now on. Links that are up stay up.
@@ -244,7 +222,7 @@ async fn keep_lag(region: Arc<Region>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = ticks.tick() => region.refresh_lag(region.now()),
+            _ = ticks.tick() => region.refresh_metrics(region.now()),
         }
     }
 }

@@ -12,9 +12,9 @@
 //! - **Nobody is believed for what it says.** A peer is the region that its certificate names, or is turned away.
 //!
 //! # Where what is
-//! [`Gateway`] (embedded in the one node of a region: start, status, shutdown), with `dial` and `accept`. For clusters:
+//! [`Gateway`] (embedded in the one node of a region: start, shutdown), with `dial` and `accept`. For clusters:
 //! [`Streams`] (in a node), [`tunnel`] (the way out, in a gateway), [`Splitter`] (the way in). Of all: `outgoing` and `incoming`
-//! (the loops of a stream's two ends), `ends` (what those do that a feed within a region does as well), `pipe` (a socket), `region` (what the ends at one store share), `peers` (who the others
+//! (the loops of a stream's two ends), `ends` (what those do that a feed within a region does as well), `pipe` (a socket), [`Region`] (what the ends at one store share, status and lag), `peers` (who the others
 //! are), `tls`, [`names`] (metrics).
 
 mod accept;
@@ -43,6 +43,7 @@ pub use gateway::{Gateway, GatewayEvent, Host, StartError};
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
 pub use outgoing::Connect;
 pub use pipe::Pipe;
+pub use region::Region;
 pub use split::{Nodes, Owner, Owners, SplitStatus, Splitter};
 pub use status::{CloneProgress, InState, InStatus, LinksStatus, OutState, OutStatus};
 pub use streams::Streams;

@@ -1,5 +1,5 @@
-//! What the ends of all streams at one store share: the store, the clock, who is let in, the refill, and what is known of
-//! each peer.
+//! A region as far as its links are concerned, which is what the ends of all streams at one store share: the store, the clock,
+//! who is let in, the refill, and what is known of each peer.
 //!
 //! Everything here is locked for moments and never across an await. Where two locks are held, that of `inbound` was
 //! taken first.
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// See the head of this file.
-pub(crate) struct Region {
+pub struct Region {
     pub(crate) name: String,
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<OsClock>,
@@ -142,7 +142,7 @@ impl Region {
 
     /// From here on these are the other regions. One that is no more holds nothing back, and what goes on with it ends; one that
     /// is new, or reached elsewhere, is dialled and let in.
-    pub(crate) fn set_peers(&self, peers: &[Peer]) {
+    pub fn set_peers(&self, peers: &[Peer]) {
         let mut inbound = lock(&self.inbound);
         let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer, self.now()));
         let is_one = |region: RegionId| peers.iter().any(|peer| peer.id == region);
@@ -172,8 +172,8 @@ impl Region {
         (origin, self.store.matrix().birth(origin))
     }
 
-    /// Whether this region has all that the others had when it started.
-    pub(crate) fn is_complete(&self) -> bool {
+    /// Whether the store has all that the other regions had when its life began; at once, without peers.
+    pub fn is_complete(&self) -> bool {
         lock(&self.inbound).refill.is_complete()
     }
 
@@ -328,30 +328,35 @@ impl Region {
     }
 
     /// How old what is missing here of a region's writes may be.
-    pub(crate) fn lag(&self, from: RegionId, minima: &Seen, now: Now) -> Duration {
-        let ahead = self.peers.of(from).map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
-        lag(self.store.seen_of(from, minima, self.started.wall), ahead, now.wall)
+    pub fn lag(&self, from: RegionId, now: Now) -> Duration {
+        self.lag_by(&self.store.seen_minima(now), from, now)
     }
 
-    /// Puts lag into its gauges.
-    pub(crate) fn refresh_lag(&self, now: Now) {
+    /// The same, by what was `seen` in all slots.
+    pub(crate) fn lag_by(&self, seen: &Seen, from: RegionId, now: Now) -> Duration {
+        let ahead = self.peers.of(from).map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
+        lag(self.store.seen_of(from, seen, self.started.wall), ahead, now.wall)
+    }
+
+    /// Brings the gauges up to date, for a scrape. A gateway does so each second in any case.
+    pub fn refresh_metrics(&self, now: Now) {
         if !self.is_end.load(Relaxed) {
             return;
         }
         let minima = self.store.seen_minima(now);
         for peer in self.peers.all().iter() {
-            peer.metrics.r#in.lag.set(self.lag(peer.peer.id, &minima, now).as_secs_f64());
+            peer.metrics.r#in.lag.set(self.lag_by(&minima, peer.peer.id, now).as_secs_f64());
         }
     }
 
     /// The state of all links.
-    pub(crate) fn status(&self, now: Now) -> LinksStatus {
+    pub fn status(&self, now: Now) -> LinksStatus {
         if !self.is_end.load(Relaxed) {
             return LinksStatus::default();
         }
         let (peers, minima) = (self.peers.all(), self.store.seen_minima(now));
         let inbound = |peer: &Arc<PeerState>| {
-            let lag_seconds = self.lag(peer.peer.id, &minima, now).as_secs_f64();
+            let lag_seconds = self.lag_by(&minima, peer.peer.id, now).as_secs_f64();
             InStatus { lag_seconds, ..lock(&peer.r#in).clone() }
         };
         LinksStatus {

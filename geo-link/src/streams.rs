@@ -4,9 +4,9 @@
 //! arrive. Gateways stand between, which is why nothing here dials, listens or knows of certificates: a stream is handed in,
 //! with the name of the region at its other end, by who has made sure of that.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use clock::{Now, OsClock, RegionId};
+use clock::{OsClock, RegionId};
 use node_core::{slot::SlotSet, store::Store};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,6 @@ use crate::{
     options::{LinkOptions, Peer},
     outgoing::{self, Connect},
     region::Region,
-    status::LinksStatus,
     turned_away::TurnedAway,
 };
 
@@ -54,9 +53,9 @@ impl Streams {
         self.region.end_life();
     }
 
-    /// From here on these are the other regions: streams with those that are gone end, streams with new ones begin.
-    pub fn set_peers(&self, peers: &[Peer]) {
-        self.region.set_peers(peers);
+    /// What is known of the links of this node's slots, and who is at their other ends.
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// Carries what the store writes to each other region, in its present life, until `ending`. `way` is how one is reached.
@@ -76,26 +75,6 @@ impl Streams {
     {
         let names = vec![from.to_owned()];
         incoming::serve(&self.region, names, Some(slots), stream, through, ending, &self.turned_away).await;
-    }
-
-    /// Whether the store has all that the other regions had when its life began.
-    pub fn is_complete(&self) -> bool {
-        self.region.is_complete()
-    }
-
-    /// The state of all links, as far as this node's slots are concerned.
-    pub fn status(&self, now: Now) -> LinksStatus {
-        self.region.status(now)
-    }
-
-    /// How old what is missing here of a region's writes may be.
-    pub fn lag(&self, from: RegionId, now: Now) -> Duration {
-        self.region.lag(from, &self.region.store.seen_minima(now), now)
-    }
-
-    /// Brings the gauges up to date, for a scrape.
-    pub fn refresh_metrics(&self, now: Now) {
-        self.region.refresh_lag(now);
     }
 }
 

@@ -85,7 +85,7 @@ fn lag_grows_while_a_link_is_down_and_falls_when_it_is_back() {
     let lab = Lab::new(["delhi", "agra"]);
     let (delhi, agra) = (lab.start("delhi"), lab.start("agra"));
     agra.wait_complete();
-    let lag = || agra.gateway.lag(lab.id("delhi"), agra.now());
+    let lag = || agra.gateway.region().lag(lab.id("delhi"), agra.now());
     wait_until("the lag is small", || lag() < Duration::from_millis(200));
     lab.cable("delhi", "agra").cut();
     wait_until("the lag has grown", || lag() > Duration::from_millis(600));
@@ -121,7 +121,7 @@ fn a_region_that_restarts_empty_is_refilled() {
 #[test]
 fn a_region_alone_is_complete_at_once() {
     let lab = Lab::new(["pitcairn"]);
-    assert!(lab.start("pitcairn").gateway.is_complete());
+    assert!(lab.start("pitcairn").gateway.region().is_complete());
 }
 
 #[test]

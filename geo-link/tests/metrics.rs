@@ -19,7 +19,7 @@ fn links_are_measured_at_both_ends() {
     north.set("key", "2");
     south.wait_for("key", Some("2"));
     wait_until("the clock was measured", || north.out("south").clock_offset_seconds.is_some());
-    south.gateway.refresh_metrics(south.now());
+    south.gateway.region().refresh_metrics(south.now());
     let expected = [
         "meridian_link_up{from=\"north\",to=\"south\"} 1",
         "meridian_link_up{from=\"south\",to=\"north\"} 1",

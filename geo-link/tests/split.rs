@@ -200,7 +200,7 @@ impl Cluster {
     }
 
     fn lag(&self, from: &str) -> std::time::Duration {
-        self.primaries.iter().map(|primary| primary.streams.lag(id(from), self.now())).max().unwrap()
+        self.primaries.iter().map(|primary| primary.streams.region().lag(id(from), self.now())).max().unwrap()
     }
 }
 

@@ -8,14 +8,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
-    sync::{Arc, OnceLock, PoisonError, RwLock, Weak},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak},
 };
 
 use anyhow::Context as _;
 use clock::{Now, Origin, Time};
 use config::{Listen, NodeConfig, TlsFiles};
 use geo_link::{
-    Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, Streams, TlsError, TlsMaterial,
+    Gateway, GatewayEvent, GatewayOptions, Host, LinkOptions, LinksStatus, Peer, Region, Streams, TlsError, TlsMaterial,
 };
 
 use crate::server::Server;
@@ -63,12 +63,15 @@ impl Links {
     /// # Errors
     /// [`TlsError`]; those that were in use still are.
     pub(crate) fn reload_tls(&self, material: &TlsMaterial) -> Result<(), TlsError> {
-        self.with(|gateway| gateway.reload_tls(material), |_| Ok(())).unwrap_or(Ok(()))
+        match &*self.ends() {
+            Some(Ends::Embedded(gateway)) => gateway.reload_tls(material),
+            _ => Ok(()),
+        }
     }
 
     /// From here on these are the other regions.
     pub(crate) fn set_peers(&self, peers: &[Peer]) {
-        self.with(|gateway| gateway.set_peers(peers), |streams| streams.set_peers(peers));
+        self.with(|region| region.set_peers(peers));
     }
 
     /// Ends all links of an embedded gateway, and waits for the end.
@@ -81,7 +84,7 @@ impl Links {
 
     /// The ends of streams, if this is a node of a cluster that has peers.
     pub(crate) fn streams(&self) -> Option<Arc<Streams>> {
-        match &*self.ends.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.ends() {
             Some(Ends::Streams(streams)) => Some(streams.clone()),
             _ => None,
         }
@@ -89,17 +92,17 @@ impl Links {
 
     /// Whether this node has all that the other regions had when it started.
     pub(crate) fn is_complete(&self) -> bool {
-        self.with(Gateway::is_complete, Streams::is_complete).unwrap_or(true)
+        self.with(Region::is_complete).unwrap_or(true)
     }
 
     /// The state of all links.
     pub(crate) fn status(&self, now: Now) -> LinksStatus {
-        self.with(|gateway| gateway.status(now), |streams| streams.status(now)).unwrap_or_default()
+        self.with(|region| region.status(now)).unwrap_or_default()
     }
 
     /// Brings the links' gauges up to date.
     pub(crate) fn refresh_metrics(&self, now: Now) {
-        self.with(|gateway| gateway.refresh_metrics(now), |streams| streams.refresh_metrics(now));
+        self.with(|region| region.refresh_metrics(now));
     }
 
     /// The younger life of this region that a peer knows of, if one does: this process must end.
@@ -107,12 +110,16 @@ impl Links {
         self.superseded.get().copied()
     }
 
-    fn with<T>(&self, embedded: impl FnOnce(&Gateway) -> T, streams: impl FnOnce(&Streams) -> T) -> Option<T> {
-        match &*self.ends.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(Ends::Embedded(gateway)) => Some(embedded(gateway)),
-            Some(Ends::Streams(ends)) => Some(streams(ends)),
-            None => None,
-        }
+    fn ends(&self) -> RwLockReadGuard<'_, Option<Ends>> {
+        self.ends.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the region as its links know it, if there are any.
+    fn with<T>(&self, act: impl FnOnce(&Region) -> T) -> Option<T> {
+        self.ends().as_ref().map(|ends| match ends {
+            Ends::Embedded(gateway) => act(gateway.region()),
+            Ends::Streams(streams) => act(streams.region()),
+        })
     }
 }
 

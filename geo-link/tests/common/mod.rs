@@ -324,11 +324,11 @@ impl TestRegion {
     }
 
     pub(crate) fn out(&self, to: &str) -> OutStatus {
-        self.gateway.status(self.now()).out.into_iter().find(|link| link.to == to).unwrap()
+        self.gateway.region().status(self.now()).out.into_iter().find(|link| link.to == to).unwrap()
     }
 
     pub(crate) fn incoming(&self, from: &str) -> InStatus {
-        self.gateway.status(self.now()).r#in.into_iter().find(|link| link.from == from).unwrap()
+        self.gateway.region().status(self.now()).r#in.into_iter().find(|link| link.from == from).unwrap()
     }
 
     pub(crate) fn events(&self) -> Vec<GatewayEvent> {
@@ -337,7 +337,7 @@ impl TestRegion {
 
     #[track_caller]
     pub(crate) fn wait_complete(&self) {
-        wait_until(&format!("{} is complete", self.name), || self.gateway.is_complete());
+        wait_until(&format!("{} is complete", self.name), || self.gateway.region().is_complete());
     }
 }
 
