@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use clock::{Now, RegionId};
 use geo_link_core::{
     BranchId, Hello, Inbox, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish,
-    check_own, limits::FRAME_BYTES_MAX,
+    check_own, limits::FRAME_BYTES_MAX, of_known_regions,
 };
 use node_core::{
     cluster::Run,
@@ -419,11 +419,12 @@ impl Incoming {
         now: Now,
     ) -> Result<(), Lost> {
         let Some(Admitted { id, .. }) = self.admitted else { return Ok(()) };
-        let (store, own) = (&process.store, process.store.origin());
+        let (store, own, matrix) = (&process.store, process.store.origin(), process.store.matrix());
         for item in batch.items() {
             let item = item.map_err(Malformed::from)?;
             self.receiver.check(&item)?;
             check_own(own, &item, |slot| store.promised_in(slot))?;
+            let item = of_known_regions(item, |region| matrix.knows(region));
             self.taken += 1;
             let is_record = matches!(item, FeedItem::Record { .. });
             let times = if is_record && self.taken.is_multiple_of(REPLAYED) { 2 } else { 1 };
