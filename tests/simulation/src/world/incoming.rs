@@ -173,9 +173,9 @@ impl World {
         }
         let Some(inbound) = self.inbound[end.region][end.index].as_mut() else { return };
         let (mut out, mut replaced, now) = (std::mem::take(&mut self.out), Vec::new(), process.clock.at(self.now));
-        let before = (inbound.refill.is_complete(), inbound.refill.cloning());
+        let before = (inbound.refill.is_complete(), inbound.refill.cloning(), end.receiver.is_held());
         let worked = end.work(id, process, inbound, now, &mut out, &mut replaced);
-        let has_refilled = before != (inbound.refill.is_complete(), inbound.refill.cloning());
+        let after = (inbound.refill.is_complete(), inbound.refill.cloning(), end.receiver.is_held());
         let (region, index) = (end.region, end.index);
         if let Some(out) = self.take_written(out).filter(|_| !end.is_dead) {
             self.after(LOCAL, Event::ToGateway(id, out));
@@ -189,7 +189,7 @@ impl World {
         for (former, refusal) in replaced {
             self.refuse_incoming(former, refusal);
         }
-        if has_refilled {
+        if after != before {
             self.wishes_changed(region, index);
         }
     }
@@ -340,14 +340,19 @@ impl Incoming {
                     self.receiver.poll_transmit(now, out);
                     return Err(end.into());
                 }
+                ReceiverEvent::Held(_) => self.note_held(inbound, true),
+                ReceiverEvent::Resumed => self.note_held(inbound, false),
                 // Nobody audits here: all that is held is compared after every step.
-                ReceiverEvent::Audited(_)
-                | ReceiverEvent::Held(_)
-                | ReceiverEvent::Resumed
-                | ReceiverEvent::Refused(_) => {}
+                ReceiverEvent::Audited(_) | ReceiverEvent::Refused(_) => {}
             }
         }
         Ok(())
+    }
+
+    fn note_held(&self, inbound: &mut Inbound, is_held: bool) {
+        if let Some(admitted) = &self.admitted {
+            inbound.refill.held(admitted.id, is_held);
+        }
     }
 
     /// The sender says who it is: lets it in, or not.
