@@ -26,7 +26,8 @@
 //!
 //! # What is taken must be whole
 //! A feed that has to begin again clears what had arrived. So a target takes only what a feed has brought in full since it
-//! began last, and lets no feed begin again for what it has taken, also not when that is settled: the map may be ahead of what
+//! began last, lets nothing in that comes late of a feed before ([`brings`](Custody::brings)): that would claim as seen what was cleared. And it
+//! lets no feed begin again for what it has taken, also not when that is settled: the map may be ahead of what
 //! is still connected by the one before it. The giver sees to it that nobody writes, and that all that
 //! was written has been acknowledged, before it gives.
 //!
@@ -323,9 +324,15 @@ impl Custody {
             return None;
         }
         self.feeds += 1;
+        self.arriving.retain(|_, other| !other.slots.meets(slots));
         let arriving = Arriving { feed: self.feeds, slots: slots.clone(), is_whole: false };
         self.arriving.insert((from, since), arriving);
         Some(self.feeds)
+    }
+
+    /// Whether the feed of this number still brings its slots: they move as they did, and no other has begun for any of them.
+    pub fn brings(&self, from: NodeId, since: Epoch, feed: u64) -> bool {
+        self.arriving.get(&(from, since)).is_some_and(|arriving| arriving.feed == feed)
     }
 
     /// The feed of this number has brought all that there was when it began; of no account if another has begun since.

@@ -186,6 +186,22 @@ fn only_what_the_latest_feed_has_brought_in_full_is_taken() {
 }
 
 #[test]
+fn what_one_feed_has_cleared_no_other_brings_any_more() {
+    let (mut region, _) = Region::prepared();
+    let (since, heir) = (region.since, node(1));
+    let former = region.taker.begins_to_arrive(node(0), since, &slots()).expect("nothing was taken");
+    region.taker.has_arrived(node(0), since, former);
+    assert!(region.taker.brings(node(0), since, former));
+    let anew = region.taker.begins_to_arrive(node(0), since, &slots()).expect("nothing was taken");
+    assert!(!region.taker.brings(node(0), since, former) && region.taker.brings(node(0), since, anew));
+    // The giver has an heir, who is connected before the giver is not.
+    let some: SlotSet = slots().iter().take(1).collect();
+    let later = Epoch(since.0 + 1);
+    let by_heir = region.taker.begins_to_arrive(heir, later, &some).expect("nothing was taken");
+    assert!(!region.taker.brings(node(0), since, anew) && region.taker.brings(heir, later, by_heir));
+}
+
+#[test]
 fn no_feed_begins_over_what_was_taken() {
     let (mut region, at) = Region::prepared();
     let offer = region.gives(at);

@@ -74,6 +74,8 @@ enum Lost {
     Over,
     #[error("slots are dropped here")]
     Dropped,
+    #[error("another feed brings these slots")]
+    Replaced,
 }
 
 impl From<Malformed> for Lost {
@@ -87,13 +89,15 @@ pub(super) async fn run(shared: &Shared, stream: BusStream, expected: Expected, 
     let purpose = expected.purpose.clone();
     let mut connection = Connection::new(shared, stream, expected);
     let lost = connection.serve(ending).await;
-    let is_in_order = matches!(lost, Lost::Over | Lost::Dropped);
+    let is_in_order = matches!(lost, Lost::Over | Lost::Dropped | Lost::Replaced);
     if is_in_order {
         connection.end.receiver.say_bye();
     }
     connection.end.end(shared.now(), is_in_order, FAREWELL).await;
     match lost {
-        Lost::Over | Lost::Dropped | Lost::End(LinkEnd::Bye) => tracing::debug!(?purpose, "feed has ended"),
+        Lost::Over | Lost::Dropped | Lost::Replaced | Lost::End(LinkEnd::Bye) => {
+            tracing::debug!(?purpose, "feed has ended")
+        }
         lost => tracing::info!(error = %lost, ?purpose, "feed has ended"),
     }
 }
@@ -293,6 +297,9 @@ impl<'a> Connection<'a> {
     fn apply_some(&mut self, items: &mut Items<'_>) -> Result<bool, Lost> {
         let (shared, now) = (self.shared, self.shared.now());
         let _turn = turn(shared, self.before)?;
+        if self.is_replaced() {
+            return Err(Lost::Replaced);
+        }
         for item in items {
             let item = item.map_err(Malformed::from)?;
             self.end.receiver.check(&item)?;
@@ -304,6 +311,15 @@ impl<'a> Connection<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether what this brings was cleared for another feed, which begins on this thread as well. What comes late of it would claim as seen what
+    /// is here no more.
+    fn is_replaced(&self) -> bool {
+        match (&self.expected.purpose, self.feed) {
+            (Purpose::Move(cargo), Some(feed)) => !self.shared.custody().brings(self.expected.from, cargo.since, feed),
+            _ => false,
+        }
     }
 
     /// All has come that there was when the feed began.

@@ -388,6 +388,14 @@ impl Region {
         let process = &mut self.processes[who.0];
         let now = process.clock.at(self.now);
         let Some(sink) = process.sinks.get_mut(&connection) else { return };
+        if let (Purpose::Move(cargo), Some(feed)) = (&sink.purpose, sink.feed)
+            && !process.custody.brings(sender, cargo.since, feed)
+        {
+            // What it brings was cleared for another feed.
+            let from = sink.from;
+            process.sinks.remove(&connection);
+            return self.transmit(who, from, connection, Frame::Refused);
+        }
         for parcel in parcels {
             sink.intake.take(&process.store, &parcel.item(), saw, now).expect("the heap has room");
         }
