@@ -7,6 +7,7 @@
 use clock::{Now, Stamp};
 
 use crate::{
+    limits::PREFETCHES_PER_HOLD,
     slot::Slot,
     store::{Address, Store, Stripe, StripeGuard},
 };
@@ -59,12 +60,16 @@ impl<'s> Keyspace<'s> {
         act(stripe)
     }
 
-    /// Locks the stripes of all these keys, so that what follows is atomic, and has brought the keys into the cache before. Does nothing if some
+    /// Locks the stripes of all these keys, so that what follows is atomic, once it has brought the first of the keys into the cache. Does nothing if some
     /// are held already: then a transaction holds them all.
     pub fn hold<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]> + Clone) {
         if self.held.is_none() {
             let mut ahead = keys.clone();
-            while self.store.prefetch(ahead.by_ref()) > 0 {}
+            for _ in 0..PREFETCHES_PER_HOLD {
+                if self.store.prefetch(ahead.by_ref()) == 0 {
+                    break;
+                }
+            }
             let stripes = keys.map(|key| self.store.stripe_of(Slot::of(key)));
             let wanted = stripes.fold(0_u64, |wanted, index| wanted | 1 << index);
             self.hold_stripes(wanted);

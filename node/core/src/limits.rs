@@ -55,8 +55,11 @@ pub const FEED_ITEMS_PER_HOLD: usize = 256;
 /// An item is passed over in some 15 ns, an entry is a cache miss: others wait for half a millisecond, or for three.
 pub const FEED_LOOKS_PER_POLL: usize = 32 * 1_024;
 
-/// Keys of a pipeline that are fetched ahead together: about as many loads are on their way at a time in today's processors.
+/// Keys that are fetched ahead together: about as many loads are on their way at a time in today's processors.
 pub const PREFETCHED_KEYS: usize = 16;
+
+/// How often that is done for the keys of one command: for 1,024 of them, which a cache has room for until they are used.
+pub const PREFETCHES_PER_HOLD: usize = 64;
 
 /// From how many bytes of entries and tables on it is worth while to fetch ahead: below, all is in the cache.
 pub const PREFETCH_FROM_BYTES: usize = 1024 * 1024;

@@ -140,7 +140,7 @@ impl Budget {
 /// Where a scan stands.
 ///
 /// On the wire it is a number of 53 bits, 14 of slot, 8 of layout, 31 of bucket: some clients keep cursors as doubles,
-/// which are exact that far. A table with more buckets would need more entries than a stripe's heap can name.
+/// which are exact that far. The bucket is that of a segment of the slot's table, whose prefix stands before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanCursor {
     slot: Slot,

@@ -77,7 +77,7 @@ impl Segments {
 
     /// The segment after that one, in the order of hashes.
     pub(super) fn after(&self, segment: &Segment) -> Option<&Segment> {
-        Some(self.at(segment.prefix.checked_add(segment.span()?)?))
+        Some(self.at(segment.prefix.checked_add(segment.last_bit()?)?))
     }
 
     /// The entries whose keys may have this hash: those that do, and a few that do not.
@@ -315,14 +315,9 @@ impl Segment {
         self.table.get_bucket(index).copied()
     }
 
-    /// How many prefixes it has; none if it has all.
-    const fn span(&self) -> Option<u16> {
-        1_u16.checked_shl(PREFIX_BITS - self.depth as u32)
-    }
-
-    /// The bit that tells it from its other half; none if it has all hashes.
+    /// The last bit of the prefix that counts, which tells it from its other half. So many prefixes it has; none if it has all.
     const fn last_bit(&self) -> Option<u16> {
-        self.span()
+        1_u16.checked_shl(PREFIX_BITS - self.depth as u32)
     }
 
     /// Whether it would have to be doubled for one more, and is as large as it may be.

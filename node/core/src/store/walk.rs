@@ -25,7 +25,7 @@ pub struct ScanPosition(Bucket);
 impl ScanPosition {
     /// Packs the position into the low 40 bits of a number, for [`Stripe::scan_keys`].
     ///
-    /// Eight bits of the table's layout are kept: a table that changed its layout 256 times since looks unchanged, so
+    /// Eight bits of the segment's layout are kept: one that changed its layout 256 times since looks unchanged, so
     /// that is good enough for SCAN and not for a feed.
     pub const fn to_bits(self) -> u64 {
         ((self.0.layout & 0xff) as u64) << 32 | self.0.index as u64
@@ -68,8 +68,8 @@ impl Stripe {
     }
 
     /// Visits the records of a slot from `from` on, until `visit` returns `false` or as many as `budget` says were visited;
-    /// takes them off `budget`. Returns where to go on, or `None` when the slot is done. A walk whose slot has changed its
-    /// layout begins the slot again.
+    /// takes them off `budget`. Returns where to go on, or `None` when the slot is done. A walk in a segment
+    /// that has changed its layout begins that again.
     pub fn walk_records(
         &self,
         slot: Slot,
