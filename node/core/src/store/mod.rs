@@ -14,6 +14,7 @@
 //! the order of their numbers.
 
 mod apply;
+mod census;
 mod column;
 mod conflicts;
 mod digest;
@@ -53,6 +54,7 @@ use clock::{Hlc, Incarnation, Now, Origin, Stamp, Time};
 use foldhash::fast::FixedState;
 
 pub use self::{
+    census::{Census, Counters},
     conflicts::{Conflict, Ledger},
     digest::{Digest, Digests, Parts, Portion, bucket_of, content_of},
     evict::{Access, Eviction},
@@ -67,7 +69,7 @@ pub use self::{
     rows::{Rows, RowsRead},
     seen::{Seen, SeenTable},
     settings::{EvictionPolicy, Sabotage, Settings},
-    stripe::{Address, Census, Counters, Found, KeyHash, Stripe},
+    stripe::{Address, Found, KeyHash, Stripe},
     walk::ScanPosition,
 };
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! Everything that changes a record ends in [`Stripe::install`], for local writes after a stamp was issued, for records
 //! from elsewhere after [`merge`] has let them in. The files beside this one add what else a stripe can do:
-//! `forget` (tombstones, floor), `apply` (records from elsewhere), `expire`, `evict` and `walk` (for feeds and SCAN).
+//! `graveyard` (tombstones, floor), `apply` (records from elsewhere), `expire`, `evict`, `walk` (for feeds and SCAN) and `census`.
 //!
 //! Invariants:
 //! - For each key there is at most one entry, and a table's handle is the only one to its block.
@@ -18,6 +18,7 @@ use clock::{Hlc, Stamp, Time};
 use foldhash::fast::FixedState;
 
 use super::{
+    census::{Census, Counters},
     conflicts::Ledger,
     entry::{self, Entry},
     evict::{self, Pool},
@@ -74,58 +75,6 @@ pub struct Found<'a> {
     pub expiry: Option<Expiry>,
     /// Its version.
     pub stamp: Stamp,
-}
-
-/// Events since the start, plain numbers of one stripe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Reads that found a value.
-    pub hits: u64,
-    /// Reads that did not.
-    pub misses: u64,
-    /// Values that ended.
-    pub expired: u64,
-    /// Values dropped for memory.
-    pub evicted: u64,
-    /// Stamps forgotten before the frontier had passed them.
-    pub forgotten_early: u64,
-    /// Records that were concurrent with what was held of their key.
-    pub conflicts: u64,
-    /// Local writes, deletes among them.
-    pub writes: u64,
-}
-
-impl Counters {
-    /// Adds another stripe's.
-    pub fn add(&mut self, other: &Self) {
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.expired += other.expired;
-        self.evicted += other.evicted;
-        self.forgotten_early += other.forgotten_early;
-        self.conflicts += other.conflicts;
-        self.writes += other.writes;
-    }
-}
-
-/// How much is in a stripe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Values, those among them that have ended but were not swept yet.
-    pub values: usize,
-    /// Values that expire.
-    pub volatile: usize,
-    /// Tombstones and markers.
-    pub tombstones: usize,
-}
-
-impl Census {
-    /// Adds another stripe's.
-    pub fn add(&mut self, other: &Self) {
-        self.values += other.values;
-        self.volatile += other.volatile;
-        self.tombstones += other.tombstones;
-    }
 }
 
 /// See the head of this file.
@@ -332,21 +281,6 @@ impl Stripe {
         &self.slots
     }
 
-    /// How much is in it.
-    pub const fn census(&self) -> Census {
-        self.census
-    }
-
-    /// What happened in it.
-    pub const fn counters(&self) -> Counters {
-        self.counters
-    }
-
-    /// Sets all counters to zero; CONFIG RESETSTAT.
-    pub fn reset_counters(&mut self) {
-        self.counters = Counters::default();
-    }
-
     /// What has arrived, slot by slot, but for what is stamped here.
     pub const fn seen(&self) -> &SeenTable {
         &self.seen
@@ -355,11 +289,6 @@ impl Stripe {
     /// The greatest stamp that was ever forgotten in a slot.
     pub fn floor(&self, slot: Slot) -> Stamp {
         self.table(slot).floor
-    }
-
-    /// How many values a slot holds.
-    pub fn count_values(&self, slot: Slot) -> usize {
-        self.table(slot).values as usize
     }
 
     /// Bytes that a key's entry costs, table included; `None` if it has no value.
@@ -578,32 +507,6 @@ impl Stripe {
     #[inline]
     pub(super) fn table_mut(&mut self, slot: Slot) -> &mut SlotTable {
         &mut self.tables[self.slots.index(slot)]
-    }
-
-    /// Adds an entry to the census.
-    fn count(&mut self, slot: Slot, handle: Handle) {
-        let held = Entry::at(&self.heap, handle);
-        if held.kind() == Kind::Value {
-            self.tables[self.slots.index(slot)].values += 1;
-            self.census.values += 1;
-            self.census.volatile += usize::from(held.expiry().is_some());
-        } else {
-            self.census.tombstones += 1;
-            self.graveyard.entry_bytes += self.heap.block_size(handle);
-        }
-    }
-
-    /// Takes an entry out of the census.
-    fn uncount(&mut self, slot: Slot, handle: Handle) {
-        let held = Entry::at(&self.heap, handle);
-        if held.kind() == Kind::Value {
-            self.tables[self.slots.index(slot)].values -= 1;
-            self.census.values -= 1;
-            self.census.volatile -= usize::from(held.expiry().is_some());
-        } else {
-            self.census.tombstones -= 1;
-            self.graveyard.entry_bytes -= self.heap.block_size(handle);
-        }
     }
 
     /// Takes an entry out for good. The caller raises the floor.
