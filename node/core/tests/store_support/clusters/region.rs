@@ -400,9 +400,11 @@ impl World {
         }
         let drained = pump(&mut feed, primary, replica, &mut intake, wall, bytes).is_drained;
         replica.store.settings().set_frontier(primary.store.settings().frontier());
-        let owned: Vec<_> = heard.into_iter().filter(|(key, _)| primary.owns(Slot::of(KEYS[*key]))).collect();
         members.nodes[node].upstream = Some((feed, intake));
-        owned.into_iter().for_each(|(key, stamp)| self.knows(id, key, stamp));
+        // What comes home to a primary that does not know yet that the slot has moved away, no owner has.
+        let is_served = |key: usize| region.serving(Slot::of(KEYS[key])) == Some(shard);
+        let heard: Vec<_> = heard.into_iter().filter(|(key, _)| is_served(*key)).collect();
+        heard.into_iter().for_each(|(key, stamp)| self.knows(id, key, stamp));
         drained
     }
 
