@@ -44,7 +44,7 @@ impl Door for Region {
     }
 
     fn timeout(&self) -> Duration {
-        self.links.timeout
+        self.options.timeout
     }
 
     async fn serve(

@@ -52,7 +52,7 @@ impl Audits {
 impl Region {
     /// Whether so little of what a region has written is missing here that an audit says something.
     pub(crate) fn is_current(&self, from: RegionId, now: Now) -> bool {
-        audit_is_conclusive(self.lag(from, now), self.links.audit_interval)
+        audit_is_conclusive(self.lag(from, now), self.options.audit_interval)
     }
 
     /// A peer says what it holds.
@@ -91,7 +91,7 @@ impl Region {
 
 /// Sums the slots of this node again and again, until `ending`. Without an interval nothing is audited.
 pub(crate) async fn run(region: &Region, ending: &CancellationToken) {
-    let interval = region.links.audit_interval;
+    let interval = region.options.audit_interval;
     if interval.is_zero() {
         return ending.cancelled().await;
     }

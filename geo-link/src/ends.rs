@@ -7,7 +7,7 @@
 use std::{io, time::Duration};
 
 use clock::Now;
-use geo_link_core::{Malformed, Packed, Receiver, Sender, limits::ORPHANS_INTERVAL};
+use geo_link_core::{Malformed, Packed, Receiver, Sender};
 use node_core::store::{Feed, Store};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -28,13 +28,12 @@ pub struct SendingEnd<'a, S> {
     pub pipe: Pipe<S>,
     /// What to send from.
     pub feed: Option<Feed>,
-    orphans_queued: Duration,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> SendingEnd<'a, S> {
     /// On a new connection, which takes frames of up to so many bytes.
     pub const fn new(sender: &'a mut Sender, stream: S, frame_bytes_max: usize) -> Self {
-        Self { sender, pipe: Pipe::new(stream, frame_bytes_max), feed: None, orphans_queued: Duration::ZERO }
+        Self { sender, pipe: Pipe::new(stream, frame_bytes_max), feed: None }
     }
 
     /// Takes in what has arrived, and what time brings.
@@ -50,16 +49,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> SendingEnd<'a, S> {
         Ok(())
     }
 
-    /// The sender and the feed to fill a batch from, if one is due. Of origins that speak no more the feed sends what there is, looked for
-    /// now and then.
+    /// The sender and the feed to fill a batch from, if one is due.
     ///
     /// One batch per turn, however little is left of it once compressed: whoever catches up delays nobody else.
-    pub fn due(&mut self, store: &Store, now: Now) -> Option<(&mut Sender, &mut Feed)> {
+    pub fn due(&mut self, now: Now) -> Option<(&mut Sender, &mut Feed)> {
         let feed = self.feed.as_mut().filter(|_| self.pipe.has_room() && self.sender.poll_items(now))?;
-        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
-            self.orphans_queued = now.monotonic;
-            feed.queue_orphans(store);
-        }
         Some((self.sender, feed))
     }
 

@@ -1,23 +1,19 @@
 //! The end of a stream at the store that its records are for: applies them. Mirror image of `outgoing`.
 //!
-//! A thin loop around [`ReceivingEnd`]: bytes in, time, events, batches to the store, answers out, sleep. Each connection
-//! has its own task and its own intake. What one sends, be it garbage, ends that one; what one withholds holds up
-//! nobody; and a large batch is applied in turns, between which the others get theirs.
-//!
-//! In a cluster a stream is for the slots that this node owned when it was welcomed, among those for which whoever splits it
-//! sends it here: what is said of a slot is worth nothing where its records went to somebody else. When slots change hands
-//! the stream ends, and is begun anew.
+//! A thin loop around [`ReceivingEnd`] and [`Incoming`]: bytes in, time, events, batches to the store, answers out, sleep. Each
+//! connection has its own task. What one sends, be it garbage, ends that one; what one withholds holds up nobody; and a large
+//! batch is applied in turns, between which the others get theirs.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use clock::Now;
 use geo_link_core::{
-    Batch, Hello, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish, check_own,
-    limits::SMALL_FRAME_BYTES_MAX, of_known_regions,
+    Batch, CloneProgress, Hello, Incoming, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions,
+    Refusal, Wish, limits::SMALL_FRAME_BYTES_MAX,
 };
 use node_core::{
     slot::SlotSet,
-    store::{Claim, FeedItem, HeapFull, Intake, Tally},
+    store::{HeapFull, Tally},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -30,8 +26,8 @@ use crate::{
     ends::ReceivingEnd,
     limits::{FAREWELL, FRAMES_PER_TURN, ITEMS_PER_TURN, MARK_RECHECK},
     options::Peer,
-    region::{PeerState, Region},
-    status::{CloneProgress, InState},
+    region::{Ending, PeerState, Region},
+    status::InState,
     tls,
     turned_away::TurnedAway,
 };
@@ -87,17 +83,10 @@ struct Link<'a, S> {
     /// The regions that the peer's certificate names.
     names: Vec<String>,
     end: ReceivingEnd<S>,
-    intake: Intake,
-    /// The slots that it is for, if not all.
-    slots: Option<SlotSet>,
-    /// The slots that this node owned when the stream was welcomed, if not all.
-    owned: Option<Arc<SlotSet>>,
-    /// Which link this is, once it was let in.
+    stream: Incoming,
+    /// Who sends, once it was let in.
     admitted: Option<Admitted>,
-    rowed: Option<Duration>,
     shown: Option<(InState, Option<CloneProgress>)>,
-    /// Slots that were scanned for this node since it was welcomed, and how many are to be.
-    scanned: CloneProgress,
     /// Items that were applied since others had their turn.
     items: usize,
     /// A batch waits for the mark of this process's clock.
@@ -107,21 +96,18 @@ struct Link<'a, S> {
 struct Admitted {
     peer: Arc<PeerState>,
     id: LinkId,
-    /// Cancelled when a newer connection takes the place of this one, or there is none for its region.
-    replaced: CancellationToken,
+    /// When a newer connection takes the place of this one, or there is none for its region.
+    ending: Ending,
     span: tracing::Span,
-    wish: Wish,
-    /// The slots for which the sender speaks.
-    slots: Arc<SlotSet>,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     fn new(region: &'a Region, names: Vec<String>, slots: Option<SlotSet>, stream: S) -> Self {
         let (origin, birth) = region.origin();
         let options = ReceiverOptions {
-            max_drift: region.links.max_drift,
-            timeout: region.links.timeout,
-            frame_bytes_max: region.links.frame_bytes_max,
+            max_drift: region.options.max_drift,
+            timeout: region.options.timeout,
+            frame_bytes_max: region.options.frame_bytes_max,
             ..ReceiverOptions::new(origin, birth)
         };
         let receiver = Receiver::new(options, region.now());
@@ -129,13 +115,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             region,
             names,
             end: ReceivingEnd::new(receiver, stream, SMALL_FRAME_BYTES_MAX),
-            intake: Intake::default(),
-            slots,
-            owned: None,
+            stream: Incoming::new(slots),
             admitted: None,
-            rowed: None,
             shown: None,
-            scanned: CloneProgress::default(),
             items: 0,
             awaits_mark: false,
         }
@@ -161,7 +143,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         for _ in 0..FRAMES_PER_TURN {
             let now = self.region.now();
             self.handle_events(now)?;
-            if self.has_moved() {
+            if self.stream.has_moved(&self.region.store) {
                 return Err(Lost::Moved);
             }
             self.awaits_mark = self.end.receiver.ready_until(now).is_some_and(|last| !self.region.host.covers(last));
@@ -190,17 +172,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let region = self.region;
         let now = region.now();
         let wishes = region.wishes.notified();
-        let is_waiting = self.admitted.as_ref().is_some_and(|link| link.wish == Wish::Later);
-        let wish_timeout = self.region.wish_timeout().filter(|_| is_waiting);
-        let deadline = match (self.end.receiver.poll_timeout(now), wish_timeout) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b).unwrap_or(now.monotonic),
-        };
-        let deadline = if self.awaits_mark { now.monotonic + MARK_RECHECK } else { deadline };
-        let replaced = self.admitted.as_ref().map(|link| link.replaced.clone());
+        let deadline = region.links(|links| self.stream.poll_timeout(&self.end.receiver, links, now));
+        let deadline = if self.awaits_mark { now.monotonic + MARK_RECHECK } else { deadline.unwrap_or(now.monotonic) };
+        let ending = self.admitted.as_ref().map(|link| link.ending.clone());
         let replaced = async move {
-            match replaced {
-                Some(token) => token.cancelled_owned().await,
+            match ending {
+                Some(ending) => ending.ended().await,
                 None => std::future::pending().await,
             }
         };
@@ -209,41 +186,32 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             () = shutdown.cancelled() => Err(Lost::Shutdown),
             () = replaced => Err(Lost::Replaced),
             rested = self.end.rest(deadline, || region.now()) => Ok(rested?),
-            () = wishes, if is_waiting => Ok(()),
+            () = wishes, if self.stream.waits() => Ok(()),
         }
     }
 
     fn handle_events(&mut self, now: Now) -> Result<(), Lost> {
+        let region = self.region;
         while let Some(event) = self.end.receiver.poll_event() {
+            let receiver = &mut self.end.receiver;
+            region.links(|links| self.stream.handle_event(&event, receiver, &region.store, links, now));
             match event {
                 ReceiverEvent::Greeted(hello) => self.admit(&hello, now),
-                ReceiverEvent::Asked => self.welcome_anew(now),
-                ReceiverEvent::Reported { origin, seen } => self.region.report(origin, &seen),
                 ReceiverEvent::Audited(audit) => {
-                    if let Some(link) = &self.admitted {
-                        self.region.audited(link.id.region(), &audit, now);
+                    if let Some(id) = self.stream.id() {
+                        region.audited(id.region(), &audit, now);
                     }
                 }
                 ReceiverEvent::Held(ahead) => {
                     tracing::warn!(?ahead, "holding a batch: the peer's clock is ahead of ours, or ours is behind");
-                    self.note_held(true);
                 }
-                ReceiverEvent::Resumed => {
-                    tracing::info!("the batch that was held is let go: the clocks agree");
-                    self.note_held(false);
-                }
-                ReceiverEvent::Refused(Refusal::Superseded(by)) => self.region.superseded(by),
-                ReceiverEvent::Refused(_) => {}
+                ReceiverEvent::Resumed => tracing::info!("the batch that was held is let go: the clocks agree"),
+                ReceiverEvent::Refused(Refusal::Superseded(by)) => region.superseded(by),
+                ReceiverEvent::Asked | ReceiverEvent::Reported { .. } | ReceiverEvent::Refused(_) => {}
                 ReceiverEvent::Ended(end) => return Err(end.into()),
             }
         }
         Ok(())
-    }
-
-    fn note_held(&self, is_held: bool) {
-        if let Some(link) = &self.admitted {
-            self.region.held(link.id, is_held);
-        }
     }
 
     /// The sender says who it is: lets it in, or not.
@@ -254,15 +222,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             let refusal = Refusal::Region(format!("{}, while its certificate names {:?}", hello.name, self.names));
             return self.end.receiver.refuse(refusal);
         };
-        match region.admit(&peer, hello) {
-            Ok((id, replaced)) => {
+        match region.admit(&peer, hello, now) {
+            Ok((id, wish, ending)) => {
                 let span = tracing::info_span!("link", from = hello.name, to = region.name);
-                let wish = region.greeted(id, hello, now);
                 span.in_scope(|| tracing::info!(origin = %id.origin, ?wish, "link is up"));
                 peer.update_in(|status| status.last_error = None);
-                self.admitted = Some(Admitted { peer, id, replaced, span, wish, slots: hello.claim.slots.clone() });
-                self.end.pipe.inbox.allow(region.links.frame_bytes_max);
-                self.welcome(now);
+                self.end.pipe.inbox.allow(region.options.frame_bytes_max);
+                let slots = &hello.claim.slots;
+                self.stream.admitted(&mut self.end.receiver, &region.store, (id, wish), slots, now);
+                self.admitted = Some(Admitted { peer, id, ending, span });
             }
             Err(refusal) => self.end.receiver.refuse(refusal),
         }
@@ -270,73 +238,37 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     /// Tells a sender that was told to wait what is wanted of it now.
     fn poll_wish(&mut self, now: Now) {
-        let Some(link) = self.admitted.as_mut().filter(|link| link.wish == Wish::Later) else { return };
-        if let Some(wish) = self.region.poll_wish(link.id, now) {
-            link.wish = wish;
+        let (region, receiver) = (self.region, &mut self.end.receiver);
+        let wish = region.links(|links| self.stream.poll_wish(receiver, &region.store, links, now));
+        if let Some((wish, link)) = wish.zip(self.admitted.as_ref()) {
             link.span.in_scope(|| tracing::info!(?wish, "asking for what is missing"));
-            self.welcome(now);
         }
-    }
-
-    /// Says what is wanted now: a clone that is through is not wanted again.
-    fn welcome_anew(&mut self, now: Now) {
-        if let Some(link) = &mut self.admitted {
-            link.wish = self.region.wish(link.id);
-        }
-        self.welcome(now);
-    }
-
-    /// Says what is wanted, from here on, of the slots that this node owns.
-    fn welcome(&mut self, now: Now) {
-        let Some(link) = &self.admitted else { return };
-        self.owned = self.region.store.owned();
-        let about = match (&self.owned, &self.slots) {
-            (Some(owned), Some(slots)) => Some(owned.intersection(slots)),
-            (owned, slots) => owned.as_deref().or(slots.as_ref()).cloned(),
-        };
-        let speaks = &link.slots;
-        let of = about.as_ref().map_or(speaks.len(), |about| about.intersection(speaks).len());
-        self.scanned = CloneProgress { slots: 0, of };
-        self.intake = about.map_or_else(Intake::default, Intake::of_slots);
-        self.end.receiver.welcome(now, self.region.want(link.wish, now));
-    }
-
-    /// Slots have come or gone since the stream was welcomed.
-    fn has_moved(&self) -> bool {
-        let owned = self.region.store.owned();
-        self.admitted.is_some() && owned.as_ref().map(Arc::as_ptr) != self.owned.as_ref().map(Arc::as_ptr)
     }
 
     /// Applies a batch, in turns.
     async fn apply(&mut self, batch: Batch) -> Result<(), Lost> {
         let Some(Admitted { peer, id, .. }) = &self.admitted else { return Ok(()) };
-        let before = self.intake.tally();
-        let store = &self.region.store;
-        let (own, matrix) = (store.origin(), store.matrix());
-        let mut now = self.region.now();
+        let (region, store, receiver) = (self.region, &self.region.store, &mut self.end.receiver);
+        let (before, matrix) = (self.stream.tally(), store.matrix());
+        let mut now = region.now();
         for item in batch.items() {
-            let item = item.map_err(Malformed::from)?;
-            self.end.receiver.check(&item)?;
-            check_own(own, &item, |slot| store.promised_in(slot))?;
-            let item = of_known_regions(item, |region| matrix.knows(region));
-            self.intake.take(store, &item, self.end.receiver.sender_saw(), now)?;
-            if let FeedItem::Speaks { origin, epoch, slots } = &item
-                && *origin == id.origin
-            {
-                self.region.claimed(*id, &Claim { epoch: *epoch, slots: slots.clone() });
-            }
-            if matches!(item, FeedItem::SlotEnd { .. }) {
-                self.scanned.slots = (self.scanned.slots + 1).min(self.scanned.of);
+            let item = self.stream.vet(receiver, store, &matrix, item.map_err(Malformed::from)?)?;
+            if let Some(claim) = self.stream.take(receiver, store, &item, now)? {
+                region.links(|links| links.claimed(store, *id, &claim));
             }
             self.items += 1;
             if self.items >= ITEMS_PER_TURN {
                 self.items = 0;
                 yield_now().await;
-                now = self.region.now();
+                if self.stream.has_moved(store) {
+                    return Err(Lost::Moved);
+                }
+                now = region.now();
             }
         }
-        let applied = self.end.receiver.applied(self.region.now(), batch);
-        let tally = difference(self.intake.tally(), before);
+        let now = region.now();
+        let applied = region.links(|links| self.stream.applied(receiver, store, links, batch, now));
+        let tally = difference(self.stream.tally(), before);
         let metrics = &peer.metrics.r#in;
         metrics.count(tally);
         metrics.bytes.count(applied.raw_bytes, applied.wire_bytes);
@@ -348,35 +280,27 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             status.stale += tally.stale;
             status.refused += tally.refused;
         });
-        if applied.has_watermark {
-            self.region.watermark(*id);
-        }
         Ok(())
     }
 
     /// Puts out what is to be said.
     fn put_out(&mut self, now: Now) {
-        if let Some(link) = &self.admitted
-            && self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat)
-        {
-            self.rowed = Some(now.monotonic);
-            self.end.receiver.set_row(self.region.row(now));
-            link.peer.hear(self.end.receiver.heard(now));
-            self.end.receiver.set_deaf(self.region.deaf(now));
-        }
+        let (region, receiver) = (self.region, &mut self.end.receiver);
+        region.links(|links| self.stream.tell_row(receiver, &region.store, links, now));
         self.end.put_out(now);
     }
 
     /// Brings the status up to date.
     fn show(&mut self) {
-        let Some(link) = &self.admitted else { return };
-        let state = match link.wish {
+        let (Some(link), Some(wish)) = (&self.admitted, self.stream.wish()) else { return };
+        let is_cloning = || self.region.links(|links| links.is_cloning(link.id));
+        let state = match wish {
             _ if self.end.receiver.is_held() => InState::Held,
             Wish::Later => InState::Waiting,
-            Wish::Clone if self.region.is_cloning(link.id) => InState::Cloning,
+            Wish::Clone if is_cloning() => InState::Cloning,
             Wish::Clone | Wish::Resume => InState::Streaming,
         };
-        let now = (state, (state == InState::Cloning).then_some(self.scanned));
+        let now = (state, (state == InState::Cloning).then_some(self.stream.scanned()));
         if self.shown.replace(now) != Some(now) {
             link.peer.show(link.id, now.0, now.1);
         }
@@ -387,7 +311,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         match (&lost, &self.admitted) {
             (Lost::Shutdown | Lost::Moved, _) => self.end.receiver.say_bye(),
             (Lost::Replaced, Some(link)) => {
-                self.end.receiver.refuse(self.region.why_replaced(&link.peer, link.id));
+                self.end.receiver.refuse(link.ending.why(&link.peer.peer));
             }
             _ => {}
         }
@@ -406,7 +330,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
             }
             _ => tracing::warn!(error = %lost, %addr, "link is down"),
         });
-        self.region.lost(id);
+        self.region.links(|links| links.lost(id));
         peer.ended(id, lost.to_string());
     }
 }

@@ -40,11 +40,12 @@ mod turned_away;
 
 pub use ends::{ReceivingEnd, SendingEnd};
 pub use gateway::{Gateway, GatewayEvent, Host, StartError};
+pub use geo_link_core::CloneProgress;
 pub use options::{GatewayOptions, LinkOptions, Peer, TlsMaterial};
 pub use outgoing::Connect;
 pub use pipe::Pipe;
 pub use region::Region;
 pub use split::{Nodes, Owner, Owners, SplitStatus, Splitter};
-pub use status::{CloneProgress, InState, InStatus, LinksStatus, OutState, OutStatus};
+pub use status::{InState, InStatus, LinksStatus, OutState, OutStatus};
 pub use streams::Streams;
 pub use tls::TlsError;

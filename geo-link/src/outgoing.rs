@@ -9,9 +9,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use clock::Now;
 use geo_link_core::{
-    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, limits::GREETING_BYTES_MAX,
+    Audit, LinkEnd, Malformed, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, answered,
+    limits::GREETING_BYTES_MAX,
 };
-use node_core::store::{Feed, Scope};
+use node_core::store::Feed;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -130,7 +131,7 @@ async fn run(region: &Region, peer: &PeerState, connector: &impl Connect, shutdo
         sender.dial(region.now());
         let connected = tokio::select! {
             () = shutdown.cancelled() => return,
-            connected = timeout(region.links.timeout, connector.connect()) => match connected {
+            connected = timeout(region.options.timeout, connector.connect()) => match connected {
                 Ok(Ok(stream)) => Ok(stream),
                 Ok(Err(error)) => Err(Lost::Dial(error.to_string())),
                 Err(_) => Err(Lost::Timeout),
@@ -166,16 +167,16 @@ async fn run(region: &Region, peer: &PeerState, connector: &impl Connect, shutdo
 
 fn sender_options(region: &Region) -> SenderOptions {
     let (origin, birth) = region.origin();
-    let links = &region.links;
+    let options = &region.options;
     SenderOptions {
-        heartbeat: links.heartbeat,
-        window_bytes: links.window_bytes,
-        batch_bytes: links.batch_bytes,
-        batch_delay: links.batch_delay,
-        reconnect_min: links.reconnect_min,
-        reconnect_max: links.reconnect_max,
-        timeout: links.timeout,
-        frame_bytes_max: links.frame_bytes_max,
+        heartbeat: options.heartbeat,
+        window_bytes: options.window_bytes,
+        batch_bytes: options.batch_bytes,
+        batch_delay: options.batch_delay,
+        reconnect_min: options.reconnect_min,
+        reconnect_max: options.reconnect_max,
+        timeout: options.timeout,
+        frame_bytes_max: options.frame_bytes_max,
         // Beyond those of whoever carried this life's writes before.
         epoch: region.now().wall.unix_ms(),
         ..SenderOptions::new(&region.name, origin, birth)
@@ -251,12 +252,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     fn handle_event(&mut self, event: SenderEvent) -> Result<(), Lost> {
         match event {
-            SenderEvent::Greeted { origin, birth } => match self.region.announce(self.peer, origin, birth) {
-                Ok(()) => self.greeted(origin),
-                Err(refusal) => self.end.sender.refuse(refusal),
-            },
+            SenderEvent::Greeted { origin, birth } => {
+                let (store, peer) = (&self.region.store, self.peer.peer.id);
+                match store.update_matrix(|matrix| answered(matrix, peer, origin, birth)) {
+                    Ok(()) => self.greeted(origin),
+                    Err(refusal) => self.end.sender.refuse(refusal),
+                }
+            }
             SenderEvent::Wanted(want) => self.start_feed(want),
-            SenderEvent::Reported { origin, seen } => self.region.report(origin, &seen),
+            SenderEvent::Reported { origin, seen } => {
+                self.region.store.update_matrix(|matrix| matrix.report(origin, &seen));
+            }
             SenderEvent::Held(true) => tracing::warn!("the peer holds our batches: our clock is ahead of its"),
             SenderEvent::Held(false) => tracing::info!("the peer goes on with our batches"),
             SenderEvent::Refused(Refusal::Superseded(by)) => self.region.superseded(by),
@@ -279,14 +285,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     }
 
     fn start_feed(&mut self, want: Want) {
-        let (store, peer) = (&self.region.store, self.end.sender.peer());
-        let Some(consumer) = peer else { return };
-        let scope = Scope::Region(store.origin().region());
-        self.end.feed = match want {
-            Want::Clone(seen) => Some(Feed::clone_rest(store, scope, consumer, seen)),
-            Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
-            Want::Later => None,
-        };
+        let (store, Some(consumer)) = (&self.region.store, self.end.sender.peer()) else { return };
+        self.end.feed = want.feed(store, consumer);
         if let Some(feed) = &self.end.feed {
             let (slots, records) = (feed.slots_waiting(), feed.backlog(store));
             tracing::info!(slots, records, "sending what the peer lacks");
@@ -296,7 +296,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let store = &self.region.store;
-        let Some((sender, feed)) = self.end.due(store, now) else { return };
+        let Some((sender, feed)) = self.end.due(now) else { return };
         let relayed = feed.relayed().clone();
         sender.fill(feed, store, now);
         if *feed.relayed() != relayed {
@@ -306,9 +306,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
 
     /// Puts out what is ready.
     fn put_out(&mut self, now: Now) {
-        if self.rowed.is_none_or(|at| now.monotonic >= at + self.region.links.heartbeat) {
+        if self.rowed.is_none_or(|at| now.monotonic >= at + self.region.options.heartbeat) {
             self.rowed = Some(now.monotonic);
-            self.end.sender.set_row(self.region.row(now));
+            self.end.sender.set_row(self.region.links(|links| links.row(&self.region.store, now)));
         }
         self.tell_audit(now);
         if let Some(packed) = self.end.put_out(now) {
@@ -339,8 +339,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Link<'a, S> {
         let slots_waiting = feed.map_or(0, Feed::slots_waiting);
         let estimate = sender.estimate();
         if let Some(estimate) = estimate {
-            self.peer.set_estimate(estimate);
-            self.region.set_distance(self.peer.peer.id, estimate.rtt);
+            self.peer.show_offset(estimate.offset);
+            self.region.links(|links| links.measured(self.peer.peer.id, estimate));
         }
         self.peer.update_out(|status| {
             status.up = sender.is_up();

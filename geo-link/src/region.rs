@@ -1,23 +1,24 @@
-//! A region as far as its links are concerned, which is what the ends of all streams at one store share: the store, the clock,
-//! who is let in, the refill, and what is known of each peer.
+//! A region as far as its links are concerned: what the ends of all streams at one store have in common.
 //!
-//! Everything here is locked for moments and never across an await. Where two locks are held, that of `inbound` was
+//! What the ends share is the core's ([`Links`]); here it is locked, for moments and never across an await, and what comes of a
+//! change is carried to the others. Besides it there is what is shown of each peer. Where two locks are held, that of the links was
 //! taken first.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     hash::{BuildHasher, Hasher, RandomState},
+    iter,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use clock::{Estimate, Incarnation, Now, Origin, OsClock, RegionId, Time};
-use geo_link_core::{Admission, Hearing, Hello, LinkId, Refill, Refusal, Want, Wish, announce, certainly_ahead, lag};
-use node_core::store::{Claim, Matrix, Seen, Store};
+use clock::{Now, Offset, Origin, OsClock, RegionId, Time};
+use geo_link_core::{CloneProgress, Hello, LinkId, Links, LinksEvent, Refusal, Welcomed, Wish};
+use node_core::store::{Matrix, Seen, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +28,7 @@ use crate::{
     metrics::PeerMetrics,
     options::{LinkOptions, Peer},
     peers::{Entry, Peers},
-    status::{CloneProgress, InState, InStatus, LinksStatus, OutStatus},
+    status::{InState, InStatus, LinksStatus, OutStatus},
 };
 
 /// See the head of this file.
@@ -35,7 +36,7 @@ pub struct Region {
     pub(crate) name: String,
     pub(crate) store: Arc<Store>,
     pub(crate) clock: Arc<OsClock>,
-    pub(crate) links: LinkOptions,
+    pub(crate) options: LinkOptions,
     /// Streams begin and end here. They do not at a replica, and nothing is said of them there.
     is_end: AtomicBool,
     pub(crate) peers: Peers<PeerState>,
@@ -44,22 +45,16 @@ pub struct Region {
     /// What is wanted of a link may have changed.
     pub(crate) wishes: Notify,
     started: Now,
-    inbound: Mutex<Inbound>,
-    row: Mutex<Row>,
+    links: Mutex<Links<Ending>>,
     pub(crate) host: Box<dyn Host>,
     pub(crate) audits: Audits,
 }
 
-/// Who is let in, and who refills.
-struct Inbound {
-    admission: Admission,
-    refill: Refill,
-}
-
-/// What this region has seen in all its slots, as of a while ago.
-struct Row {
-    at: Option<Duration>,
-    seen: Seen,
+/// What ends a stream that arrives.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    token: CancellationToken,
+    why: Arc<OnceLock<Refusal>>,
 }
 
 /// A peer and the two links with it.
@@ -68,26 +63,15 @@ pub(crate) struct PeerState {
     pub(crate) metrics: PeerMetrics,
     out: Mutex<OutStatus>,
     r#in: Mutex<InStatus>,
-    /// How far the peer's clock is certainly ahead of ours.
-    ahead: Mutex<Duration>,
     /// The streams that arrive, by who stamps what they bring.
-    streams: Mutex<Incoming>,
+    streams: Mutex<BTreeMap<Origin, Shown>>,
     gone: CancellationToken,
 }
 
-/// The streams that arrive from a peer.
-#[derive(Debug)]
-struct Incoming {
-    by_origin: BTreeMap<Origin, Stream>,
-    hearing: Hearing,
-}
-
-/// A stream that arrives.
-#[derive(Debug)]
-struct Stream {
+/// Where a stream that arrives stands.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
     id: LinkId,
-    /// Ends it.
-    ending: CancellationToken,
     state: InState,
     clone: Option<CloneProgress>,
 }
@@ -96,7 +80,7 @@ impl Region {
     pub(crate) fn new(
         name: &str,
         peers: &[Peer],
-        links: LinkOptions,
+        options: LinkOptions,
         store: Arc<Store>,
         clock: Arc<OsClock>,
         host: Box<dyn Host>,
@@ -104,19 +88,17 @@ impl Region {
         let (started, news) = (clock.now(), Arc::new(Notify::new()));
         let wake = news.clone();
         store.on_news(move || wake.notify_waiters());
-        let refill = Refill::new(peers.len(), links.refill);
         store.update_matrix(|matrix| count_in(matrix, peers));
-        let peers = Peers::new(peers, |peer| PeerState::new(name, peer, started));
+        let links = Links::new(&store, ids(peers), options.refill, options.heartbeat, started);
         Self {
             name: name.to_owned(),
-            links,
+            options,
             is_end: AtomicBool::new(true),
-            peers,
+            peers: Peers::new(peers, |peer| PeerState::new(name, peer)),
             news,
             wishes: Notify::new(),
             started,
-            inbound: Mutex::new(Inbound { admission: Admission::new(), refill }),
-            row: Mutex::new(Row { at: None, seen: Seen::new() }),
+            links: Mutex::new(links),
             store,
             clock,
             host,
@@ -136,30 +118,46 @@ impl Region {
         self.is_end.store(true, Relaxed);
         let peers = self.peers.all();
         peers.iter().for_each(|peer| peer.metrics.begin());
-        let refill = Refill::of_store(&self.store, self.now(), peers.len(), self.links.refill);
-        *lock(&self.inbound) = Inbound { admission: Admission::new(), refill };
+        let ids = peers.iter().map(|peer| peer.peer.id);
+        *lock(&self.links) = Links::new(&self.store, ids, self.options.refill, self.options.heartbeat, self.now());
     }
 
     /// From here on these are the other regions. One that is no more holds nothing back, and what goes on with it ends; one that
     /// is new, or reached elsewhere, is dialled and let in.
     pub fn set_peers(&self, peers: &[Peer]) {
-        let mut inbound = lock(&self.inbound);
-        let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer, self.now()));
-        let is_one = |region: RegionId| peers.iter().any(|peer| peer.id == region);
-        let gone: Vec<_> = gone.into_iter().filter(|peer| !is_one(peer.peer.id)).collect();
-        for peer in &gone {
+        let gone = self.links(|links| {
+            let gone = self.peers.set(peers, |peer| PeerState::new(&self.name, peer));
+            let is_one = |region: RegionId| peers.iter().any(|peer| peer.id == region);
+            let gone: Vec<_> = gone.into_iter().filter(|peer| !is_one(peer.peer.id)).collect();
+            self.store.update_matrix(|matrix| {
+                gone.iter().for_each(|peer| matrix.set_member(peer.peer.id, false));
+                count_in(matrix, peers);
+            });
+            links.set_peers(ids(peers), self.now());
+            gone
+        });
+        for peer in gone {
             peer.metrics.say_nothing();
             self.audits.forget(peer.peer.id);
         }
-        self.store.update_matrix(|matrix| {
-            gone.iter().for_each(|peer| matrix.set_member(peer.peer.id, false));
-            count_in(matrix, peers);
-        });
-        let was_complete = inbound.refill.is_complete();
-        inbound.refill.set_peers(peers.len());
-        let has_completed = inbound.refill.is_complete() && !was_complete;
-        drop(inbound);
-        self.refill_changed(true, has_completed);
+    }
+
+    /// Looks into what all streams share, or changes it, and carries what comes of that to the other ends and to the host.
+    pub(crate) fn links<T>(&self, act: impl FnOnce(&mut Links<Ending>) -> T) -> T {
+        let mut links = lock(&self.links);
+        let done = act(&mut links);
+        let events: Vec<LinksEvent> = iter::from_fn(|| links.poll_event()).collect();
+        drop(links);
+        for event in events {
+            match event {
+                LinksEvent::WishesChanged => self.wishes.notify_waiters(),
+                LinksEvent::Complete => {
+                    tracing::debug!("every link has sent what was missing here");
+                    self.host.on_event(GatewayEvent::Complete);
+                }
+            }
+        }
+        done
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -174,33 +172,7 @@ impl Region {
 
     /// Whether the store has all that the other regions had when its life began; at once, without peers.
     pub fn is_complete(&self) -> bool {
-        lock(&self.inbound).refill.is_complete()
-    }
-
-    /// Whether this link sends a clone.
-    pub(crate) fn is_cloning(&self, id: LinkId) -> bool {
-        lock(&self.inbound).refill.cloning() == Some(id.region())
-    }
-
-    /// Takes note of who answers for a peer. Only the one node of a region speaks for it by its answer; what the primaries of a
-    /// cluster have to say comes with their streams.
-    pub(crate) fn announce(&self, peer: &PeerState, origin: Origin, birth: Time) -> Result<(), Refusal> {
-        if origin.incarnation() == Incarnation::UNBORN && origin.region() == peer.peer.id {
-            return Ok(());
-        }
-        self.store.update_matrix(|matrix| announce(matrix, peer.peer.id, origin, birth, &Claim::all()))
-    }
-
-    /// A peer says for which slots one of its origins speaks from now on.
-    pub(crate) fn claimed(&self, id: LinkId, claim: &Claim) {
-        let mut inbound = lock(&self.inbound);
-        self.store.update_matrix(|matrix| inbound.admission.claimed(matrix, id.origin, claim));
-        inbound.refill.claimed(id, &claim.slots);
-    }
-
-    /// Takes note of what a peer has seen.
-    pub(crate) fn report(&self, origin: Origin, seen: &Seen) {
-        self.store.update_matrix(|matrix| matrix.report(origin, seen));
+        lock(&self.links).is_complete()
     }
 
     /// Somebody knows a younger life of this region than this process is, or another process in the same life.
@@ -211,120 +183,19 @@ impl Region {
         }
     }
 
-    /// Lets the sender of an incoming connection in, in the place of whichever connection was the stream of its origin
-    /// before; that one is told to end, and so are those of origins whose life is over. Returns what ends this one.
-    pub(crate) fn admit(&self, peer: &PeerState, hello: &Hello) -> Result<(LinkId, CancellationToken), Refusal> {
+    /// Lets the sender of an incoming connection in. The streams that end for it are told so. Returns which stream it is, what is
+    /// wanted of it, and what ends it.
+    pub(crate) fn admit(&self, peer: &PeerState, hello: &Hello, now: Now) -> Result<(LinkId, Wish, Ending), Refusal> {
         let known = (peer.peer.name.as_str(), peer.peer.id);
-        let mut inbound = lock(&self.inbound);
-        let id = self.store.update_matrix(|matrix| inbound.admission.admit(matrix, known, hello))?;
-        let token = peer.gone.child_token();
-        let matrix = self.store.matrix();
-        let mut streams = lock(&peer.streams);
-        let stream = Stream { id, ending: token.clone(), state: InState::Waiting, clone: None };
-        let former = streams.by_origin.insert(id.origin, stream);
-        former.into_iter().for_each(|former| former.ending.cancel());
-        streams.by_origin.retain(|origin, stream| {
-            let stays = *origin == id.origin || !inbound.admission.is_over(&matrix, *origin);
-            if !stays {
-                stream.ending.cancel();
-            }
-            stays
-        });
-        Ok((id, token))
-    }
-
-    /// The regions from which nothing arrives.
-    pub(crate) fn deaf(&self, now: Now) -> BTreeSet<RegionId> {
-        let is_deaf = |peer: &&Arc<PeerState>| lock(&peer.streams).hearing.is_deaf(now);
-        self.peers.all().iter().filter(is_deaf).map(|peer| peer.peer.id).collect()
-    }
-
-    /// What to want of a link that was let in.
-    pub(crate) fn greeted(&self, id: LinkId, hello: &Hello, now: Now) -> Wish {
-        let (slots, owned) = (&hello.claim.slots, self.store.owned());
-        let wish = lock(&self.inbound).refill.greeted(id, hello.complete, slots, owned.as_deref(), now.monotonic);
-        self.wishes.notify_waiters();
-        wish
-    }
-
-    /// What to want now of a link that is waiting, if that has changed.
-    pub(crate) fn poll_wish(&self, id: LinkId, now: Now) -> Option<Wish> {
-        lock(&self.inbound).refill.poll_wish(id, self.store.owned().as_deref(), now.monotonic)
-    }
-
-    /// When to ask again, in monotonic time.
-    pub(crate) fn wish_timeout(&self) -> Option<Duration> {
-        lock(&self.inbound).refill.poll_timeout()
-    }
-
-    /// What to want of a link that asks.
-    pub(crate) fn wish(&self, id: LinkId) -> Wish {
-        lock(&self.inbound).refill.wish(id)
-    }
-
-    /// What to tell a link of which this is wanted.
-    pub(crate) fn want(&self, wish: Wish, now: Now) -> Want {
-        match wish {
-            Wish::Clone => Want::Clone(self.store.seen_table(now)),
-            Wish::Resume => Want::Resume(self.store.seen_table(now)),
-            Wish::Later => Want::Later,
-        }
-    }
-
-    /// The round trip to a peer was measured.
-    pub(crate) fn set_distance(&self, to: RegionId, rtt: Duration) {
-        lock(&self.inbound).refill.set_distance(to, rtt);
-    }
-
-    /// A watermark came on a link.
-    pub(crate) fn watermark(&self, id: LinkId) {
-        let mut inbound = lock(&self.inbound);
-        let (was_cloning, was_complete) = (inbound.refill.cloning(), inbound.refill.is_complete());
-        inbound.refill.watermark(id, self.store.owned().as_deref());
-        let (is_cloning, is_complete) = (inbound.refill.cloning(), inbound.refill.is_complete());
-        drop(inbound);
-        self.refill_changed(was_cloning != is_cloning, is_complete && !was_complete);
-    }
-
-    /// What comes on a link may not be applied for now, or may again.
-    pub(crate) fn held(&self, id: LinkId, is_held: bool) {
-        let mut inbound = lock(&self.inbound);
-        let was_complete = inbound.refill.is_complete();
-        inbound.refill.held(id, is_held);
-        let is_complete = inbound.refill.is_complete();
-        drop(inbound);
-        self.refill_changed(true, is_complete && !was_complete);
-    }
-
-    /// An incoming link is gone.
-    pub(crate) fn lost(&self, id: LinkId) {
-        let mut inbound = lock(&self.inbound);
-        let was_complete = inbound.refill.is_complete();
-        inbound.refill.lost(id);
-        let is_complete = inbound.refill.is_complete();
-        drop(inbound);
-        self.refill_changed(true, is_complete && !was_complete);
-    }
-
-    /// Why a connection was told to end: another has its place, or there is none for its region.
-    pub(crate) fn why_replaced(&self, peer: &PeerState, id: LinkId) -> Refusal {
-        if peer.gone.is_cancelled() {
-            return Refusal::Region(format!("{}, which is no peer of it any more", peer.peer.name));
-        }
-        let matrix = self.store.matrix();
-        let another = matrix.speakers(id.region()).map(|(origin, _)| origin).find(|origin| *origin != id.origin);
-        let by_another_life = another.filter(|_| lock(&self.inbound).admission.is_over(&matrix, id.origin));
-        by_another_life.map_or(Refusal::Replaced, Refusal::Superseded)
-    }
-
-    /// What this region has seen in all its slots, at most half a heartbeat old.
-    pub(crate) fn row(&self, now: Now) -> Seen {
-        let mut row = lock(&self.row);
-        if row.at.is_none_or(|at| now.monotonic >= at + self.links.heartbeat / 2) {
-            row.seen = self.store.seen_minima(now);
-            row.at = Some(now.monotonic);
-        }
-        row.seen.clone()
+        let ending = Ending::new(peer.gone.child_token());
+        let Welcomed { id, wish, displaced } = self.links(|links| {
+            let welcomed = links.admit(&self.store, known, hello, ending.clone(), now)?;
+            // Under the lock, so that of two of one origin the newer is shown.
+            peer.show_new(welcomed.id, welcomed.displaced.iter().map(|former| former.id));
+            Ok(welcomed)
+        })?;
+        displaced.into_iter().for_each(|former| former.end.end(former.why));
+        Ok((id, wish, ending))
     }
 
     /// How old what is missing here of a region's writes may be.
@@ -333,9 +204,8 @@ impl Region {
     }
 
     /// The same, by what was `seen` in all slots.
-    pub(crate) fn lag_by(&self, seen: &Seen, from: RegionId, now: Now) -> Duration {
-        let ahead = self.peers.of(from).map_or(Duration::ZERO, |peer| *lock(&peer.ahead));
-        lag(self.store.seen_of(from, seen, self.started.wall), ahead, now.wall)
+    fn lag_by(&self, seen: &Seen, from: RegionId, now: Now) -> Duration {
+        lock(&self.links).lag(&self.store, seen, from, self.started, now)
     }
 
     /// Brings the gauges up to date, for a scrape. A gateway does so each second in any case.
@@ -364,15 +234,28 @@ impl Region {
             r#in: peers.iter().map(inbound).collect(),
         }
     }
+}
 
-    fn refill_changed(&self, wishes_may_differ: bool, has_completed: bool) {
-        if wishes_may_differ {
-            self.wishes.notify_waiters();
-        }
-        if has_completed {
-            tracing::debug!("every link has sent what was missing here");
-            self.host.on_event(GatewayEvent::Complete);
-        }
+impl Ending {
+    fn new(token: CancellationToken) -> Self {
+        Self { token, why: Arc::default() }
+    }
+
+    /// Ends the stream, whose sender is told why.
+    fn end(&self, why: Refusal) {
+        let _ = self.why.set(why);
+        self.token.cancel();
+    }
+
+    /// Waits until the stream is to end.
+    pub(crate) async fn ended(self) {
+        self.token.cancelled_owned().await;
+    }
+
+    /// What the sender is told of it: that another is in its place, or that it is of no region any more.
+    pub(crate) fn why(&self, peer: &Peer) -> Refusal {
+        let is_gone = || Refusal::Region(format!("{}, which is no peer of it any more", peer.name));
+        self.why.get().cloned().unwrap_or_else(is_gone)
     }
 }
 
@@ -387,15 +270,14 @@ impl Entry for PeerState {
 }
 
 impl PeerState {
-    fn new(own: &str, peer: &Peer, now: Now) -> Self {
+    fn new(own: &str, peer: &Peer) -> Self {
         let metrics = PeerMetrics::new(own, &peer.name);
         metrics.begin();
         Self {
             metrics,
             out: Mutex::new(OutStatus { to: peer.name.clone(), addr: peer.addrs.join(", "), ..OutStatus::default() }),
             r#in: Mutex::new(InStatus { from: peer.name.clone(), ..InStatus::default() }),
-            ahead: Mutex::new(Duration::ZERO),
-            streams: Mutex::new(Incoming { by_origin: BTreeMap::new(), hearing: Hearing::new(now) }),
+            streams: Mutex::default(),
             gone: CancellationToken::new(),
             peer: peer.clone(),
         }
@@ -406,12 +288,11 @@ impl PeerState {
         tracing::info_span!("link", from = own, to = self.peer.name)
     }
 
-    /// Takes note of what is known of the peer's clock.
-    pub(crate) fn set_estimate(&self, estimate: Estimate) {
+    /// Shows how far the peer's clock is off.
+    pub(crate) fn show_offset(&self, offset: Offset) {
         if !self.gone.is_cancelled() {
-            self.metrics.out.clock_offset.set(estimate.offset.seconds());
+            self.metrics.out.clock_offset.set(offset.seconds());
         }
-        *lock(&self.ahead) = certainly_ahead(estimate);
     }
 
     /// Changes what is said of the link to this peer.
@@ -423,34 +304,37 @@ impl PeerState {
         }
     }
 
+    /// A stream was let in, and these end for it.
+    fn show_new(&self, id: LinkId, former: impl Iterator<Item = LinkId>) {
+        let mut streams = lock(&self.streams);
+        former.for_each(|former| _ = streams.remove(&former.origin));
+        streams.insert(id.origin, Shown { id, state: InState::Waiting, clone: None });
+        self.show_all(&streams);
+    }
+
     /// An incoming stream stands there now.
     pub(crate) fn show(&self, id: LinkId, state: InState, clone: Option<CloneProgress>) {
         let mut streams = lock(&self.streams);
-        if let Some(stream) = streams.by_origin.get_mut(&id.origin).filter(|stream| stream.id == id) {
+        if let Some(stream) = streams.get_mut(&id.origin).filter(|stream| stream.id == id) {
             (stream.state, stream.clone) = (state, clone);
         }
         self.show_all(&streams);
     }
 
-    /// An incoming stream was last heard at `at`, in monotonic time.
-    pub(crate) fn hear(&self, at: Duration) {
-        lock(&self.streams).hearing.hear(at);
-    }
-
-    /// An incoming stream has ended, and why. Returns whether it was the one of its origin.
+    /// An incoming stream has ended, and why.
     pub(crate) fn ended(&self, id: LinkId, why: String) {
         let mut streams = lock(&self.streams);
-        if streams.by_origin.get(&id.origin).is_some_and(|stream| stream.id == id) {
-            streams.by_origin.remove(&id.origin);
+        if streams.get(&id.origin).is_some_and(|stream| stream.id == id) {
+            streams.remove(&id.origin);
             self.show_all(&streams);
             self.update_in(|status| status.last_error = Some(why));
         }
     }
 
     /// The link is up if one of its streams is, and stands where the hindmost of them does.
-    fn show_all(&self, streams: &Incoming) {
-        let states = || streams.by_origin.values().map(|stream| stream.state);
-        let clones = streams.by_origin.values().filter_map(|stream| stream.clone);
+    fn show_all(&self, streams: &BTreeMap<Origin, Shown>) {
+        let states = || streams.values().map(|stream| stream.state);
+        let clones = streams.values().filter_map(|stream| stream.clone);
         let clone = clones.reduce(|one, other| CloneProgress { slots: one.slots + other.slots, of: one.of + other.of });
         let rank = |state: &InState| match state {
             InState::Held => 0,
@@ -461,7 +345,7 @@ impl PeerState {
         };
         let state = states().min_by_key(rank).unwrap_or_default();
         self.update_in(|status| {
-            (status.up, status.state, status.streams) = (state != InState::Down, state, streams.by_origin.len());
+            (status.up, status.state, status.streams) = (state != InState::Down, state, streams.len());
             status.clone = clone;
         });
     }
@@ -481,6 +365,10 @@ impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Region").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+fn ids(peers: &[Peer]) -> impl Iterator<Item = RegionId> {
+    peers.iter().map(|peer| peer.id)
 }
 
 /// These regions count, in lives after those that are retired.

@@ -1,5 +1,6 @@
 //! What a gateway says of its links: the part `links` of `/status`, ready to be made JSON.
 
+use geo_link_core::CloneProgress;
 use serde::Serialize;
 
 /// All links of a region.
@@ -80,15 +81,6 @@ pub struct InStatus {
     pub slots_differing: usize,
     /// Why the last connection ended.
     pub last_error: Option<String>,
-}
-
-/// How far a clone has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct CloneProgress {
-    /// Slots that are through.
-    pub slots: usize,
-    /// Of how many.
-    pub of: usize,
 }
 
 /// Where an incoming link stands.

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clock::{Origin, RegionId, Time};
+use clock::{Incarnation, Origin, RegionId, Time};
 use node_core::store::{Claim, Matrix};
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 /// removed in that life;
 /// [`Refusal::Region`] if it is an origin of another region, or the region is none of those that exist. The matrix is
 /// then as it was.
-pub fn announce(
+pub(crate) fn announce(
     matrix: &mut Matrix,
     region: RegionId,
     origin: Origin,
@@ -52,6 +52,18 @@ pub fn announce(
     })
 }
 
+/// Takes note of who answers for `region` on a stream of ours. Only the one node of a region speaks for it by its answer: what
+/// the primaries of a cluster have to say comes with their own streams, and their gateways stamp nothing.
+///
+/// # Errors
+/// As [`announce`]; the matrix is then as it was.
+pub fn answered(matrix: &mut Matrix, region: RegionId, origin: Origin, birth: Time) -> Result<(), Refusal> {
+    if origin.incarnation() == Incarnation::UNBORN && origin.region() == region {
+        return Ok(());
+    }
+    announce(matrix, region, origin, birth, &Claim::all())
+}
+
 /// One connection of a stream, among all that ever were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkId {
@@ -70,7 +82,7 @@ impl LinkId {
 
 /// The incoming streams of a region.
 #[derive(Clone, Debug, Default)]
-pub struct Admission {
+pub(crate) struct Admission {
     streams: BTreeMap<Origin, LinkId>,
     /// Those that own nothing, by their own word: of them there is nothing that others could have taken.
     idle: BTreeSet<Origin>,
@@ -78,7 +90,7 @@ pub struct Admission {
 
 impl Admission {
     /// None yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { streams: BTreeMap::new(), idle: BTreeSet::new() }
     }
 
@@ -88,7 +100,12 @@ impl Admission {
     ///
     /// # Errors
     /// The [`Refusal`] to send. Nothing changed.
-    pub fn admit(&mut self, matrix: &mut Matrix, peer: (&str, RegionId), hello: &Hello) -> Result<LinkId, Refusal> {
+    pub(crate) fn admit(
+        &mut self,
+        matrix: &mut Matrix,
+        peer: (&str, RegionId),
+        hello: &Hello,
+    ) -> Result<LinkId, Refusal> {
         if hello.version != PROTOCOL_VERSION {
             return Err(Refusal::Version(PROTOCOL_VERSION));
         }
@@ -111,7 +128,7 @@ impl Admission {
     }
 
     /// The sender of a stream speaks for this from here on.
-    pub fn claimed(&mut self, matrix: &mut Matrix, origin: Origin, claim: &Claim) {
+    pub(crate) fn claimed(&mut self, matrix: &mut Matrix, origin: Origin, claim: &Claim) {
         matrix.announce(origin, matrix.birth(origin), claim);
         self.note(origin, claim);
     }
@@ -125,13 +142,8 @@ impl Admission {
     }
 
     /// Whether others speak for all that the sender of a stream last spoke for.
-    pub fn is_over(&self, matrix: &Matrix, origin: Origin) -> bool {
+    pub(crate) fn is_over(&self, matrix: &Matrix, origin: Origin) -> bool {
         !matrix.is_live(origin) && !self.idle.contains(&origin)
-    }
-
-    /// Whether this connection is still the stream of its origin.
-    pub fn is_current(&self, id: LinkId) -> bool {
-        self.streams.get(&id.origin) == Some(&id)
     }
 }
 
@@ -142,7 +154,7 @@ mod tests {
     use clock::{Incarnation, Origin, RegionId, Time};
     use node_core::store::{Claim, Matrix};
 
-    use super::{Admission, announce};
+    use super::{Admission, LinkId, announce};
     use crate::{
         frame::{Hello, Refusal},
         limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
@@ -173,15 +185,20 @@ mod tests {
         }
     }
 
+    /// Whether this connection is still the stream of its origin.
+    fn is_current(admission: &Admission, id: LinkId) -> bool {
+        admission.streams.get(&id.origin) == Some(&id)
+    }
+
     #[test]
     fn only_the_newest_life_of_a_region_is_let_in() {
         let (mut matrix, mut admission) = (matrix(), Admission::new());
         let peer = ("b", region(2));
         let third = admission.admit(&mut matrix, peer, &hello(3, 30, 1)).unwrap();
         assert_eq!(admission.admit(&mut matrix, peer, &hello(2, 20, 9)), Err(Refusal::Superseded(origin(2, 3))));
-        assert!(admission.is_current(third));
+        assert!(is_current(&admission, third));
         let fourth = admission.admit(&mut matrix, peer, &hello(4, 40, 1)).unwrap();
-        assert!(admission.is_current(fourth) && !admission.is_current(third));
+        assert!(is_current(&admission, fourth) && !is_current(&admission, third));
         assert_eq!(admission.admit(&mut matrix, peer, &hello(3, 30, 9)), Err(Refusal::Superseded(origin(2, 4))));
     }
 
@@ -206,10 +223,10 @@ mod tests {
         let mut of_all =
             |admission: &mut Admission, life| admission.admit(&mut matrix, peer, &hello(life, 30, 1)).unwrap();
         let (first, second) = (of_all(&mut admission, 3), of_all(&mut admission, 4));
-        assert!(admission.is_over(&matrix, first.origin) && !admission.is_current(first));
+        assert!(admission.is_over(&matrix, first.origin) && !is_current(&admission, first));
         admission.claimed(&mut matrix, second.origin, &nothing);
         admission.admit(&mut matrix, peer, &hello(5, 30, 1)).unwrap();
-        assert!(!admission.is_over(&matrix, second.origin) && admission.is_current(second));
+        assert!(!admission.is_over(&matrix, second.origin) && is_current(&admission, second));
     }
 
     #[test]
@@ -218,7 +235,7 @@ mod tests {
         let peer = ("b", region(2));
         let first = admission.admit(&mut matrix, peer, &hello(0, 30, 1)).unwrap();
         let second = admission.admit(&mut matrix, peer, &hello(0, 30, 2)).unwrap();
-        assert!(!admission.is_current(first) && admission.is_current(second));
+        assert!(!is_current(&admission, first) && is_current(&admission, second));
         assert_eq!(admission.admit(&mut matrix, peer, &hello(0, 30, 1)), Err(Refusal::Replaced));
     }
 

@@ -54,7 +54,7 @@ pub fn check_own(own: Origin, item: &FeedItem<'_>, issued: impl FnOnce(Slot) -> 
 }
 
 /// The item without what a slot's end says of regions that are not known.
-pub fn of_known_regions<'a>(item: FeedItem<'a>, knows: impl Fn(RegionId) -> bool) -> FeedItem<'a> {
+pub(crate) fn of_known_regions<'a>(item: FeedItem<'a>, knows: impl Fn(RegionId) -> bool) -> FeedItem<'a> {
     match item {
         FeedItem::SlotEnd { slot, floor, seen } => {
             let seen = seen.iter().filter(|(origin, _)| knows(origin.region())).collect();

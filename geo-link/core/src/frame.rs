@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use clock::{Origin, RegionId, Stamp, Time};
 use node_core::{
     slot::SlotSet,
-    store::{Claim, Seen, SeenTable},
+    store::{Claim, Feed, Scope, Seen, SeenTable, Store},
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +157,18 @@ pub enum Want {
     Resume(SeenTable),
     /// Nothing yet: somebody else is sending everything. Another welcome will follow.
     Later,
+}
+
+impl Want {
+    /// The feed of this to `consumer`, if anything is wanted: of what the store's region writes, and what of others it has to pass on.
+    pub fn feed(self, store: &Store, consumer: Origin) -> Option<Feed> {
+        let scope = Scope::Region(store.origin().region());
+        match self {
+            Self::Clone(seen) => Some(Feed::clone_rest(store, scope, consumer, seen)),
+            Self::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
+            Self::Later => None,
+        }
+    }
 }
 
 /// What a receiver answers.

@@ -10,24 +10,24 @@ use crate::limits::DEAF_AFTER;
 ///
 /// A region with a link that is connected may be silent all the same: what a black hole swallows ends no connection for seconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Hearing {
+pub(crate) struct Hearing {
     /// In monotonic time.
     last: Duration,
 }
 
 impl Hearing {
     /// Nothing was heard yet, and it is waited for from now on.
-    pub const fn new(now: Now) -> Self {
+    pub(crate) const fn new(now: Now) -> Self {
         Self { last: now.monotonic }
     }
 
     /// A stream of the region was last heard at `at`, in monotonic time.
-    pub fn hear(&mut self, at: Duration) {
+    pub(crate) fn hear(&mut self, at: Duration) {
         self.last = self.last.max(at);
     }
 
     /// Whether nothing was heard for [`DEAF_AFTER`].
-    pub fn is_deaf(&self, now: Now) -> bool {
+    pub(crate) fn is_deaf(&self, now: Now) -> bool {
         now.monotonic >= self.last + DEAF_AFTER
     }
 }

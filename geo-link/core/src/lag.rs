@@ -19,7 +19,7 @@ use std::time::Duration;
 use clock::{Estimate, Offset, Time};
 
 /// How far a peer's clock is certainly ahead of ours.
-pub fn certainly_ahead(estimate: Estimate) -> Duration {
+pub(crate) fn certainly_ahead(estimate: Estimate) -> Duration {
     if estimate.offset > Offset::ZERO {
         estimate.offset.magnitude().saturating_sub(estimate.error)
     } else {
@@ -28,7 +28,7 @@ pub fn certainly_ahead(estimate: Estimate) -> Duration {
 }
 
 /// The lag behind a region that is [seen up to then](node_core::store::Store::seen_of), and whose clock is certainly `ahead` of ours.
-pub fn lag(seen: Time, ahead: Duration, now: Time) -> Duration {
+pub(crate) fn lag(seen: Time, ahead: Duration, now: Time) -> Duration {
     now.since(seen.before(ahead))
 }
 

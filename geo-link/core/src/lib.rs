@@ -11,9 +11,10 @@
 //! or be connected twice, and nothing is lost and nothing applied that would not win anyway.
 //!
 //! # Where what is
-//! The two ends: [`Sender`] and [`Receiver`]; where slots have several owners, [`Split`]. Between them: `frame` (messages), `batch` and `body` (records),
-//! `row` (what was seen). Around them: `admission` (who may speak for a region), [`Refill`] (how an empty region comes
-//! by its data), [`Hearing`] (who must be relayed), `audit` (whether two regions hold the same), [`lag`](lag()) and [`limits`].
+//! The two ends: [`Sender`] and [`Receiver`], and [`Incoming`] around the latter, at a store; where slots have several owners,
+//! [`Split`]. Between them: `frame` (messages), `batch` and `body` (records), `row` (what was seen). What all ends at one store
+//! share is [`Links`]: `admission` (who may speak for a region), `refill` (how an empty region comes by its data), `hearing` (who
+//! must be relayed) and `lag`. Besides: `audit` (whether two regions hold the same) and [`limits`].
 
 mod admission;
 mod audit;
@@ -22,23 +23,25 @@ mod body;
 mod entitlement;
 mod frame;
 mod hearing;
+mod incoming;
 mod lag;
 pub mod limits;
+mod links;
 mod receiver;
 mod refill;
 mod row;
 mod sender;
 mod split;
 
-pub use admission::{Admission, LinkId, announce};
+pub use admission::{LinkId, answered};
 pub use audit::{Audit, Auditor, audit_is_conclusive, next_audit};
 pub use batch::{Batch, Codec, Envelope, Packed, Packer, Unpacker};
 pub use body::{BodyError, BodyWriter, Items, Layout, TimeRange};
-pub use entitlement::{check_own, of_known_regions};
+pub use entitlement::check_own;
 pub use frame::{Ack, Echo, FrameKind, Hello, Inbox, Malformed, Refusal, Want, Welcome, put_bye};
-pub use hearing::Hearing;
-pub use lag::{certainly_ahead, lag};
+pub use incoming::{CloneProgress, Incoming};
+pub use links::{Displaced, Links, LinksEvent, Welcomed};
 pub use receiver::{Applied, Authority, Receiver, ReceiverEvent, ReceiverOptions};
-pub use refill::{Refill, RefillOptions, Wish};
+pub use refill::{RefillOptions, Wish};
 pub use sender::{LinkEnd, Phase, Sender, SenderEvent, SenderOptions};
 pub use split::{Branch, BranchEnd, BranchId, Owner, Owners, Split, SplitEvent, SplitOptions};

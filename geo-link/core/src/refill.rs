@@ -35,7 +35,7 @@ use std::{
 use clock::{Now, Origin, RegionId, Time};
 use node_core::{slot::SlotSet, store::Store};
 
-use crate::admission::LinkId;
+use crate::{admission::LinkId, frame::Want};
 
 /// How a region refills.
 #[derive(Clone, Copy, Debug)]
@@ -61,9 +61,20 @@ pub enum Wish {
     Later,
 }
 
+impl Wish {
+    /// What to tell the link: a wish, with what the store has seen by now.
+    pub(crate) fn want(self, store: &Store, now: Now) -> Want {
+        match self {
+            Self::Clone => Want::Clone(store.seen_table(now)),
+            Self::Resume => Want::Resume(store.seen_table(now)),
+            Self::Later => Want::Later,
+        }
+    }
+}
+
 /// The refill of one store; one per process.
 #[derive(Clone, Debug)]
-pub struct Refill {
+pub(crate) struct Refill {
     stage: Stage,
     /// Streams that are up.
     streams: BTreeMap<Origin, Stream>,
@@ -124,7 +135,7 @@ impl Candidate {
 
 impl Refill {
     /// Begins with a store that has just begun a life: by what there is in it of other regions, and what it owns.
-    pub fn of_store(store: &Store, now: Now, peers: usize, options: RefillOptions) -> Self {
+    pub(crate) fn of_store(store: &Store, now: Now, peers: usize, options: RefillOptions) -> Self {
         let (seen, own) = (store.seen_table(now), store.origin().region());
         let has_something = seen.origins().any(|origin| origin.region() != own && seen.maximum(origin) > Time::ZERO);
         match store.owned() {
@@ -135,7 +146,7 @@ impl Refill {
     }
 
     /// Begins empty, with this many peers. Without any the store is complete at once.
-    pub const fn new(peers: usize, options: RefillOptions) -> Self {
+    pub(crate) const fn new(peers: usize, options: RefillOptions) -> Self {
         let stage = if peers == 0 { Stage::Through } else { Stage::Empty };
         Self {
             stage,
@@ -150,40 +161,40 @@ impl Refill {
     }
 
     /// Begins with a store that has something of other regions already: nobody need be cloned.
-    pub fn go_on(peers: usize, options: RefillOptions) -> Self {
+    pub(crate) fn go_on(peers: usize, options: RefillOptions) -> Self {
         Self { stage: Stage::Through, ..Self::new(peers, options) }
     }
 
     /// Begins with a store that owns no slot, and so lacks nothing: what it comes to own is brought whole by its move.
-    pub fn of_nothing(peers: usize, options: RefillOptions) -> Self {
+    pub(crate) fn of_nothing(peers: usize, options: RefillOptions) -> Self {
         Self { is_complete: true, ..Self::go_on(peers, options) }
     }
 
     /// There are so many other regions now. What is complete stays so.
-    pub fn set_peers(&mut self, peers: usize) {
+    pub(crate) fn set_peers(&mut self, peers: usize) {
         self.peers = peers;
         self.check_complete();
     }
 
     /// The round trip to a region was measured.
-    pub fn set_distance(&mut self, region: RegionId, rtt: Duration) {
+    pub(crate) fn set_distance(&mut self, region: RegionId, rtt: Duration) {
         self.distances.insert(region, rtt);
     }
 
     /// Whether the store has all that the others had.
-    pub const fn is_complete(&self) -> bool {
+    pub(crate) const fn is_complete(&self) -> bool {
         self.is_complete
     }
 
     /// The region that is being cloned now.
-    pub const fn cloning(&self) -> Option<RegionId> {
+    pub(crate) const fn cloning(&self) -> Option<RegionId> {
         if let Stage::Cloning(region) = self.stage { Some(region) } else { None }
     }
 
     /// Somebody has greeted who speaks for `slots`, and takes the place of whatever stream its origin had. Says what to want
     /// of it; if that is [`Wish::Later`], [`poll_wish`](Self::poll_wish) will say more. `wanted` are the slots that are
     /// to be refilled.
-    pub fn greeted(
+    pub(crate) fn greeted(
         &mut self,
         id: LinkId,
         is_complete: bool,
@@ -203,14 +214,14 @@ impl Refill {
     }
 
     /// A stream speaks for other slots from here on. Of those that are new to it, it has sent nothing before its next watermark.
-    pub fn claimed(&mut self, id: LinkId, slots: &Arc<SlotSet>) {
+    pub(crate) fn claimed(&mut self, id: LinkId, slots: &Arc<SlotSet>) {
         let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
         stream.is_settled &= stream.slots.has_all(slots);
         stream.slots.clone_from(slots);
     }
 
     /// A stream is gone. One that was replaced before is not missed.
-    pub fn lost(&mut self, id: LinkId) {
+    pub(crate) fn lost(&mut self, id: LinkId) {
         if self.streams.get(&id.origin).is_none_or(|stream| stream.id != id) {
             return;
         }
@@ -222,14 +233,14 @@ impl Refill {
     }
 
     /// What comes on a stream may not be applied for now, or may again.
-    pub fn held(&mut self, id: LinkId, is_held: bool) {
+    pub(crate) fn held(&mut self, id: LinkId, is_held: bool) {
         let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
         stream.is_held = is_held;
         self.check_complete();
     }
 
     /// A watermark came: the stream has sent all that was wanted of it.
-    pub fn watermark(&mut self, id: LinkId, wanted: Option<&SlotSet>) {
+    pub(crate) fn watermark(&mut self, id: LinkId, wanted: Option<&SlotSet>) {
         let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) else { return };
         stream.is_settled = true;
         if self.stage == Stage::Cloning(id.region())
@@ -241,7 +252,7 @@ impl Refill {
     }
 
     /// What is wanted now of a stream that was told [`Wish::Later`], if that has changed.
-    pub fn poll_wish(&mut self, id: LinkId, wanted: Option<&SlotSet>, now: Duration) -> Option<Wish> {
+    pub(crate) fn poll_wish(&mut self, id: LinkId, wanted: Option<&SlotSet>, now: Duration) -> Option<Wish> {
         self.choose(wanted, now);
         let wish = self.wish_now(id);
         let stream = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id && stream.wish == Wish::Later)?;
@@ -250,7 +261,7 @@ impl Refill {
     }
 
     /// What is wanted now of a stream that is told anew.
-    pub fn wish(&mut self, id: LinkId) -> Wish {
+    pub(crate) fn wish(&mut self, id: LinkId) -> Wish {
         let wish = self.wish_now(id);
         if let Some(stream) = self.streams.get_mut(&id.origin).filter(|stream| stream.id == id) {
             stream.wish = wish;
@@ -259,7 +270,7 @@ impl Refill {
     }
 
     /// When to ask [`poll_wish`](Self::poll_wish) again if nothing happens before, in monotonic time.
-    pub fn poll_timeout(&self) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         if self.stage != Stage::Empty || self.streams.is_empty() {
             return None;
         }

@@ -49,7 +49,10 @@ use crate::{
     batch::{Envelope, Packed, Packer},
     body::{BodyWriter, TimeRange},
     frame::{Ack, FrameKind, Hello, Malformed, Refusal, Want, Welcome, put_ask, put_bye},
-    limits::{BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, GREETING_TIMEOUT, PROTOCOL_VERSION},
+    limits::{
+        BATCHES_IN_FLIGHT_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, GREETING_TIMEOUT, ORPHANS_INTERVAL,
+        PROTOCOL_VERSION,
+    },
 };
 
 /// How a link sends.
@@ -205,6 +208,8 @@ pub struct Sender {
     /// The log has something that was not fetched yet.
     has_news: bool,
     heard: Duration,
+    /// When the feed last looked for orphans, in monotonic time.
+    orphans_queued: Duration,
     is_held: bool,
     skew: Skew,
     events: VecDeque<SenderEvent>,
@@ -246,6 +251,7 @@ impl Sender {
             heartbeat_due: Duration::ZERO,
             has_news: false,
             heard: Duration::ZERO,
+            orphans_queued: Duration::ZERO,
             is_held: false,
             skew: Skew::new(),
             events: VecDeque::new(),
@@ -376,6 +382,7 @@ impl Sender {
         if feed.lacks_slots(store) || !feed.relay(store, &self.deaf) {
             self.ask();
         }
+        self.queue_orphans(feed, store, now);
         let room = self.room();
         let polled = if now.monotonic >= self.heartbeat_due {
             feed.poll(store, now, room, |item| self.push(item))
@@ -383,6 +390,14 @@ impl Sender {
             feed.poll_news(store, now, room, |item| self.push(item))
         };
         self.fed(now, polled);
+    }
+
+    /// Has the feed look, now and then, for what there is of origins that speak no more. [`fill`](Self::fill) does so.
+    pub fn queue_orphans(&mut self, feed: &mut Feed, store: &Store, now: Now) {
+        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
+            self.orphans_queued = now.monotonic;
+            feed.queue_orphans(store);
+        }
     }
 
     /// The feed was polled, with this result: what was pushed, if anything was, is a batch.

@@ -11,17 +11,16 @@
 //! `SEEDS=n` that many.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
 use clock::{Incarnation, Now, Offset, Origin, RegionId, Stamp, Time};
 use geo_link_core::{
-    Admission, Inbox, LinkId, Receiver, ReceiverEvent, ReceiverOptions, Refill, RefillOptions, Sender, SenderEvent,
-    SenderOptions, Want, Wish, announce, check_own, lag,
-    limits::{FRAME_BYTES_MAX, PROTOCOL_VERSION},
+    Inbox, Incoming, Links, Receiver, ReceiverEvent, ReceiverOptions, RefillOptions, Sender, SenderEvent,
+    SenderOptions, answered, limits::FRAME_BYTES_MAX,
 };
-use node_core::store::{Claim, Feed, Intake, Scope, Store, StoreOptions};
+use node_core::store::{Feed, Store, StoreOptions};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -29,6 +28,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 const STEP: Duration = Duration::from_millis(1);
 /// How far one way is.
 const WAY: Duration = Duration::from_millis(20);
+const HEARTBEAT: Duration = Duration::from_millis(50);
 const KEYS: u32 = 200;
 /// Keys under this number are never deleted, so that their stamps can be asked for.
 const LASTING: u32 = 100;
@@ -41,9 +41,9 @@ struct Region {
     offset: Offset,
     ahead: Duration,
     store: Store,
-    born: Time,
-    admission: Admission,
-    refill: Refill,
+    born: Now,
+    /// What ends a stream is the place of its wire.
+    links: Links<usize>,
     senders: BTreeMap<usize, Outgoing>,
     /// The stamps of this life's writes to lasting keys.
     written: Vec<(u32, Stamp)>,
@@ -66,9 +66,7 @@ struct Wire {
     back: VecDeque<(Duration, Vec<u8>)>,
     receiver: Receiver,
     inbox: Inbox,
-    intake: Intake,
-    id: Option<LinkId>,
-    wish: Option<Wish>,
+    stream: Incoming,
     is_open: bool,
 }
 
@@ -87,19 +85,19 @@ fn region_id(index: usize) -> RegionId {
 
 impl Region {
     fn new(index: usize, life: u16, offset: Offset, count: usize, log_records: usize, now: Duration) -> Self {
-        let born = wall(now, offset);
+        let born = Now { wall: wall(now, offset), monotonic: now };
         let origin = Origin::new(region_id(index), Incarnation::new(life));
         let others = (0..count).filter(|other| *other != index);
         let store = Store::new(&StoreOptions {
             origin,
-            start: born,
+            start: born.wall,
             peers: others.clone().map(region_id).collect(),
             stripes: 2,
             log_records,
             hash_seed: 1,
         });
         let outgoing = |_| Outgoing {
-            sender: Sender::new(SenderOptions::new(NAMES[index], origin, born)),
+            sender: Sender::new(SenderOptions::new(NAMES[index], origin, born.wall)),
             feed: None,
             wire: None,
             inbox: Inbox::new(FRAME_BYTES_MAX),
@@ -109,10 +107,9 @@ impl Region {
             life,
             offset,
             ahead: Duration::ZERO,
+            links: Links::new(&store, others.clone().map(region_id), RefillOptions::default(), HEARTBEAT, born),
             store,
             born,
-            admission: Admission::new(),
-            refill: Refill::new(count - 1, RefillOptions::default()),
             senders: others.map(|other| (other, outgoing(other))).collect(),
             written: Vec::new(),
             owed: Vec::new(),
@@ -191,12 +188,12 @@ impl World {
             if is_cut {
                 return link.sender.handle_lost(now, self.random.next_u64());
             }
-            link.sender.set_complete(region.refill.is_complete());
+            link.sender.set_complete(region.links.is_complete());
             link.sender.handle_connected(now);
             link.inbox = Inbox::new(FRAME_BYTES_MAX);
             link.wire = Some(self.wires.len());
             let peer = &self.regions[to];
-            let options = ReceiverOptions::new(peer.store.origin(), peer.born);
+            let options = ReceiverOptions::new(peer.store.origin(), peer.born.wall);
             self.wires.push(Wire {
                 from,
                 to,
@@ -204,9 +201,7 @@ impl World {
                 back: VecDeque::new(),
                 receiver: Receiver::new(options, peer.now(self.now)),
                 inbox: Inbox::new(FRAME_BYTES_MAX),
-                intake: Intake::default(),
-                id: None,
-                wish: None,
+                stream: Incoming::new(None),
                 is_open: true,
             });
         }
@@ -222,20 +217,13 @@ impl World {
         while let Some(event) = link.sender.poll_event() {
             match event {
                 SenderEvent::Greeted { origin, birth } => {
-                    if let Err(refusal) = region
-                        .store
-                        .update_matrix(|matrix| announce(matrix, region_id(to), origin, birth, &Claim::all()))
-                    {
+                    let answer = |matrix: &mut _| answered(matrix, region_id(to), origin, birth);
+                    if let Err(refusal) = region.store.update_matrix(answer) {
                         link.sender.refuse(refusal);
                     }
                 }
                 SenderEvent::Wanted(want) => {
-                    let (scope, peer) = (Scope::Region(region_id(from)), link.sender.peer().unwrap());
-                    link.feed = match want {
-                        Want::Clone(seen) => Some(Feed::clone_rest(&region.store, scope, peer, seen)),
-                        Want::Resume(seen) => Some(Feed::resume(&region.store, scope, peer, seen)),
-                        Want::Later => None,
-                    };
+                    link.feed = link.sender.peer().and_then(|peer| want.feed(&region.store, peer));
                 }
                 SenderEvent::Reported { origin, seen } => {
                     region.store.update_matrix(|matrix| matrix.report(origin, &seen));
@@ -258,12 +246,11 @@ impl World {
                 link.sender.handle_news(now);
             }
             if link.sender.poll_items(now) {
-                feed.queue_orphans(&region.store);
                 link.sender.fill(feed, &region.store, now);
             }
         }
         if self.random.random_ratio(1, 20) {
-            link.sender.set_row(region.store.seen_minima(now));
+            link.sender.set_row(region.links.row(&region.store, now));
         }
         let mut bytes = Vec::new();
         link.sender.poll_transmit(now, &mut bytes);
@@ -274,54 +261,38 @@ impl World {
 
     /// The loop of an incoming link, one turn.
     fn drive_receiver(&mut self, index: usize) {
-        let deaf = self.deaf(self.wires[index].to);
         let wire = &mut self.wires[index];
         let region = &mut self.regions[wire.to];
         let now = region.now(self.now);
+        let (store, links, mut displaced) = (&region.store, &mut region.links, Vec::new());
         take_due(&mut wire.there, self.now, wire.inbox.buffer());
         loop {
             while let Some(event) = wire.receiver.poll_event() {
+                wire.stream.handle_event(&event, &mut wire.receiver, store, links, now);
                 match event {
                     ReceiverEvent::Greeted(hello) => {
-                        assert_eq!(hello.version, PROTOCOL_VERSION);
                         let peer = (NAMES[wire.from], region_id(wire.from));
-                        let admission = &mut region.admission;
-                        match region.store.update_matrix(|matrix| admission.admit(matrix, peer, &hello)) {
-                            Ok(id) => {
-                                let wish =
-                                    region.refill.greeted(id, hello.complete, &hello.claim.slots, None, now.monotonic);
-                                (wire.id, wire.wish) = (Some(id), Some(wish));
-                                wire.receiver.welcome(now, want(&region.store, wish, now));
+                        match links.admit(store, peer, &hello, index, now) {
+                            Ok(welcomed) => {
+                                displaced.extend(welcomed.displaced.iter().map(|former| former.end));
+                                let (link, slots) = ((welcomed.id, welcomed.wish), &hello.claim.slots);
+                                wire.stream.admitted(&mut wire.receiver, store, link, slots, now);
                             }
                             Err(refusal) => wire.receiver.refuse(refusal),
                         }
                     }
-                    ReceiverEvent::Reported { origin, seen } => {
-                        region.store.update_matrix(|matrix| matrix.report(origin, &seen));
-                    }
-                    ReceiverEvent::Asked => {
-                        if let Some(wish) = wire.wish {
-                            wire.intake = Intake::default();
-                            wire.receiver.welcome(now, want(&region.store, wish, now));
-                        }
-                    }
                     ReceiverEvent::Ended(_) => wire.is_open = false,
-                    ReceiverEvent::Held(_) => region.refill.held(wire.id.unwrap(), true),
-                    ReceiverEvent::Resumed => region.refill.held(wire.id.unwrap(), false),
-                    ReceiverEvent::Audited(_) | ReceiverEvent::Refused(_) => {}
+                    _ => {}
                 }
             }
             if let Some(batch) = wire.receiver.poll_batch(now) {
-                let sender_saw = wire.receiver.sender_saw().clone();
+                let (id, matrix) = (wire.stream.id().unwrap(), store.matrix());
                 for item in batch.items() {
-                    let item = item.unwrap();
-                    wire.receiver.check(&item).unwrap();
-                    check_own(region.store.origin(), &item, |slot| region.store.promised_in(slot)).unwrap();
-                    wire.intake.take(&region.store, &item, &sender_saw, now).unwrap();
+                    let item = wire.stream.vet(&mut wire.receiver, store, &matrix, item.unwrap()).unwrap();
+                    let claim = wire.stream.take(&wire.receiver, store, &item, now).unwrap();
+                    claim.iter().for_each(|claim| links.claimed(store, id, claim));
                 }
-                if wire.receiver.applied(now, batch).has_watermark {
-                    region.refill.watermark(wire.id.unwrap(), None);
-                }
+                wire.stream.applied(&mut wire.receiver, store, links, batch, now);
             }
             if !wire.receiver.wants_frames() {
                 break;
@@ -330,36 +301,19 @@ impl World {
             wire.receiver.handle_frame(now, kind, payload).unwrap();
         }
         wire.receiver.handle_timeout(now);
-        wire.receiver.set_deaf(deaf);
-        let is_replaced = wire.id.is_some_and(|id| !region.admission.is_current(id));
-        if let Some(id) = wire.id.filter(|_| wire.wish == Some(Wish::Later))
-            && let Some(wish) = region.refill.poll_wish(id, None, now.monotonic)
-        {
-            wire.wish = Some(wish);
-            wire.receiver.welcome(now, want(&region.store, wish, now));
-        }
-        if self.random.random_ratio(1, 20) {
-            wire.receiver.set_row(region.store.seen_minima(now));
-        }
+        wire.stream.poll_wish(&mut wire.receiver, store, links, now);
+        wire.stream.tell_row(&mut wire.receiver, store, links, now);
         let mut bytes = Vec::new();
         wire.receiver.poll_transmit(now, &mut bytes);
         if !bytes.is_empty() {
             wire.back.push_back((self.now + WAY, bytes));
         }
-        if is_replaced {
-            wire.is_open = false;
-        }
         if !wire.is_open
-            && let Some(id) = wire.id
+            && let Some(id) = wire.stream.id()
         {
-            region.refill.lost(id);
+            links.lost(id);
         }
-    }
-
-    /// The regions from which no link arrives.
-    fn deaf(&self, at: usize) -> BTreeSet<RegionId> {
-        let is_heard = |from: usize| self.wires.iter().any(|wire| wire.is_open && (wire.from, wire.to) == (from, at));
-        (0..self.regions.len()).filter(|from| *from != at && !is_heard(*from)).map(region_id).collect()
+        displaced.into_iter().for_each(|wire| self.lose(wire));
     }
 
     fn cut_off(&mut self, way: (usize, usize)) {
@@ -374,9 +328,9 @@ impl World {
     fn lose(&mut self, index: usize) {
         let wire = &mut self.wires[index];
         if std::mem::take(&mut wire.is_open)
-            && let Some(id) = wire.id
+            && let Some(id) = wire.stream.id()
         {
-            self.regions[wire.to].refill.lost(id);
+            self.regions[wire.to].links.lost(id);
         }
     }
 
@@ -442,7 +396,7 @@ impl World {
     /// What a region says that it has seen, it has; and if it says that it is complete, what all others held.
     fn check_claims(&self) {
         for region in &self.regions {
-            for (key, stamp) in region.owed.iter().filter(|_| region.refill.is_complete()) {
+            for (key, stamp) in region.owed.iter().filter(|_| region.links.is_complete()) {
                 let held = region.read(*key, self.now).map(|(stamp, _)| stamp);
                 assert!(held >= Some(*stamp), "{} is complete without key {key}", region.index);
             }
@@ -471,29 +425,17 @@ impl World {
             let minima = region.store.seen_minima(now);
             // A heartbeat, the way, a step, and what the clocks differ by; around a cut it is two ways.
             let ways = if self.cut.is_empty() { 1 } else { 2 };
-            let most = ways * (Duration::from_millis(50) + WAY + 5 * STEP) + Duration::from_millis(200);
+            let most = ways * (HEARTBEAT + WAY + 5 * STEP) + Duration::from_millis(200);
             let others = (0..self.regions.len()).filter(|other| *other != region.index);
-            others
-                .map(|other| {
-                    let seen = region.store.seen_of(region_id(other), &minima, region.born);
-                    lag(seen, Duration::ZERO, now.wall)
-                })
-                .all(|lag| lag <= most)
+            let lag = |other| region.links.lag(&region.store, &minima, region_id(other), region.born, now);
+            others.map(lag).all(|lag| lag <= most)
         };
-        self.regions.iter().all(|region| region.refill.is_complete() && is_near(region)) && self.differences() == 0
+        self.regions.iter().all(|region| region.links.is_complete() && is_near(region)) && self.differences() == 0
     }
 
     /// A digest of everything that clients can see.
     fn digest(&self) -> Vec<Option<(Stamp, Vec<u8>)>> {
         self.regions.iter().flat_map(|region| (0..KEYS).map(|key| region.read(key, self.now))).collect()
-    }
-}
-
-fn want(store: &Store, wish: Wish, now: Now) -> Want {
-    match wish {
-        Wish::Clone => Want::Clone(store.seen_table(now)),
-        Wish::Resume => Want::Resume(store.seen_table(now)),
-        Wish::Later => Want::Later,
     }
 }
 

@@ -280,8 +280,9 @@ impl<'a> Connection<'a> {
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, now: Now) {
         let (store, returns) = (&self.shared.store, self.target.purpose == Purpose::Return);
-        let Some((sender, feed)) = self.end.due(store, now) else { return };
+        let Some((sender, feed)) = self.end.due(now) else { return };
         self.fetched = now.monotonic;
+        sender.queue_orphans(feed, store, now);
         let (room, own, mut watermark) = (sender.room(), store.origin(), None);
         let polled = feed.poll(store, now, room, |item| {
             match item {

@@ -1,16 +1,15 @@
-//! The end of a stream's part, at an owner of slots: what geo-link's `incoming` does around a [`Receiver`].
+//! The end of a stream's part, at an owner of slots: what geo-link's `incoming` does around a [`Receiver`] and an [`Incoming`].
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use clock::{Now, RegionId};
 use geo_link_core::{
-    BranchId, Hello, Inbox, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Wish,
-    check_own, limits::FRAME_BYTES_MAX, of_known_regions,
+    Batch, BranchId, Displaced, Hello, Inbox, Incoming, LinkEnd, LinkId, Malformed, Receiver, ReceiverEvent,
+    ReceiverOptions, Refusal, limits::FRAME_BYTES_MAX,
 };
 use node_core::{
     cluster::Run,
-    slot::SlotSet,
-    store::{Claim, FeedItem, Intake, State, Store},
+    store::{FeedItem, State, Store},
 };
 
 use super::{EndId, Event, LOCAL, NAMES, TIMEOUT, World, alarm::Alarm, inbound::Inbound, replays::Heard};
@@ -27,22 +26,16 @@ const LOST: u64 = 10;
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// See the head of this file.
-pub(super) struct Incoming {
+pub(super) struct IncomingEnd {
     pub(super) region: usize,
     pub(super) index: usize,
     run: Run,
     pub(super) split: EndId,
     branch: BranchId,
-    /// The slots that it is for.
-    slots: SlotSet,
     from: usize,
     pub(super) receiver: Receiver,
     inbox: Inbox,
-    intake: Intake,
-    /// The slots that this node owned when the stream was welcomed.
-    owned: Option<Arc<SlotSet>>,
-    admitted: Option<Admitted>,
-    rowed: Option<Duration>,
+    stream: Incoming,
     /// Items that were taken in.
     taken: u64,
     broken: Option<Broken>,
@@ -51,12 +44,6 @@ pub(super) struct Incoming {
     /// Nothing passes any more, and nobody is told.
     is_dead: bool,
     alarm: Alarm,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Admitted {
-    id: LinkId,
-    wish: Wish,
 }
 
 /// Why a stream's end is no more.
@@ -98,20 +85,16 @@ impl World {
         let now = process.clock.at(self.now);
         let options =
             ReceiverOptions { max_drift: DRIFT_MAX, timeout: TIMEOUT, ..ReceiverOptions::new(life.origin, life.birth) };
-        let incoming = Incoming {
+        let incoming = IncomingEnd {
             region,
             index,
             run: process.node.run,
             split,
             branch,
-            slots,
             from: usize::from(sender.number()) - 1,
             receiver: Receiver::new(options, now),
             inbox: Inbox::new(FRAME_BYTES_MAX),
-            intake: Intake::default(),
-            owned: None,
-            admitted: None,
-            rowed: None,
+            stream: Incoming::new(Some(slots)),
             taken: 0,
             broken: self.options.broken,
             heard: None,
@@ -154,11 +137,9 @@ impl World {
         let Some(end) = self.incoming.get(&id) else { return };
         let process = &self.regions[end.region].processes[end.index];
         let now = process.clock.at(self.now);
-        let waits = end.admitted.is_some_and(|admitted| admitted.wish == Wish::Later);
-        let inbound = self.inbound[end.region][end.index].as_ref().filter(|_| waits);
-        let wish = inbound.and_then(|inbound| inbound.refill.poll_timeout());
+        let Some(inbound) = &self.inbound[end.region][end.index] else { return };
         // Who has ended has nothing to do any more.
-        let Some(at) = end.receiver.poll_timeout(now).into_iter().chain(wish).min() else { return };
+        let Some(at) = end.stream.poll_timeout(&end.receiver, &inbound.links, now) else { return };
         let at = process.clock.true_time(at);
         self.wake_incoming_at(id, at);
     }
@@ -172,10 +153,9 @@ impl World {
             return;
         }
         let Some(inbound) = self.inbound[end.region][end.index].as_mut() else { return };
-        let (mut out, mut replaced, now) = (std::mem::take(&mut self.out), Vec::new(), process.clock.at(self.now));
-        let before = (inbound.refill.is_complete(), inbound.refill.cloning(), end.receiver.is_held());
-        let worked = end.work(id, process, inbound, now, &mut out, &mut replaced);
-        let after = (inbound.refill.is_complete(), inbound.refill.cloning(), end.receiver.is_held());
+        let (mut out, mut displaced, now) = (std::mem::take(&mut self.out), Vec::new(), process.clock.at(self.now));
+        let worked = end.work(id, process, inbound, now, &mut out, &mut displaced);
+        let have_wishes_changed = inbound.have_wishes_changed();
         let (region, index) = (end.region, end.index);
         if let Some(out) = self.take_written(out).filter(|_| !end.is_dead) {
             self.after(LOCAL, Event::ToGateway(id, out));
@@ -186,19 +166,17 @@ impl World {
         } else {
             self.rest_incoming(id);
         }
-        for (former, refusal) in replaced {
-            self.refuse_incoming(former, refusal);
+        for Displaced { end, why, .. } in displaced {
+            self.refuse_incoming(end, why);
         }
-        if after != before {
+        if have_wishes_changed {
             self.wishes_changed(region, index);
         }
     }
 
     /// What is wanted of a stream that waits may have changed.
     pub(super) fn wishes_changed(&mut self, region: usize, index: usize) {
-        let waits = |end: &Incoming| {
-            (end.region, end.index) == (region, index) && end.admitted.is_some_and(|it| it.wish == Wish::Later)
-        };
+        let waits = |end: &IncomingEnd| (end.region, end.index) == (region, index) && end.stream.waits();
         let ends: Vec<EndId> = self.incoming.iter().filter(|(_, end)| waits(end)).map(|(id, _)| *id).collect();
         ends.into_iter().for_each(|id| self.wake_incoming_at(id, self.now));
     }
@@ -219,11 +197,11 @@ impl World {
     fn end_incoming(&mut self, id: EndId) {
         let Some(end) = self.incoming.get_mut(&id) else { return };
         let (split, branch, region, index) = (end.split, end.branch, end.region, end.index);
-        let (admitted, heard) = (end.admitted.take(), end.heard.take());
+        let (link, heard) = (std::mem::take(&mut end.stream).id(), end.heard.take());
         let was_dead = std::mem::replace(&mut end.is_dead, true);
         self.keep_heard(heard);
-        if let (Some(admitted), Some(inbound)) = (admitted, self.inbound[region][index].as_mut()) {
-            inbound.lost(admitted.id, id);
+        if let (Some(link), Some(inbound)) = (link, self.inbound[region][index].as_mut()) {
+            inbound.links.lost(link);
             self.wishes_changed(region, index);
         }
         if was_dead {
@@ -238,15 +216,15 @@ impl World {
     pub(super) fn lose_incoming(&mut self, id: EndId) {
         let Some(mut end) = self.incoming.remove(&id) else { return };
         self.keep_heard(end.heard.take());
-        if let (Some(admitted), Some(inbound)) = (end.admitted, self.inbound[end.region][end.index].as_mut()) {
-            inbound.lost(admitted.id, id);
+        if let (Some(link), Some(inbound)) = (end.stream.id(), self.inbound[end.region][end.index].as_mut()) {
+            inbound.links.lost(link);
             self.wishes_changed(end.region, end.index);
         }
     }
 
     /// A node has ended, or is no primary any more: so are the ends at it.
     pub(super) fn lose_all_incoming_at(&mut self, region: usize, index: usize) {
-        let is_here = |end: &Incoming| (end.region, end.index) == (region, index);
+        let is_here = |end: &IncomingEnd| (end.region, end.index) == (region, index);
         let ends: Vec<_> = self.incoming.iter().filter(|(_, end)| is_here(end)).map(|(id, _)| *id).collect();
         for id in ends {
             if let Some(end) = self.incoming.remove(&id).filter(|end| !end.is_dead) {
@@ -256,10 +234,10 @@ impl World {
     }
 }
 
-impl Incoming {
+impl IncomingEnd {
     /// Whether it brings what it has, and nothing is being refilled.
     pub(super) fn is_streaming(&self) -> bool {
-        self.admitted.is_some() && self.receiver.is_streaming()
+        self.stream.id().is_some() && self.receiver.is_streaming()
     }
 
     /// What came since it was welcomed last.
@@ -280,20 +258,20 @@ impl Incoming {
         inbound: &mut Inbound,
         now: Now,
         out: &mut Vec<u8>,
-        replaced: &mut Vec<(EndId, Refusal)>,
+        displaced: &mut Vec<Displaced<EndId>>,
     ) -> Result<(), Lost> {
         if process.node.run != self.run {
             return Err(Lost::End);
         }
         loop {
-            self.handle_events(id, process, inbound, now, replaced, out)?;
-            if self.has_moved(process) {
+            self.handle_events(id, process, inbound, now, displaced, out)?;
+            if self.stream.has_moved(&process.store) {
                 self.receiver.say_bye();
                 self.receiver.poll_transmit(now, out);
                 return Err(Lost::Moved);
             }
             if let Some(batch) = self.receiver.poll_batch(now) {
-                self.handle_events(id, process, inbound, now, replaced, out)?;
+                self.handle_events(id, process, inbound, now, displaced, out)?;
                 self.apply(process, inbound, batch, now)?;
             }
             if !self.receiver.wants_frames() {
@@ -303,14 +281,12 @@ impl Incoming {
             self.receiver.handle_frame(now, kind, payload)?;
         }
         self.receiver.handle_timeout(now);
-        self.handle_events(id, process, inbound, now, replaced, out)?;
-        self.poll_wish(process, inbound, now);
-        if self.admitted.is_some() && self.rowed.is_none_or(|at| now.monotonic >= at + inbound.heartbeat) {
-            self.rowed = Some(now.monotonic);
-            self.receiver.set_row(inbound.row(&process.store, now));
-            inbound.hear(region_id(self.from), self.receiver.heard(now));
-            self.receiver.set_deaf(inbound.deaf(now));
+        self.handle_events(id, process, inbound, now, displaced, out)?;
+        let (receiver, store, links) = (&mut self.receiver, &process.store, &mut inbound.links);
+        if self.stream.poll_wish(receiver, store, links, now).is_some() {
+            self.listen(process);
         }
+        self.stream.tell_row(&mut self.receiver, store, links, now);
         self.receiver.poll_transmit(now, out);
         Ok(())
     }
@@ -321,38 +297,26 @@ impl Incoming {
         process: &Process,
         inbound: &mut Inbound,
         now: Now,
-        replaced: &mut Vec<(EndId, Refusal)>,
+        displaced: &mut Vec<Displaced<EndId>>,
         out: &mut Vec<u8>,
     ) -> Result<(), Lost> {
         while let Some(event) = self.receiver.poll_event() {
+            let round = self.receiver.round();
+            self.stream.handle_event(&event, &mut self.receiver, &process.store, &mut inbound.links, now);
+            if self.receiver.round() != round {
+                self.listen(process);
+            }
             match event {
-                ReceiverEvent::Greeted(hello) => self.admit(id, process, inbound, &hello, now, replaced),
-                ReceiverEvent::Asked => {
-                    if let Some(admitted) = &mut self.admitted {
-                        admitted.wish = inbound.refill.wish(admitted.id);
-                    }
-                    self.welcome(process, now);
-                }
-                ReceiverEvent::Reported { origin, seen } => {
-                    process.store.update_matrix(|matrix| matrix.report(origin, &seen));
-                }
+                ReceiverEvent::Greeted(hello) => self.admit(id, process, inbound, &hello, now, displaced),
                 ReceiverEvent::Ended(end) => {
                     self.receiver.poll_transmit(now, out);
                     return Err(end.into());
                 }
-                ReceiverEvent::Held(_) => self.note_held(inbound, true),
-                ReceiverEvent::Resumed => self.note_held(inbound, false),
                 // Nobody audits here: all that is held is compared after every step.
-                ReceiverEvent::Audited(_) | ReceiverEvent::Refused(_) => {}
+                _ => {}
             }
         }
         Ok(())
-    }
-
-    fn note_held(&self, inbound: &mut Inbound, is_held: bool) {
-        if let Some(admitted) = &self.admitted {
-            inbound.refill.held(admitted.id, is_held);
-        }
     }
 
     /// The sender says who it is: lets it in, or not.
@@ -363,95 +327,45 @@ impl Incoming {
         inbound: &mut Inbound,
         hello: &Hello,
         now: Now,
-        replaced: &mut Vec<(EndId, Refusal)>,
+        displaced: &mut Vec<Displaced<EndId>>,
     ) {
-        let store = &process.store;
-        let peer = (NAMES[self.from], region_id(self.from));
-        match store.update_matrix(|matrix| inbound.admission.admit(matrix, peer, hello)) {
-            Ok(link) => {
-                let former = inbound.streams.insert(link.origin, (link, id));
-                replaced.extend(former.map(|(_, former)| (former, Refusal::Replaced)));
-                let matrix = store.matrix();
-                inbound.streams.retain(|origin, (_, end)| {
-                    let is_over = origin.region() == link.region() && inbound.admission.is_over(&matrix, *origin);
-                    let stays = *origin == link.origin || !is_over;
-                    if !stays {
-                        replaced.push((*end, Refusal::Superseded(link.origin)));
-                    }
-                    stays
-                });
-                let owned = store.owned();
-                let wish =
-                    inbound.refill.greeted(link, hello.complete, &hello.claim.slots, owned.as_deref(), now.monotonic);
-                self.admitted = Some(Admitted { id: link, wish });
-                self.welcome(process, now);
+        let (store, peer) = (&process.store, (NAMES[self.from], region_id(self.from)));
+        match inbound.links.admit(store, peer, hello, id, now) {
+            Ok(welcomed) => {
+                displaced.extend(welcomed.displaced);
+                let link = (welcomed.id, welcomed.wish);
+                self.stream.admitted(&mut self.receiver, store, link, &hello.claim.slots, now);
+                self.listen(process);
             }
             Err(refusal) => self.receiver.refuse(refusal),
         }
     }
 
-    /// Says what is wanted, from here on, of the slots that this node owns.
-    fn welcome(&mut self, process: &Process, now: Now) {
-        let Some(admitted) = &self.admitted else { return };
-        self.owned = process.store.owned();
-        let about = self.owned.as_ref().map_or_else(|| self.slots.clone(), |owned| owned.intersection(&self.slots));
-        self.heard = Some(Heard::new((self.region, self.index), process, about.clone()));
-        self.intake = Intake::of_slots(about);
-        self.receiver.welcome(now, Inbound::want(admitted.wish, &process.store, now));
+    /// It was welcomed: what comes from here on may come again.
+    fn listen(&mut self, process: &Process) {
+        let about = self.stream.about().expect("a stream's part is for slots");
+        self.heard = Some(Heard::new((self.region, self.index), process, about));
     }
 
-    /// Tells a sender that was told to wait what is wanted of it now.
-    fn poll_wish(&mut self, process: &Process, inbound: &mut Inbound, now: Now) {
-        let Some(admitted) = self.admitted.as_mut().filter(|admitted| admitted.wish == Wish::Later) else { return };
-        let owned = process.store.owned();
-        if let Some(wish) = inbound.refill.poll_wish(admitted.id, owned.as_deref(), now.monotonic) {
-            admitted.wish = wish;
-            self.welcome(process, now);
-        }
-    }
-
-    /// Slots have come or gone since the stream was welcomed.
-    fn has_moved(&self, process: &Process) -> bool {
-        let owned = process.store.owned();
-        self.admitted.is_some() && owned.as_ref().map(Arc::as_ptr) != self.owned.as_ref().map(Arc::as_ptr)
-    }
-
-    fn apply(
-        &mut self,
-        process: &Process,
-        inbound: &mut Inbound,
-        batch: geo_link_core::Batch,
-        now: Now,
-    ) -> Result<(), Lost> {
-        let Some(Admitted { id, .. }) = self.admitted else { return Ok(()) };
-        let (store, own, matrix) = (&process.store, process.store.origin(), process.store.matrix());
+    fn apply(&mut self, process: &Process, inbound: &mut Inbound, batch: Batch, now: Now) -> Result<(), Lost> {
+        let Some(id) = self.stream.id() else { return Ok(()) };
+        let (store, matrix) = (&process.store, process.store.matrix());
         for item in batch.items() {
-            let item = item.map_err(Malformed::from)?;
-            self.receiver.check(&item)?;
-            check_own(own, &item, |slot| store.promised_in(slot))?;
-            let item = of_known_regions(item, |region| matrix.knows(region));
+            let item = self.stream.vet(&mut self.receiver, store, &matrix, item.map_err(Malformed::from)?)?;
             self.taken += 1;
             let is_record = matches!(item, FeedItem::Record { .. });
             let times = if is_record && self.taken.is_multiple_of(REPLAYED) { 2 } else { 1 };
             for _ in 0..times {
                 if !distort(self.broken, self.taken, store, &item, now) {
-                    self.intake.take(store, &item, self.receiver.sender_saw(), now).expect("the heap has room");
+                    let claim = self.stream.take(&self.receiver, store, &item, now).expect("the heap has room");
+                    claim.iter().for_each(|claim| inbound.links.claimed(store, id, claim));
                 }
             }
             if let Some(heard) = &mut self.heard {
                 heard.note(&item, self.receiver.sender_saw());
             }
-            if let FeedItem::Speaks { origin, epoch, slots } = &item
-                && *origin == id.origin
-            {
-                let claim = Claim { epoch: *epoch, slots: slots.clone() };
-                store.update_matrix(|matrix| inbound.admission.claimed(matrix, *origin, &claim));
-                inbound.refill.claimed(id, slots);
-            }
         }
-        if self.receiver.applied(now, batch).has_watermark {
-            inbound.refill.watermark(id, store.owned().as_deref());
-        }
+        self.stream.applied(&mut self.receiver, store, &mut inbound.links, batch, now);
         Ok(())
     }
 }

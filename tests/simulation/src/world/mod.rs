@@ -51,7 +51,7 @@ pub use self::verdict::Verdict;
 use self::{
     gateways::{Gateway, Splitting},
     inbound::Inbound,
-    incoming::Incoming,
+    incoming::IncomingEnd,
     invariants::{BATCH_BYTES, Invariants, WINDOW_BYTES},
     members::Plan,
     outgoing::Outgoing,
@@ -156,7 +156,7 @@ pub struct World {
     /// Boxed, as they are taken out for each turn and put back.
     outgoing: BTreeMap<EndId, Box<Outgoing>>,
     splits: BTreeMap<EndId, Box<Splitting>>,
-    incoming: BTreeMap<EndId, Box<Incoming>>,
+    incoming: BTreeMap<EndId, Box<IncomingEnd>>,
     wires: BTreeMap<ConnectionId, Wire>,
     agenda: Agenda<Event>,
     ends_made: EndId,

@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clock::{Incarnation, Now};
 use geo_link_core::{
-    Inbox, LinkEnd, Phase, Refusal, Sender, SenderEvent, SenderOptions, Want, announce, certainly_ahead,
-    limits::{FRAME_BYTES_MAX, ORPHANS_INTERVAL},
+    Inbox, LinkEnd, Phase, Refusal, Sender, SenderEvent, SenderOptions, answered, limits::FRAME_BYTES_MAX,
 };
 use node_core::{
     cluster::{Life, Run},
-    store::{Claim, Feed, Scope, Store},
+    store::{Feed, Store},
 };
 use rand::{Rng, RngExt};
 use sim_wan::model::{ConnectionId, Frame, Way};
@@ -27,7 +26,6 @@ pub(super) struct Outgoing {
     connection: Option<ConnectionId>,
     inbox: Inbox,
     rowed: Option<Duration>,
-    orphans_queued: Duration,
     /// When it is woken next, in true time.
     alarm: Alarm,
 }
@@ -84,7 +82,6 @@ impl World {
             connection: None,
             inbox: Inbox::new(FRAME_BYTES_MAX),
             rowed: None,
-            orphans_queued: Duration::ZERO,
             alarm: Alarm::default(),
         };
         self.outgoing.insert(id, Box::new(outgoing));
@@ -147,7 +144,7 @@ impl World {
         let process = &self.regions[end.region].processes[end.index];
         let inbound = self.inbound[end.region][end.index].as_ref();
         end.inbox = Inbox::new(FRAME_BYTES_MAX);
-        end.sender.set_complete(inbound.is_some_and(|inbound| inbound.refill.is_complete()));
+        end.sender.set_complete(inbound.is_some_and(|inbound| inbound.links.is_complete()));
         end.sender.set_claim(process.store.claim());
         end.sender.handle_connected(process.clock.at(self.now));
         self.drive_outgoing(id);
@@ -295,17 +292,13 @@ impl Outgoing {
         while let Some(event) = self.sender.poll_event() {
             match event {
                 SenderEvent::Greeted { origin, birth } => {
-                    let is_gateway = origin.incarnation() == Incarnation::UNBORN && origin.region() == peer;
-                    let announced = if is_gateway {
-                        Ok(())
-                    } else {
-                        store.update_matrix(|matrix| announce(matrix, peer, origin, birth, &Claim::all()))
-                    };
-                    if let Err(refusal) = announced {
+                    if let Err(refusal) = store.update_matrix(|matrix| answered(matrix, peer, origin, birth)) {
                         self.sender.refuse(refusal);
                     }
                 }
-                SenderEvent::Wanted(want) => self.start_feed(store, want),
+                SenderEvent::Wanted(want) => {
+                    self.feed = self.sender.peer().and_then(|consumer| want.feed(store, consumer));
+                }
                 SenderEvent::Reported { origin, seen } => {
                     store.update_matrix(|matrix| matrix.report(origin, &seen));
                 }
@@ -317,17 +310,16 @@ impl Outgoing {
             }
         }
         if let Some(estimate) = self.sender.estimate() {
-            inbound.ahead.insert(peer, certainly_ahead(estimate));
-            inbound.refill.set_distance(peer, estimate.rtt);
+            inbound.links.measured(peer, estimate);
         }
         if !has_room {
             return ended;
         }
         loop {
             self.fetch(store, now);
-            if self.rowed.is_none_or(|at| now.monotonic >= at + inbound.heartbeat) {
+            if self.rowed.is_none_or(|at| now.monotonic >= at + inbound.links.heartbeat()) {
                 self.rowed = Some(now.monotonic);
-                self.sender.set_row(inbound.row(store, now));
+                self.sender.set_row(inbound.links.row(store, now));
             }
             if self.sender.poll_transmit(now, out).is_none() {
                 return ended;
@@ -335,24 +327,11 @@ impl Outgoing {
         }
     }
 
-    fn start_feed(&mut self, store: &Store, want: Want) {
-        let Some(consumer) = self.sender.peer() else { return };
-        let scope = Scope::Region(store.origin().region());
-        self.feed = match want {
-            Want::Clone(seen) => Some(Feed::clone_rest(store, scope, consumer, seen)),
-            Want::Resume(seen) => Some(Feed::resume(store, scope, consumer, seen)),
-            Want::Later => None,
-        };
-    }
-
     /// Fills a batch from the feed, if one is due.
     fn fetch(&mut self, store: &Store, now: Now) {
-        let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) else { return };
-        if now.monotonic >= self.orphans_queued + ORPHANS_INTERVAL {
-            self.orphans_queued = now.monotonic;
-            feed.queue_orphans(store);
+        if let Some(feed) = self.feed.as_mut().filter(|_| self.sender.poll_items(now)) {
+            self.sender.fill(feed, store, now);
         }
-        self.sender.fill(feed, store, now);
     }
 }
 

@@ -43,7 +43,7 @@ impl World {
         let pairs: Vec<_> = pairs.filter(|(one, other)| self.are_peers(*one, *other)).collect();
         let primaries = |place: usize| self.inbound[place].iter().flatten();
         let expected: usize = pairs.iter().map(|(from, _)| primaries(*from).count()).sum();
-        let is_complete = self.members().flat_map(primaries).all(|inbound| inbound.refill.is_complete());
+        let is_complete = self.members().flat_map(primaries).all(|inbound| inbound.links.is_complete());
         let shards = |place: usize| self.regions[place].shards().count();
         // To who owns nothing nothing is sent.
         let owners =
@@ -79,7 +79,7 @@ impl World {
             )
         });
         let of_region = |region: &Vec<Option<super::Inbound>>| {
-            let complete = region.iter().map(|inbound| inbound.as_ref().map(|inbound| inbound.refill.is_complete()));
+            let complete = region.iter().map(|inbound| inbound.as_ref().map(|inbound| inbound.links.is_complete()));
             format!("\ncomplete: {:?}", complete.collect::<Vec<_>>())
         };
         out.chain(incoming).chain(self.inbound.iter().map(of_region)).collect()

@@ -80,9 +80,10 @@ impl World {
         let age = if is_known { age } else { age.min(now.monotonic - process.started.monotonic) };
         let told = match self.options.broken {
             Some(Broken::LagOfNobody) => Duration::ZERO,
-            _ => {
-                *told.entry((to, index, from)).or_insert_with(|| inbound.lag(&process.store, id, process.started, now))
-            }
+            _ => *told.entry((to, index, from)).or_insert_with(|| {
+                let minima = process.store.seen_minima(now);
+                inbound.links.lag(&process.store, &minima, id, process.started, now)
+            }),
         };
         (told + slack < age)
             .then(|| format!("{index} of {to} tells {told:?}, and lacks what is {age:?} old: {written:?}"))
