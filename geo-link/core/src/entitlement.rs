@@ -21,7 +21,9 @@
 //! What was seen is never sent to us again, so who says too much keeps something from us for good. Of our own present origin nobody has seen
 //! more than was issued. Beyond `max_drift` nobody has seen anything: such a time makes its batch wait, as a stamp does. Of a region that we
 //! do not know nothing is taken in, honest as it may be, since a peer can hear before us of one that is added: when we do, we ask for
-//! all of it. The rest is believed. A peer that has certificates may keep from us what it was to relay; it cannot be made to.
+//! all of it; but for what lies under the floor of a slot that is sent whole, which is taken in as well. That is gone, be it for a
+//! flush of that region, and who follows us can only tell that it lacks this by what we have seen. The rest is believed. A peer that
+//! has certificates may keep from us what it was to relay; it cannot be made to.
 
 use clock::{Origin, RegionId, Stamp, Time};
 use node_core::{slot::Slot, store::FeedItem};
@@ -53,12 +55,15 @@ pub fn check_own(own: Origin, item: &FeedItem<'_>, issued: impl FnOnce(Slot) -> 
     }
 }
 
-/// The item without what a slot's end says of regions that are not known.
+/// The item without what a slot's end says of regions that are not known, beyond the floor that it says.
 pub(crate) fn of_known_regions<'a>(item: FeedItem<'a>, knows: impl Fn(RegionId) -> bool) -> FeedItem<'a> {
     match item {
         FeedItem::SlotEnd { slot, floor, seen } => {
-            let seen = seen.iter().filter(|(origin, _)| knows(origin.region())).collect();
-            FeedItem::SlotEnd { slot, floor, seen }
+            let known = |(origin, time): (Origin, Time)| {
+                let time = if knows(origin.region()) { time } else { time.min(floor?.time) };
+                Some((origin, time))
+            };
+            FeedItem::SlotEnd { slot, floor, seen: seen.iter().filter_map(known).collect() }
         }
         item => item,
     }
@@ -66,6 +71,8 @@ pub(crate) fn of_known_regions<'a>(item: FeedItem<'a>, knows: impl Fn(RegionId) 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clock::{Incarnation, Origin, RegionId, Stamp, Time};
     use node_core::{
         slot::Slot,
@@ -76,6 +83,7 @@ mod tests {
     use crate::frame::Malformed;
 
     const ISSUED: Time = Time::from_unix_ms(1_800_000_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
 
     fn origin(region: u8, life: u16) -> Origin {
         Origin::new(RegionId::new(region).unwrap(), Incarnation::new(life))
@@ -120,12 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn of_regions_that_are_not_known_nothing_is_seen() {
-        let seen: Seen = [(origin(1, 4), ISSUED), (origin(2, 0), ISSUED)].into_iter().collect();
-        let item = FeedItem::SlotEnd { slot: Slot::of(b"key"), floor: None, seen };
-        let kept = of_known_regions(item, |region| region.number() == 2);
-        let expected = [(origin(2, 0), ISSUED)].into_iter().collect();
-        assert_eq!(kept, FeedItem::SlotEnd { slot: Slot::of(b"key"), floor: None, seen: expected });
+    fn of_regions_that_are_not_known_nothing_is_seen_beyond_the_floor() {
+        let (one, other) = (origin(1, 4), origin(2, 0));
+        let seen: Seen = [(one, ISSUED), (other, ISSUED)].into_iter().collect();
+        for (under, expected) in [
+            (None, None),
+            (Some(ISSUED.before(SECOND)), Some(ISSUED.before(SECOND))),
+            (Some(ISSUED.after(SECOND)), Some(ISSUED)),
+        ] {
+            let floor = under.map(|time| Stamp { time, origin: other });
+            let item = FeedItem::SlotEnd { slot: Slot::of(b"key"), floor, seen: seen.clone() };
+            let kept = of_known_regions(item, |region| region == other.region());
+            let expected = expected.map(|time| (one, time)).into_iter().chain([(other, ISSUED)]).collect();
+            assert_eq!(kept, FeedItem::SlotEnd { slot: Slot::of(b"key"), floor, seen: expected });
+        }
     }
 
     #[test]

@@ -255,8 +255,8 @@ mod tests {
 
     use clock::{Incarnation, Now, Origin, RegionId, Stamp, Time};
     use node_core::{
-        slot::{Slot, SlotSet},
-        store::{FeedItem, Seen, Store, StoreOptions},
+        slot::{Slot, SlotRange, SlotSet},
+        store::{Feed, FeedItem, Intake, Scope, Seen, Store, StoreOptions},
     };
 
     use super::{CloneProgress, Incoming};
@@ -297,6 +297,98 @@ mod tests {
 
     fn end_of(key: &str) -> FeedItem<'static> {
         FeedItem::SlotEnd { slot: Slot::of(key.as_bytes()), floor: None, seen: Seen::new() }
+    }
+
+    #[test]
+    fn what_a_region_has_flushed_that_is_not_known_yet_is_dropped_by_replicas_as_well() {
+        for connects_anew in [false, true] {
+            let (source, primary, replica) = (a_node(2, &[1, 3]), a_node(1, &[2]), a_node(1, &[2]));
+            replica.follow(primary.origin(), Time::ZERO);
+            let intake = || Intake::of_slots(slots(&["b"]));
+            let mut there = feed(&source, &primary);
+            let mut follow = (feed(&primary, &replica), intake());
+            write(&source, 10);
+            flow(&mut there, &source, &primary);
+            take_all(&mut follow, &primary, &replica);
+            assert!(holds(&primary) && holds(&replica));
+            // The replica has seen all that is known there of a later time than that of the flush.
+            let (mut flushed, slot) = (intake(), Slot::of(b"b"));
+            let items = [
+                FeedItem::Flush { slots: SlotRange::ALL, stamp: Stamp { time: at_ms(20), origin: origin(3) } },
+                FeedItem::Watermark { origin: origin(3), time: at_ms(30) },
+            ];
+            items.iter().for_each(|item| flushed.take(&source, item, &Seen::new(), NOW).unwrap());
+            take_all(&mut follow, &primary, &replica);
+            // The ring of the source has lost what it has written since in the slot.
+            overrun(&source, b"{b}new");
+            let seen = primary.seen_table(NOW);
+            assert_eq!(seen.at(slot, origin(3)), Time::ZERO);
+            there = Feed::resume(&source, Scope::Region(origin(2).region()), primary.origin(), seen);
+            flow(&mut there, &source, &primary);
+            assert!(!holds(&primary), "the source had it flushed");
+            if connects_anew {
+                overrun(&primary, b"c");
+                follow = (feed(&primary, &replica), intake());
+            }
+            take_all(&mut follow, &primary, &replica);
+            assert!(!holds(&replica), "connects anew: {connects_anew}");
+        }
+    }
+
+    fn at_ms(ms: u64) -> Time {
+        NOW.wall.before(Duration::from_secs(1)).after(Duration::from_millis(ms))
+    }
+
+    /// A node of a region, beside these, which owns all slots.
+    fn a_node(id: u8, peers: &[u8]) -> Store {
+        let peers = peers.iter().map(|peer| RegionId::new(*peer).unwrap()).collect();
+        Store::new(&StoreOptions {
+            origin: origin(id),
+            start: Time::ZERO,
+            peers,
+            stripes: 1,
+            log_records: 16,
+            hash_seed: 1,
+        })
+    }
+
+    /// A feed to another region, or to a replica.
+    fn feed(from: &Store, to: &Store) -> Feed {
+        let is_own = from.origin().region() == to.origin().region();
+        let scope = if is_own { Scope::Everything } else { Scope::Region(from.origin().region()) };
+        Feed::resume(from, scope, to.origin(), to.seen_table(NOW))
+    }
+
+    fn write(store: &Store, ms: u64) {
+        store.lock(0).write(store.address(b"b"), b"b", b"old", None, at_ms(ms)).unwrap();
+    }
+
+    /// Writes more than the ring holds.
+    fn overrun(store: &Store, key: &[u8]) {
+        (0..20).for_each(|_| _ = store.lock(0).write(store.address(key), key, b"new", None, NOW.wall).unwrap());
+    }
+
+    fn holds(store: &Store) -> bool {
+        store.lock(0).peek(store.address(b"b"), b"b", NOW.wall).is_some()
+    }
+
+    /// Sends what there is over a link.
+    fn flow(feed: &mut Feed, from: &Store, to: &Store) {
+        let mut receiver = Receiver::new(ReceiverOptions::new(to.origin(), Time::ZERO), NOW);
+        let mut stream = Incoming::new(None);
+        feed.poll(from, NOW, usize::MAX, |item| {
+            let item = stream.vet(&mut receiver, to, &to.matrix(), item.clone()).unwrap();
+            stream.take(&receiver, to, &item, NOW).unwrap();
+            1
+        });
+    }
+
+    /// Sends what there is to a replica.
+    fn take_all((feed, intake): &mut (Feed, Intake), from: &Store, to: &Store) {
+        feed.poll(from, NOW, usize::MAX, |item| {
+            intake.take(to, item, &Seen::new(), NOW).unwrap();
+            1
+        });
     }
 
     #[test]

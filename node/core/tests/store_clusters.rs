@@ -12,7 +12,7 @@ mod store_support;
 
 use std::collections::BTreeSet;
 
-use clock::{Incarnation, Origin, Time};
+use clock::{Incarnation, Origin, Stamp, Time};
 use clusters::{Broken, Summary, World};
 use node_core::{
     slot::{Slot, SlotRange},
@@ -205,6 +205,26 @@ fn what_a_whole_slot_dropped_reaches_a_replica_also_if_no_floor_has_risen() {
     forget_all(&primary);
     flow(&mut there, &source, &primary, 31);
     flow(&mut follow, &primary, &replica, 40);
+    assert_eq!(held(&primary, b"{a}1"), None);
+    assert_eq!(held(&replica, b"{a}1"), None);
+}
+
+#[test]
+fn what_a_whole_slot_dropped_reaches_a_replica_also_if_nothing_is_seen_of_whoever_flushed() {
+    let (primary, replica) = (a_region(1, 100), a_replica());
+    let mut follow = all_of(&primary, Scope::Everything, &replica);
+    write(&primary, b"{a}1", b"old", None, at_ms(1));
+    // The replica has seen all that it can of a later time than that of the floor.
+    flow(&mut follow, &primary, &replica, 20);
+    assert!(held(&replica, b"{a}1").is_some());
+    let (slot, floor) = (Slot::of(b"a"), Stamp { time: at_ms(10).wall, origin: origin(3, 1) });
+    let mut intake = Intake::default();
+    for item in
+        [FeedItem::SlotBegin { slot, whole: true }, FeedItem::SlotEnd { slot, floor: Some(floor), seen: Seen::new() }]
+    {
+        intake.take(&primary, &item, &Seen::new(), at_ms(20)).expect("the heap has room");
+    }
+    flow(&mut follow, &primary, &replica, 21);
     assert_eq!(held(&primary, b"{a}1"), None);
     assert_eq!(held(&replica, b"{a}1"), None);
 }

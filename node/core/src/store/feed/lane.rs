@@ -8,7 +8,8 @@
 //! has seen that too, and is told so ([`FeedItem::SlotEnd`]). If the consumer's least `seen` lies under the slot's
 //! floor, something that it may still hold was forgotten here; then it gets the slot *whole*, with the floor, and
 //! drops what is under that floor and was not sent. Should the floor rise past the consumer during a scan that is
-//! not whole, the scan begins again and is.
+//! not whole, the scan begins again and is. A slot that this node was sent whole itself, and dropped something of, goes on whole
+//! whatever its consumer has seen: why it was sent so its source knows, of regions perhaps that nobody here has heard of yet.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     pub(super) waiting: VecDeque<Slot>,
     /// The same, to be asked whether one is among them.
     pub(super) queued: BTreeSet<Slot>,
+    /// Those of which the next scan that comes to its end is whole in any case.
+    pub(super) reset: BTreeSet<Slot>,
     pub(super) scan: Option<Scan>,
     /// All of this was sent: what this stripe stamped, and if everything is in scope, what it has seen of others.
     pub(super) settled: Seen,
@@ -52,6 +55,8 @@ pub(super) struct Lane {
 pub(super) struct Scan {
     slot: Slot,
     position: ScanPosition,
+    /// This node was sent the slot whole itself, and dropped something of it.
+    is_reset: bool,
     whole: bool,
     /// What the consumer had seen of the slot before.
     since: Seen,
@@ -68,6 +73,7 @@ impl Lane {
             position,
             waiting: VecDeque::new(),
             queued: BTreeSet::new(),
+            reset: BTreeSet::new(),
             scan: None,
             settled: Seen::new(),
             watermark: Time::ZERO,
@@ -114,6 +120,7 @@ impl Lane {
         let Some(slots) = slots else { return };
         self.waiting.retain(|slot| slots.contains(*slot));
         self.queued.retain(|slot| slots.contains(*slot));
+        self.reset.retain(|slot| slots.contains(*slot));
         self.scan = self.scan.take().filter(|scan| slots.contains(scan.slot));
     }
 
@@ -190,8 +197,16 @@ impl Lane {
             }
         }
         let (from, mut gone) = (self.position, Vec::new());
-        let queued = &self.queued;
+        let (queued, reset) = (&self.queued, &mut self.reset);
         self.position = stripe.read_log(from, |item| {
+            if let Subject::Reset(slot) = item.subject() {
+                // Other regions hear of it from where it came, if they can.
+                if context.tells_of_others() && context.wants(slot) {
+                    reset.insert(slot);
+                    gone.push(slot);
+                }
+                return 0;
+            }
             tail_item(stripe, item, context, seen, queued, emit).unwrap_or_else(|slot| {
                 gone.push(slot);
                 0
@@ -217,7 +232,7 @@ impl Lane {
             let slot = self.waiting.pop_front()?;
             // From here on the tail must bring what the scan has passed already.
             self.queued.remove(&slot);
-            Some(Scan::begin(slot, stripe, context, seen, emit))
+            Some(Scan::begin(slot, self.reset.contains(&slot), stripe, context, seen, emit))
         })?;
         let mut looked_at = 0;
         let stopped = stripe.scan_slot(scan.slot, scan.position, |record| {
@@ -236,9 +251,10 @@ impl Lane {
         let floor = stripe.floor(scan.slot);
         if !scan.whole && scan.must_be_whole(stripe) {
             // The floor rose past the consumer while the slot was walked.
-            self.scan = Some(Scan::begin(scan.slot, stripe, context, seen, emit));
+            self.scan = Some(Scan::begin(scan.slot, scan.is_reset, stripe, context, seen, emit));
             return Some(looked_at);
         }
+        self.reset.remove(&scan.slot);
         seen.join(scan.slot, &scan.seen);
         emit(&FeedItem::SlotEnd { slot: scan.slot, floor: scan.whole.then_some(floor), seen: scan.seen });
         Some(looked_at)
@@ -248,6 +264,7 @@ impl Lane {
 impl Scan {
     fn begin(
         slot: Slot,
+        is_reset: bool,
         stripe: &mut Stripe,
         context: &Context<'_>,
         consumer: &SeenTable,
@@ -277,15 +294,16 @@ impl Scan {
         let origins = since.iter().chain(reached.iter()).map(|(origin, _)| origin);
         let counts = |origin: &Origin| context.matrix.speaks(*origin, slot) || since.at(*origin) < reached.at(*origin);
         let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
-        let mut scan = Self { slot, position: stripe.scan_start(slot), whole: false, since: sent_since, low, seen };
+        let position = stripe.scan_start(slot);
+        let mut scan = Self { slot, position, is_reset, whole: false, since: sent_since, low, seen };
         scan.whole = scan.must_be_whole(stripe);
         emit(&FeedItem::SlotBegin { slot, whole: scan.whole });
         scan
     }
 
-    /// Whether something that the consumer may hold was forgotten here.
+    /// Whether something that the consumer may hold was forgotten here, or dropped.
     fn must_be_whole(&self, stripe: &Stripe) -> bool {
-        self.low < stripe.floor(self.slot).time && !stripe.settings.is_sabotaged(Sabotage::NoReset)
+        (self.is_reset || self.low < stripe.floor(self.slot).time) && !stripe.settings.is_sabotaged(Sabotage::NoReset)
     }
 }
 
@@ -303,11 +321,6 @@ fn tail_item(
 ) -> Result<usize, Slot> {
     let stamp = item.stamp();
     let is_of_no_use = |slot| !context.wants(slot) || is_known(slot, stamp, seen, queued);
-    if let Subject::Reset(slot) = item.subject() {
-        // Other regions hear of it from where it came, if they can.
-        let is_followed = context.tells_of_others() && context.wants(slot) && !queued.contains(&slot);
-        return if is_followed { Err(slot) } else { Ok(0) };
-    }
     if !context.carries(stamp.origin, item.slot()) || item.slot().is_some_and(is_of_no_use) {
         return Ok(0);
     }
