@@ -98,15 +98,16 @@ impl World {
         for (key, name) in KEYS.iter().enumerate() {
             // What was written ahead is what it has become, and if it was forgotten its slot's floor.
             let store = &self.regions[&id].store;
-            let at = store.address(name);
-            let stripe = store.lock(store.stripe_of(at.slot));
-            let stamp = stripe.record(at, name).map_or(stripe.floor(at.slot), |record| record.stamp);
-            drop(stripe);
+            let floor = || store.lock(store.stripe_of(Slot::of(name))).floor(Slot::of(name));
+            let stamp = stamp_of(store, name).unwrap_or_else(floor);
+            // Unless it was lost with the memory of the region before.
+            let is_lost = self.lossy && stamp.origin != life;
             let known = &mut self.regions.get_mut(&id).expect("regions stay").known;
             known
                 .entry(key)
                 .and_modify(|known| *known = if known.time > limit.after(HORIZON) { stamp } else { *known });
-            if let Some((_, value)) = self.winners.get(&key).filter(|(winner, _)| is_changed(winner)) {
+            let winner = self.winners.get(&key).filter(|(winner, _)| is_changed(winner) && !is_lost);
+            if let Some((_, value)) = winner {
                 self.writes.push((key, stamp));
                 self.written.insert((key, stamp), value.clone());
             }
@@ -122,7 +123,15 @@ impl World {
         let (life, now, is_cut) = (self.younger(id), self.now(id), self.random.random_ratio(1, 3));
         let source = &self.regions[&id].store;
         store.follow(restamping.life, restamping.birth);
-        let mut shown = shown_by(&store);
+        let horizon = restamping.birth.after(HORIZON);
+        let is_others = |stamp: Stamp| stamp.time > horizon && stamp.origin.region() != region(id);
+        // A slot with records of another region's future is dropped whole.
+        let is_dropped = |name: &[u8]| {
+            let mut others = KEYS.iter().filter(|other| Slot::of(other) == Slot::of(name));
+            others.any(|other| stamp_of(&store, other).is_some_and(is_others))
+        };
+        let shown = KEYS.iter().zip(shown_by(&store)).map(|(name, shown)| shown.filter(|_| !is_dropped(name)));
+        let mut shown: Vec<_> = shown.collect();
         store.follow_restamped(restamping);
         let seen = store.seen_table(now);
         let mut feed = Feed::resume(source, Scope::Everything, life, seen);
@@ -213,6 +222,12 @@ impl World {
 fn is_flushed_by(parcel: &Parcel, store: &Store, key: &[u8]) -> bool {
     let Parcel::Flush { slots, stamp: flush } = parcel else { return false };
     slots.contains(Slot::of(key)) && held(store, key).is_some_and(|(stamp, ..)| stamp <= *flush)
+}
+
+/// What a store holds of a key, be it a value or not.
+fn stamp_of(store: &Store, name: &[u8]) -> Option<Stamp> {
+    let at = store.address(name);
+    store.lock(store.stripe_of(at.slot)).record(at, name).map(|record| record.stamp)
 }
 
 /// What clients of this store find.
