@@ -4,18 +4,17 @@
 use std::time::Duration;
 
 use clock::Exchange;
-use node_core::cluster::{Clocks, NodeId};
+use node_core::cluster::{
+    Clocks, NodeId,
+    control::{Request, Response},
+};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    bus::Channel,
-    control::{Request, Response},
-    steward::Steward,
-};
+use super::{bus::Channel, steward::Steward};
 use crate::limits::{CLOCK_ASK_INTERVAL, CLOCK_ASK_MAX};
 
 impl Steward {

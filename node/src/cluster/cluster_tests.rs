@@ -11,15 +11,15 @@ use std::{
 use clock::{RegionId, Time};
 use config::{Listen, NodeConfig};
 use node_core::{
-    cluster::{ClusterMap, FoundShard, Id, MapCommand, NodeId, Role, ShardId},
+    cluster::{
+        ClusterMap, FoundShard, Id, MapCommand, NodeId, Role, ShardId,
+        control::{Introduction, Request, Response},
+    },
     slot::{Slot, SlotRange, SlotSet},
 };
 use redis::{Connection, FromRedisValue};
 
-use super::{
-    bus::{Bus, Channel},
-    control::{Introduction, Request, Response},
-};
+use super::bus::{Bus, Channel};
 use crate::node::Node;
 
 #[path = "proxy_tests.rs"]

@@ -25,26 +25,15 @@ use geo_link::{
     },
 };
 use node_core::cluster::{
-    ClusterMap, Epoch, NodeId,
+    ClusterMap, NodeId,
+    control::{Attach, Response},
     gateways::{Attachment, Gateways as Known, Standing},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
-use super::{
-    bus::{Bus, BusStream, DialError},
-    control::Response,
-};
+use super::bus::{Bus, BusStream, DialError};
 use crate::limits::GATEWAY_RECHECK;
-
-/// What a gateway says to a node, several times a second.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Attach {
-    /// Who it is.
-    pub(crate) gateway: Attachment,
-    /// The map that it has.
-    pub(crate) epoch: Epoch,
-}
 
 /// See the head of this file.
 pub(crate) struct Gateways {

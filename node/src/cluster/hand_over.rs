@@ -11,7 +11,10 @@
 use std::sync::Arc;
 
 use node_core::{
-    cluster::{ClusterMap, Epoch, NodeId, Role, Run, Tenure},
+    cluster::{
+        ClusterMap, Epoch, NodeId, Role, Run, Tenure,
+        control::{Request, Response},
+    },
     slot::Slot,
 };
 use tokio::{sync::Notify, time::timeout};
@@ -20,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Hold,
     bus::Channel,
-    control::{Request, Response},
     steward::{NotDone, Steward, done},
 };
 use crate::limits::{FOLLOWER_MAX, HAND_OVER_MAX, SUCCESSION_MAX};

@@ -15,7 +15,6 @@
 
 pub(crate) mod bus;
 pub(crate) mod clocks;
-pub(crate) mod control;
 pub(crate) mod gateways;
 mod gossip;
 mod government;
@@ -59,7 +58,7 @@ pub(crate) use self::{
     gateways::Gateways,
     holds::Hold,
     observed::Observed,
-    replication::{Entrance, Follower, Shared},
+    replication::{Follower, Shared},
 };
 
 use self::holds::Holds;

@@ -28,14 +28,17 @@
 use std::time::Duration;
 
 use metrics::histogram;
-use node_core::cluster::{Answer, Cargo, ClusterMap, Epoch, Keeping, MapCommand, NodeId, Offer, leaving};
+use node_core::cluster::{
+    Answer, Cargo, ClusterMap, Epoch, Keeping, MapCommand, NodeId, Offer,
+    control::{Request, Response},
+    leaving,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Hold,
     bus::Channel,
-    control::{Request, Response},
     steward::{NotDone, Steward},
 };
 use crate::{

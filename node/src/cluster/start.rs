@@ -23,6 +23,7 @@ use config::Cluster as Config;
 use geo_link::tls::Credentials;
 use node_core::cluster::{
     Addresses, Founder, Governor, GovernorOptions,
+    control::Request,
     gossip::{Gossip, GossipOptions},
 };
 use tokio::{
@@ -35,7 +36,6 @@ use tokio_util::{bytes::Bytes, sync::CancellationToken};
 use super::{
     Cluster,
     bus::{self, Arrival, Bus, Handlers, Malformed},
-    control::Request,
     gateways::Gateways,
     gossip::{Gossiping, Suspects},
     government::Government,

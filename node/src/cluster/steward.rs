@@ -22,7 +22,9 @@ use std::{
 use clock::{Incarnation, Time};
 use node_core::{
     cluster::{
-        Assignment, ClusterMap, Founder, Holding, MapCommand, NodeId, Refused, Report, Standing, Tenure, foreign,
+        Assignment, ClusterMap, Founder, Holding, MapCommand, NodeId, Refused, Report, Standing, Tenure,
+        control::{Introduction, Request, Response},
+        foreign,
     },
     slot::SlotSet,
 };
@@ -36,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Cluster, Hold,
     bus::{Bus, Channel},
-    control::{Introduction, Request, Response},
     gateways::Gateways,
     gossip::Suspects,
     government::Reported,

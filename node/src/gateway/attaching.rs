@@ -18,7 +18,11 @@ use std::{
 use config::PeerAddress;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use node_core::{
-    cluster::{ClusterMap, Peer, gateways::Attachment},
+    cluster::{
+        ClusterMap, Peer,
+        control::{Attach, Request, Response},
+        gateways::Attachment,
+    },
     limits::GATEWAY_SILENCE_MAX,
 };
 use tokio::{
@@ -28,11 +32,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{
-        bus::{Bus, CallError, Channel},
-        control::{Request, Response},
-        gateways::Attach,
-    },
+    cluster::bus::{Bus, CallError, Channel},
     limits::{ATTACH_INTERVAL, ATTACH_PATIENCE, SEEDS_AFTER},
 };
 

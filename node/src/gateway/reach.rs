@@ -3,14 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use geo_link::{Nodes, Owner, Owners};
-use node_core::cluster::ClusterMap;
+use node_core::cluster::{ClusterMap, Entrance, Opening};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{
-    Entrance,
-    bus::{Bus, BusStream, DialError},
-};
+use crate::cluster::bus::{Bus, BusStream, DialError};
 
 /// See the head of this file.
 pub(super) struct Reach {
@@ -36,7 +33,7 @@ impl Nodes for Reach {
 
     async fn connect(&self, owner: Owner, from: String) -> Result<BusStream, DialError> {
         let entrance = Entrance { gateway: self.name.clone(), region: from, slots: (*owner.slots).clone() };
-        let first = rmp_serde::to_vec(&entrance).unwrap_or_default();
+        let first = rmp_serde::to_vec(&Opening::Stream(entrance)).unwrap_or_default();
         self.bus.peer(owner.address).connect(&first).await
     }
 }

@@ -17,6 +17,7 @@ use geo_link::{
 use node_core::{
     cluster::{
         Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Run,
+        control::{Attach, Request, Response},
         gateways::{Attachment, Standing},
     },
     slot::{SLOTS, SlotRange},
@@ -36,8 +37,7 @@ use super::Gateway;
 use crate::{
     cluster::{
         bus::{self, Arrival, Bus, BusStream, Handlers, Malformed},
-        control::{Request, Response},
-        gateways::{Attach, Gateways, NoWay, Obstacle},
+        gateways::{Gateways, NoWay, Obstacle},
     },
     lab::certificates::Authority,
     links,

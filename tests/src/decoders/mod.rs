@@ -18,7 +18,8 @@ use geo_link_core::{
 };
 use node_core::{
     cluster::{
-        Addresses, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Report, Run,
+        Addresses, Assignment, ClusterMap, FoundShard, Founder, Id, MapCommand, NodeId, Opening, Report, Run,
+        control::{Request, Response},
         gossip::{Gossip, GossipOptions},
     },
     command::{Call, execute},
@@ -27,7 +28,7 @@ use node_core::{
     keyspace::Keyspace,
     resp::{ArgsBuf, Limits, Parsed, Parser, Protocol, Reply, value::Decoder},
     slot::{SlotRange, SlotSet},
-    store::{Intake, Seen, SeenTable, Store, StoreOptions},
+    store::{Intake, Seen, SeenTable, Store, StoreOptions, Token},
 };
 use sim_wan::topology::Topology;
 
@@ -49,6 +50,9 @@ pub const TARGETS: &[Target] = &[
     ("gossip", gossip),
     ("map_commands", map_commands),
     ("reports", reports),
+    ("control", control),
+    ("openings", openings),
+    ("tokens", tokens),
     ("configuration", configuration),
     ("patterns", patterns),
 ];
@@ -294,6 +298,35 @@ pub fn map_commands(bytes: &[u8]) {
 /// What a node reports to the leader.
 pub fn reports(bytes: &[u8]) {
     drop(rmp_serde::from_slice::<Report>(bytes));
+}
+
+/// What nodes, gateways and operators ask of a node, and what it answers: a map among that, by which nodes act.
+pub fn control(bytes: &[u8]) {
+    drop(rmp_serde::from_slice::<Request>(bytes));
+    if let Ok(Response::Map(map) | Response::Attached(Some(map))) = rmp_serde::from_slice(bytes) {
+        for number in 0..4 {
+            drop(Assignment::of(&map, node(number), Run(number.into()), Duration::ZERO));
+        }
+        assert!(map.shards().map(|(id, _)| map.slots(id).len()).sum::<usize>() <= SlotRange::ALL.count());
+    }
+}
+
+/// What is said first on a connection on which data moves within a region.
+pub fn openings(bytes: &[u8]) {
+    let Ok(opening) = rmp_serde::from_slice::<Opening>(bytes) else { return };
+    let again = rmp_serde::to_vec(&opening).expect("what was read can be written");
+    assert_eq!(rmp_serde::from_slice::<Opening>(&again).expect("it was just written"), opening);
+    if let Opening::Feed { from, purpose } = opening {
+        let primary = Assignment::of(&map(), node(0), Run(0), Duration::ZERO);
+        let is_member = (0..4).any(|number| from == node(number));
+        assert!(is_member || !primary.expects(from, &purpose), "a stranger is let in");
+    }
+}
+
+/// What a client says that another region must have.
+pub fn tokens(bytes: &[u8]) {
+    let Ok(Ok(token)) = str::from_utf8(bytes).map(str::parse::<Token>) else { return };
+    assert_eq!(token.to_string().parse(), Ok(token));
 }
 
 /// Files of an operator. What is wrong with one is said with its place in it.

@@ -9,7 +9,8 @@ use geo_link_core::{
 };
 use node_core::{
     cluster::{
-        Epoch, Founder, Id, Joins, MapCommand, Report, Run, ShardId,
+        Cargo, Entrance, Epoch, Founder, Id, Joins, MapCommand, Opening, Purpose, Report, Run, ShardId,
+        control::{Request, Response},
         gossip::{Gossip, GossipOptions},
     },
     slot::{Slot, SlotRange, SlotSet},
@@ -56,6 +57,16 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "gossip" => packets(),
         "map_commands" => vec![commands().iter().flat_map(encoded).collect()],
         "reports" => vec![encoded(&report())],
+        "control" => vec![
+            encoded(&Request::Report(report())),
+            encoded(&Request::Change(commands().remove(0))),
+            encoded(&Request::Prepared { at: Epoch(3) }),
+            encoded(&Response::Map(Box::new(map()))),
+            encoded(&Response::Attached(Some(Box::new(map())))),
+            encoded(&Response::NotHere(Some("localhost:2".to_owned()))),
+        ],
+        "openings" => openings().iter().map(encoded).collect(),
+        "tokens" => texts(&["3.7@123456789abc", "1.0@5,2.1023@ffffffffffffffff"]),
         "configuration" => texts(&[
             include_str!("../../../config/regions/us-east.toml"),
             include_str!("../../../config/deploy/gateway.toml"),
@@ -64,6 +75,14 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "patterns" => texts(&["user:*[0-9]?\\*user:1232*", "[^a-z]*[]-]Zx-"]),
         _ => Vec::new(),
     }
+}
+
+fn openings() -> Vec<Opening> {
+    let slots: SlotSet = [Slot::of(b"a"), Slot::of(b"b")].into_iter().collect();
+    let purposes = [Purpose::Follow, Purpose::Return, Purpose::Move(Cargo { slots: slots.clone(), since: Epoch(3) })];
+    let feeds = purposes.into_iter().map(|purpose| Opening::Feed { from: node(1), purpose });
+    let entrance = Entrance { gateway: "g1".to_owned(), region: "b".to_owned(), slots };
+    feeds.chain([Opening::Stream(entrance)]).collect()
 }
 
 fn texts(texts: &[&str]) -> Vec<Vec<u8>> {

@@ -3,14 +3,15 @@
 //! Everything is a call with one answer. A node that cannot answer because another must says which; who asked goes there.
 
 use clock::Time;
-use node_core::cluster::{Answer, ClusterMap, Epoch, Founder, MapCommand, NodeId, Offer, Refused, Report, Standing};
 use serde::{Deserialize, Serialize};
 
-use super::gateways::Attach;
+use super::{
+    Answer, ClusterMap, Epoch, Founder, MapCommand, NodeId, Offer, Refused, Report, Standing, gateways::Attachment,
+};
 
 /// A request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Request {
+pub enum Request {
     /// Of every node to the leader, several times in the length of a lease.
     Report(Report),
     /// Of a replica to its primary: let me take your place.
@@ -44,9 +45,18 @@ pub(crate) enum Request {
     },
 }
 
+/// What a gateway says to a node, several times a second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Attach {
+    /// Who it is.
+    pub gateway: Attachment,
+    /// The map that it has.
+    pub epoch: Epoch,
+}
+
 /// An answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Response {
+pub enum Response {
     /// It is done.
     Done,
     /// What the leader says to a report.
@@ -76,15 +86,15 @@ pub(crate) enum Response {
 
 /// Who a node is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Introduction {
+pub struct Introduction {
     /// The node, its run, and where it is reached.
-    pub(crate) node: Founder,
+    pub node: Founder,
     /// The name of its region.
-    pub(crate) region: String,
+    pub region: String,
     /// The number of its region.
-    pub(crate) region_id: u8,
+    pub region_id: u8,
     /// Whether it is in a cluster already.
-    pub(crate) is_founded: bool,
+    pub is_founded: bool,
     /// How many keys it holds.
-    pub(crate) keys: u64,
+    pub keys: u64,
 }

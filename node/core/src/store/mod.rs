@@ -38,6 +38,7 @@ mod segments;
 mod settings;
 mod stripe;
 mod table;
+mod token;
 mod walk;
 
 use std::{
@@ -70,6 +71,7 @@ pub use self::{
     seen::{Seen, SeenTable},
     settings::{EvictionPolicy, Sabotage, Settings},
     stripe::{Address, Found, KeyHash, Stripe},
+    token::{ParseTokenError, Token},
     walk::ScanPosition,
 };
 use crate::{

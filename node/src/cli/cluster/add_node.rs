@@ -6,7 +6,7 @@ use clap::{Args, value_parser};
 use clock::OsClock;
 use config::PeerAddress;
 use node_core::{
-    cluster::{ClusterMap, Joins, MapCommand, Refused, ShardId},
+    cluster::{ClusterMap, Joins, MapCommand, Refused, ShardId, control::Introduction},
     limits::WEIGHT_MAX,
 };
 use serde_json::json;
@@ -20,10 +20,7 @@ use super::{
     output::{ChangeArgs, Consent, Output, Plan},
     table,
 };
-use crate::{
-    cluster::control::Introduction,
-    terminal::{Line, Style},
-};
+use crate::terminal::{Line, Style};
 
 /// Add an empty node, as a replica or as the primary of a new shard
 ///

@@ -9,14 +9,14 @@ use clap::Args;
 use config::{NodeConfig, PeerAddress, RegionName, TlsFiles};
 use futures_util::future::join_all;
 use geo_link::tls::Credentials;
-use node_core::cluster::{ClusterMap, Refused};
+use node_core::cluster::{
+    ClusterMap, Refused,
+    control::{Introduction, Request, Response},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{UsageError, limits};
-use crate::cluster::{
-    bus::{self, Bus, CallError, Channel},
-    control::{Introduction, Request, Response},
-};
+use crate::cluster::bus::{self, Bus, CallError, Channel};
 
 /// What an operator shows to the nodes of a region.
 #[derive(Debug, Args)]

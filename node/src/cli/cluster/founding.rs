@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 
 use clock::{OsClock, RegionId};
 use futures_util::future::join_all;
-use node_core::cluster::{ClusterMap, FoundShard, Founder, Id, MapCommand, Refused};
+use node_core::cluster::{
+    ClusterMap, FoundShard, Founder, Id, MapCommand, Refused,
+    control::{Introduction, Request, Response},
+};
 
 use super::{
     connection::{Caller, OperateError, unexpected},
     layout::{self, LayoutError},
 };
-use crate::cluster::control::{Introduction, Request, Response};
 
 /// A cluster that is to be founded.
 #[derive(Debug)]

@@ -6,14 +6,16 @@
 //! A request is sent again only if it was not carried out for sure. What became of one whose answer was lost can be seen in
 //! the map, and whoever asked knows what to look for there.
 
-use node_core::cluster::{ClusterMap, Health, MapCommand, Node, NodeId};
+use node_core::cluster::{
+    ClusterMap, Health, MapCommand, Node, NodeId,
+    control::{Request, Response},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
     connection::{Caller, OperateError, unexpected},
     limits,
 };
-use crate::cluster::control::{Request, Response};
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -8,16 +8,13 @@ use std::{collections::BTreeMap, process::ExitCode};
 use clap::Args;
 use futures_util::future::join_all;
 use node_core::{
-    cluster::{ClusterMap, Health, NodeId, Role, ShardId},
+    cluster::{ClusterMap, Health, NodeId, Role, ShardId, control::Introduction},
     slot::Slot,
 };
 use serde_json::{Value, json};
 
 use super::{connection::NodeArgs, operator::Operator, output::Output, table};
-use crate::{
-    cluster::control::Introduction,
-    terminal::{Line, Style, grouped},
-};
+use crate::terminal::{Line, Style, grouped};
 
 /// Show the nodes, their slots and their health
 ///

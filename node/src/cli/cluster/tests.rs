@@ -12,7 +12,10 @@ use clap::Parser;
 use clock::{RegionId, Time};
 use geo_link::tls::Credentials;
 use node_core::{
-    cluster::{Addresses, ClusterMap, Founder, Id, MapCommand, NodeId, Refused, Role, Run, ShardId},
+    cluster::{
+        Addresses, ClusterMap, Founder, Id, MapCommand, NodeId, Refused, Role, Run, ShardId,
+        control::{Introduction, Request, Response},
+    },
     slot::SlotSet,
 };
 use serde_json::Value;
@@ -31,10 +34,7 @@ use super::{
     rebalance, remove_node, status,
 };
 use crate::{
-    cluster::{
-        bus::{self, Arrival, Handlers, Malformed, listen},
-        control::{Introduction, Request, Response},
-    },
+    cluster::bus::{self, Arrival, Handlers, Malformed, listen},
     lab::certificates::Authority,
 };
 

@@ -43,11 +43,10 @@ use std::{
 
 use clock::{Now, Origin, OsClock, Time};
 use node_core::{
-    cluster::{Assignment, Cargo, Custody, Epoch, Held, Life, NodeId},
+    cluster::{Assignment, Cargo, Custody, Entrance, Epoch, Held, Life, NodeId, Opening, Purpose},
     slot::SlotSet,
     store::{Ahead, Restamping, Seen, Store},
 };
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::{Id, JoinSet},
@@ -58,30 +57,10 @@ pub(crate) use self::{
     drops::Drops,
     followers::{Follower, Followers},
     progress::Progress,
-    streams::{Entrance, Links},
+    streams::Links,
 };
 use super::bus::{Arrival, Bus, BusStream};
 use crate::{limits::FEEDS_WAITING, mark::Mark};
-
-/// What a connection is for: its first frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Purpose {
-    /// The dialling primary feeds its replica.
-    Follow,
-    /// The dialling replica returns what its primary lacks.
-    Return,
-    /// The dialling primary feeds the slots that move to the other.
-    Move(Cargo),
-}
-
-/// The first frame of a connection.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Opening {
-    /// Who dials.
-    pub(crate) from: NodeId,
-    /// What for.
-    pub(crate) purpose: Purpose,
-}
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -353,15 +332,16 @@ impl Replication {
     }
 
     fn accept(&mut self, Arrival { from, stream, first }: Arrival) {
-        let Ok(opening) = rmp_serde::from_slice::<Opening>(&first) else {
-            if let Ok(entrance) = rmp_serde::from_slice::<Entrance>(&first) {
-                return self.let_in(entrance, stream);
+        let (dialled_by, purpose) = match rmp_serde::from_slice(&first) {
+            Ok(Opening::Feed { from, purpose }) => (from, purpose),
+            Ok(Opening::Stream(entrance)) => return self.let_in(entrance, stream),
+            Err(error) => {
+                tracing::warn!(%from, %error, "a connection for a feed does not say what it is for");
+                return;
             }
-            tracing::warn!(%from, "a connection for a feed does not say what it is for");
-            return;
         };
-        let Some(expected) = sink::Expected::of(&self.current, &opening) else {
-            tracing::debug!(from = %opening.from, purpose = ?opening.purpose, "nobody waits for this feed now");
+        let Some(expected) = sink::Expected::of(&self.current, dialled_by, &purpose) else {
+            tracing::debug!(from = %dialled_by, ?purpose, "nobody waits for this feed now");
             return;
         };
         let (shared, ending) = (self.shared.clone(), self.ending.clone());

@@ -15,7 +15,7 @@ use geo_link_core::{
     limits::{FRAME_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
-    cluster::{Assignment, Life, NodeId},
+    cluster::{Assignment, Life, NodeId, Purpose},
     slot::SlotRange,
     store::{HeapFull, Intake, SeenTable},
 };
@@ -23,7 +23,7 @@ use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Opening, Purpose, Shared,
+    Shared,
     drops::{Before, Turn},
 };
 use crate::{
@@ -42,22 +42,12 @@ pub(super) struct Expected {
 
 impl Expected {
     /// Whether somebody waits for this feed.
-    pub(super) fn of(assignment: &Assignment, opening: &Opening) -> Option<Self> {
-        let from = opening.from;
-        match (assignment, &opening.purpose) {
-            (Assignment::Replica { primary, life, .. }, Purpose::Follow) if *primary == opening.from => {
-                Some(Self { from, purpose: Purpose::Follow, life: Some(*life) })
-            }
-            (Assignment::Primary { members, .. }, Purpose::Return) if members.contains(&opening.from) => {
-                Some(Self { from, purpose: Purpose::Return, life: None })
-            }
-            (Assignment::Primary { arriving, .. }, Purpose::Move(slots))
-                if arriving.get(&opening.from) == Some(slots) =>
-            {
-                Some(Self { from, purpose: Purpose::Move(slots.clone()), life: None })
-            }
+    pub(super) fn of(assignment: &Assignment, from: NodeId, purpose: &Purpose) -> Option<Self> {
+        let life = match assignment {
+            Assignment::Replica { life, .. } => Some(*life),
             _ => None,
-        }
+        };
+        assignment.expects(from, purpose).then(|| Self { from, purpose: purpose.clone(), life })
     }
 }
 

@@ -13,13 +13,14 @@ use geo_link_core::{
     limits::{GREETING_BYTES_MAX, SMALL_FRAME_BYTES_MAX},
 };
 use node_core::{
+    cluster::{Opening, Purpose},
     slot::SlotSet,
     store::{Claim, Feed, FeedItem, Polled, Scope},
 };
 use tokio::{task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Opening, Purpose, Shared, Target, drops::Before};
+use super::{Shared, Target, drops::Before};
 use crate::{
     cluster::bus::{BusStream, DialError},
     limits::{FAREWELL, FEED_RECONNECT_MAX, FEED_SILENCE_MAX, FRONTIER_INTERVAL},
@@ -123,7 +124,7 @@ fn options(shared: &Shared) -> SenderOptions {
 }
 
 async fn connect(shared: &Shared, target: &Target) -> Result<BusStream, Lost> {
-    let opening = Opening { from: shared.me, purpose: target.purpose.clone() };
+    let opening = Opening::Feed { from: shared.me, purpose: target.purpose.clone() };
     let first = rmp_serde::to_vec(&opening).map_err(io::Error::other)?;
     Ok(shared.bus.peer(target.address.clone()).connect(&first).await?)
 }

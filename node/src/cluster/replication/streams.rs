@@ -16,8 +16,7 @@ use std::{
 
 use clock::RegionId;
 use geo_link::{Connect, Streams};
-use node_core::{cluster::gateways::Standing, slot::SlotSet};
-use serde::{Deserialize, Serialize};
+use node_core::cluster::{Entrance, gateways::Standing};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::JoinSet,
@@ -31,17 +30,6 @@ use crate::{
     },
     limits::STREAMS_IN_MAX,
 };
-
-/// What a gateway says first on a connection to a primary: it brings a part of a stream of another region.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Entrance {
-    /// The gateway's name.
-    pub(crate) gateway: String,
-    /// The region that the stream comes from, by its certificate.
-    pub(crate) region: String,
-    /// The slots whose records come this way.
-    pub(crate) slots: SlotSet,
-}
 
 /// See the head of this file.
 pub(crate) struct Links {

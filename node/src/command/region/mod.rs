@@ -22,6 +22,7 @@ use clock::RegionId;
 use node_core::{
     cluster::{Access, Route},
     slot::SlotRange,
+    store::Token,
 };
 
 pub(super) use self::{
@@ -34,7 +35,7 @@ pub(super) use self::{
 use super::{
     Context, Done, Failure,
     replication::is_replica,
-    waiting::{self, Token},
+    waiting,
     words::{self, entries_wanted, utf8},
 };
 use crate::admin::Status;

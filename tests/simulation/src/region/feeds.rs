@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clock::{Origin, Time};
 use node_core::{
-    cluster::{Assignment, Cargo, Epoch, NodeId},
+    cluster::{Assignment, Cargo, Epoch, NodeId, Purpose},
     slot::{SlotRange, SlotSet},
     store::{Feed, FeedItem, Intake, Polled, Scope, Seen, SeenTable},
 };
@@ -25,17 +25,6 @@ const PUMP_EVERY_MS: u64 = 30;
 const ORPHANS_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a small batch, at most about so many.
 const BATCH_BYTES: usize = 400;
-
-/// What a connection is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// The primary feeds its replica.
-    Follow,
-    /// The replica returns what its primary lacks.
-    Return,
-    /// A primary feeds the slots that move to the other.
-    Move(Cargo),
-}
 
 /// The end that has something.
 pub(crate) struct Source {
@@ -280,14 +269,11 @@ impl Region {
         let dialled_by = self.processes[from.0].node.id;
         let is_unaware = self.is_unaware(who.0, from.0, &purpose);
         let process = &mut self.processes[who.0];
-        let is_expected = match (&process.assignment, &purpose) {
-            (Assignment::Replica { primary, life, .. }, Purpose::Follow) => {
-                *primary == dialled_by && life.origin == origin
-            }
-            (Assignment::Primary { members, .. }, Purpose::Return) => members.contains(&dialled_by),
-            (Assignment::Primary { arriving, .. }, Purpose::Move(cargo)) => arriving.get(&dialled_by) == Some(cargo),
-            _ => false,
+        let is_of_life = match process.assignment {
+            Assignment::Replica { life, .. } => life.origin == origin,
+            _ => true,
         };
+        let is_expected = is_of_life && process.assignment.expects(dialled_by, &purpose);
         if !is_expected || is_unaware {
             return self.transmit(who, from, connection, Frame::Refused);
         }

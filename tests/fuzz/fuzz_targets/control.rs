@@ -1,0 +1,5 @@
+//! Bytes for [`meridian_tests::decoders::control`], which says what is asked of them.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| meridian_tests::decoders::control(bytes));
