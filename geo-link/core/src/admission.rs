@@ -56,7 +56,7 @@ pub(crate) fn announce(
 /// the primaries of a cluster have to say comes with their own streams, and their gateways stamp nothing.
 ///
 /// # Errors
-/// As [`announce`]; the matrix is then as it was.
+/// The [`Refusal`] to send, as for who greets; the matrix is then as it was.
 pub fn answered(matrix: &mut Matrix, region: RegionId, origin: Origin, birth: Time) -> Result<(), Refusal> {
     if origin.incarnation() == Incarnation::UNBORN && origin.region() == region {
         return Ok(());
