@@ -34,6 +34,10 @@
 //! # Other regions
 //! Which there are is agreed on here as well ([`Regions`]), since gateways and primaries must not differ about it.
 //!
+//! # What is said
+//! What nodes, gateways and operators ask of a node stands in [`control`]; what opens a connection on which data moves is an
+//! [`Opening`], and who may open which is a matter of the [`Assignment`].
+//!
 //! # Failures
 //! Gossip finds out who does not answer. A node that a majority of the shards suspects has failed; only then, and only
 //! through the map, does the leader act.
