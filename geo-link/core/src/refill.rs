@@ -146,7 +146,7 @@ impl Refill {
     }
 
     /// Begins empty, with this many peers. Without any the store is complete at once.
-    pub(crate) const fn new(peers: usize, options: RefillOptions) -> Self {
+    const fn new(peers: usize, options: RefillOptions) -> Self {
         let stage = if peers == 0 { Stage::Through } else { Stage::Empty };
         Self {
             stage,
@@ -161,12 +161,12 @@ impl Refill {
     }
 
     /// Begins with a store that has something of other regions already: nobody need be cloned.
-    pub(crate) fn go_on(peers: usize, options: RefillOptions) -> Self {
+    fn go_on(peers: usize, options: RefillOptions) -> Self {
         Self { stage: Stage::Through, ..Self::new(peers, options) }
     }
 
     /// Begins with a store that owns no slot, and so lacks nothing: what it comes to own is brought whole by its move.
-    pub(crate) fn of_nothing(peers: usize, options: RefillOptions) -> Self {
+    fn of_nothing(peers: usize, options: RefillOptions) -> Self {
         Self { is_complete: true, ..Self::go_on(peers, options) }
     }
 

@@ -105,6 +105,9 @@ pub const GOSSIP_REPEATS: u8 = 10;
 /// Gateways that a node knows. One more is refused until another is forgotten; a region has use for a few.
 pub const GATEWAYS_MAX: usize = 64;
 
+/// Tokens that may be joined: one from each primary of a large region. More are refused.
+pub const TOKEN_PAIRS_MAX: usize = 1_024;
+
 /// Longest name and longest address of a gateway, in bytes: a host name and a port. A longer one is refused.
 pub const GATEWAY_TEXT_BYTES_MAX: usize = 272;
 

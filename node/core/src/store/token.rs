@@ -8,6 +8,7 @@ use std::{fmt, str::FromStr};
 use clock::{Origin, Time};
 
 use super::Seen;
+use crate::limits::TOKEN_PAIRS_MAX;
 
 /// See the head of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +24,6 @@ pub enum ParseTokenError {
     #[error("invalid token")]
     Invalid,
 }
-
-/// Tokens that may be joined: one from each primary of a large region.
-const PAIRS_MAX: usize = 1_024;
 
 impl Token {
     /// Of what an origin has stamped until then.
@@ -58,7 +56,7 @@ impl FromStr for Token {
             let time = Time::from_ntp64(u64::from_str_radix(time, 16).ok()?);
             Some((origin.parse().ok()?, time))
         };
-        if text.split(',').count() > PAIRS_MAX {
+        if text.split(',').count() > TOKEN_PAIRS_MAX {
             return Err(ParseTokenError::TooMany);
         }
         let pairs: Option<Vec<_>> = text.split(',').map(pair).collect();

@@ -55,8 +55,6 @@ pub(super) struct Lane {
 pub(super) struct Scan {
     slot: Slot,
     position: ScanPosition,
-    /// This node was sent the slot whole itself, and dropped something of it.
-    is_reset: bool,
     whole: bool,
     /// What the consumer had seen of the slot before.
     since: Seen,
@@ -249,9 +247,9 @@ impl Lane {
             return Some(looked_at);
         }
         let floor = stripe.floor(scan.slot);
-        if !scan.whole && scan.must_be_whole(stripe) {
+        if !scan.whole && scan.must_be_whole(stripe, false) {
             // The floor rose past the consumer while the slot was walked.
-            self.scan = Some(Scan::begin(scan.slot, scan.is_reset, stripe, context, seen, emit));
+            self.scan = Some(Scan::begin(scan.slot, false, stripe, context, seen, emit));
             return Some(looked_at);
         }
         self.reset.remove(&scan.slot);
@@ -295,15 +293,15 @@ impl Scan {
         let counts = |origin: &Origin| context.matrix.speaks(*origin, slot) || since.at(*origin) < reached.at(*origin);
         let low = origins.filter(counts).map(|origin| since.at(origin)).min().unwrap_or(Time::ZERO);
         let position = stripe.scan_start(slot);
-        let mut scan = Self { slot, position, is_reset, whole: false, since: sent_since, low, seen };
-        scan.whole = scan.must_be_whole(stripe);
+        let mut scan = Self { slot, position, whole: false, since: sent_since, low, seen };
+        scan.whole = scan.must_be_whole(stripe, is_reset);
         emit(&FeedItem::SlotBegin { slot, whole: scan.whole });
         scan
     }
 
-    /// Whether something that the consumer may hold was forgotten here, or dropped.
-    fn must_be_whole(&self, stripe: &Stripe) -> bool {
-        (self.is_reset || self.low < stripe.floor(self.slot).time) && !stripe.settings.is_sabotaged(Sabotage::NoReset)
+    /// Whether something that the consumer may hold was forgotten here, or dropped since the slot was sent here whole (`is_reset`).
+    fn must_be_whole(&self, stripe: &Stripe, is_reset: bool) -> bool {
+        (is_reset || self.low < stripe.floor(self.slot).time) && !stripe.settings.is_sabotaged(Sabotage::NoReset)
     }
 }
 
